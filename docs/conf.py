@@ -1,0 +1,60 @@
+"""Sphinx configuration."""
+
+import inspect
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from types import ModuleType
+
+import pyro_reparam_ext as package
+
+project = "pyro_reparam_ext"
+author = "The pyro_reparam_ext authors"
+release = version = installed_version("pyro-reparam-ext")
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
+exclude_patterns = ["_build", "_generated"]
+html_theme = "furo"
+
+myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
+myst_heading_anchors = 3
+
+autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_inherit_docstrings = False
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+autodoc_typehints_format = "short"
+
+
+def api_page() -> str:
+    """List every public name of the package, by kind."""
+    groups: dict[str, list[str]] = {"Classes": [], "Functions": [], "Modules": [], "Data": []}
+    public = {name: getattr(package, name) for name in package.__all__}
+    described = {id(value) for value in public.values()}
+    for name, value in public.items():
+        if inspect.isclass(value):
+            kind, group, options = "class", "Classes", []
+        elif isinstance(value, ModuleType):
+            repeated = [n for n, v in vars(value).items() if id(v) in described]
+            kind, group = "module", "Modules"
+            options = [f":exclude-members: {', '.join(repeated)}"] if repeated else []
+        elif callable(value):
+            kind, group, options = "function", "Functions", []
+        else:
+            kind, group, options = "data", "Data", [":no-value:"]
+        lines = [f".. auto{kind}:: {package.__name__}.{name}", *(f"   {o}" for o in options)]
+        groups[group].append("\n".join(["```{eval-rst}", *lines, "```"]))
+    return "\n\n".join(
+        "\n\n".join([f"## {title}", *entries]) for title, entries in groups.items() if entries
+    )
+
+
+def setup(app):
+    page = Path(app.srcdir) / "_generated" / "api.md"
+    page.parent.mkdir(exist_ok=True)
+    page.write_text(api_page() + "\n", encoding="utf-8")

@@ -1,0 +1,147 @@
+"""Attaching estimators to the sites of a guide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
+
+from pyro.distributions import TorchDistribution
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
+
+from .errors import EstimatorError
+from .estimators.base import Estimator
+from .estimators.default import default_estimator
+
+Message: TypeAlias = dict[str, Any]
+Configuration: TypeAlias = (
+    Estimator | Mapping[str, Estimator] | Callable[[Message], Estimator | None] | None
+)
+"""One estimator for all sites that it supports, a mapping from site names, or a callable of a site."""
+
+
+def check_configuration(configuration: Configuration) -> None:
+    """Raises :class:`~pyro_reparam_ext.EstimatorError` for anything that is not a configuration."""
+    if configuration is None or isinstance(configuration, Estimator):
+        return
+    if isinstance(configuration, Mapping):
+        for name, estimator in configuration.items():
+            _require_estimator(estimator, name)
+    elif not callable(configuration) or isinstance(configuration, type):
+        raise EstimatorError(
+            f"estimators: expected an Estimator, a mapping {{site name: Estimator}}, a callable "
+            f"site -> Estimator | None, or None, was given {configuration!r}. Pass an instance, for "
+            f"example DisARM()."
+        )
+
+
+def configured(configuration: Configuration, message: Message) -> Estimator | None:
+    """What a configuration says about one site; None if nothing."""
+    if configuration is None:
+        return None
+    if isinstance(configuration, Estimator):
+        return configuration if configuration.supports(message["fn"]) else None
+    if isinstance(configuration, Mapping):
+        return configuration.get(message["name"])
+    estimator = configuration(message)
+    return None if estimator is None else _require_estimator(estimator, message["name"])
+
+
+def check_names(configuration: Configuration, sites: Iterable[str]) -> None:
+    """Raises if a mapping names a site that the guide does not have."""
+    if not isinstance(configuration, Mapping):
+        return
+    sites = list(sites)
+    for name in configuration:
+        if name not in sites:
+            raise EstimatorError(
+                f"site '{name}': an estimator is configured for it, but the guide has no latent site "
+                f"of that name; it has {', '.join(map(repr, sites)) or 'none'}. Correct the name, or "
+                f"configure by a callable if the site does not occur in every run."
+            )
+
+
+def resolve(configuration: Configuration, message: Message, num_particles: int) -> Estimator:
+    """The estimator of a site: its own, else the configured one, else the default; checked.
+
+    Raises:
+        EstimatorError: the estimator can't serve the site.
+    """
+    name, fn = message["name"], message["fn"]
+    estimator = message["infer"].get("estimator")
+    if estimator is not None:
+        _require_estimator(estimator, name)
+    else:
+        estimator = configured(configuration, message) or default_estimator(fn, num_particles)
+    estimator.check(name, fn, num_particles)
+    return estimator
+
+
+class _ConfigMessenger(Messenger):
+    """Writes ``infer["estimator"]`` at latent sites that have none."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        super().__init__()
+        self.configuration = configuration
+        self.seen: list[str] = []
+        self.complete = False
+
+    def __enter__(self) -> _ConfigMessenger:
+        self.seen = []
+        return super().__enter__()
+
+    def __exit__(self, *exception: Any) -> None:
+        super().__exit__(*exception)
+        if exception[0] is None and not self.complete:
+            check_names(self.configuration, self.seen)
+            self.complete = True
+
+    def _pyro_sample(self, message: Message) -> None:
+        fn = message["fn"]
+        if message["is_observed"] or site_is_subsample(message):
+            return
+        self.seen.append(message["name"])
+        if "estimator" not in message["infer"] and isinstance(fn, TorchDistribution):
+            estimator = configured(self.configuration, message)
+            if estimator is not None:
+                message["infer"]["estimator"] = estimator
+
+
+def config_estimator(guide: Callable[..., Any], estimators: Configuration) -> Callable[..., Any]:
+    """A guide whose sites carry estimators, for any guide, without rewriting it.
+
+    Never overwrites an estimator that a site has already.
+
+    Args:
+        guide: a Pyro guide: a function, a ``PyroModule`` or an autoguide.
+        estimators: a mapping from site names to estimators, a callable ``site -> Estimator | None``
+            of the Pyro message, or one estimator for all sites that it supports.
+
+    Returns:
+        The configured guide.
+
+    Raises:
+        EstimatorError: ``estimators`` is none of these; or, when the guide first runs, a mapping names
+            a site that it does not have.
+
+    Example:
+        >>> import pyro, pyro.distributions as dist, torch
+        >>> import pyro_reparam_ext as pre
+        >>> def guide():
+        ...     return pyro.sample("z", dist.Bernoulli(0.5))
+        >>> guide = pre.config_estimator(guide, {"z": pre.DisARM()})
+        >>> pyro.poutine.trace(guide).get_trace().nodes["z"]["infer"]["estimator"]
+        DisARM(num_pairs=1)
+    """
+    check_configuration(estimators)
+
+    return _ConfigMessenger(estimators)(guide)
+
+
+def _require_estimator(estimator: object, name: str) -> Estimator:
+    if not isinstance(estimator, Estimator):
+        raise EstimatorError(
+            f"site '{name}': expected an Estimator, was given {estimator!r}. Pass an instance, for "
+            f"example DisARM()."
+        )
+    return estimator

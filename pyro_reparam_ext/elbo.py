@@ -1,0 +1,223 @@
+"""The ELBO that obeys the estimators of the guide's sites."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pyro
+import torch
+from pyro.infer import ELBO
+from pyro.infer.elbo import ELBOModule
+from torch import Tensor, nn
+
+from .config import Configuration, check_configuration, check_names, resolve
+from .diagnosis import diagnosed, loss_error
+from .estimators.base import Estimator
+from .estimators.temperature import ExponentialDecay
+from .evaluation.program import Dependencies, Layout, evaluate
+from .evaluation.surrogate import Surrogate, surrogate_loss
+
+
+class TraceEstimator_ELBO(ELBO):
+    r"""The evidence lower bound, with a gradient estimator for every site of the guide.
+
+    .. math::
+        \mathrm{ELBO} = E_{q_\phi(z)}\big[\log p_\theta(x, z) - \log q_\phi(z)\big]
+
+    A ``pyro.infer.ELBO`` for :class:`~pyro.infer.SVI` and for ``elbo(model, guide)``, wherever
+    :class:`~pyro.infer.Trace_ELBO` works. A site's estimator is its own ``infer["estimator"]``, else
+    what ``estimators`` says, else the default, which is always unbiased: ``Pathwise`` where the
+    sampler is reparameterised and right, else ``LeaveOneOut`` with two or more particles, else
+    ``ScoreFunction``.
+
+    Estimators that need further evaluations of the program (an antithetic twin, relaxed values, every
+    value of a support) get them along one dim left of all plates, in one vectorised run whose cost is
+    linear in the number of sites.
+
+    Args:
+        estimators: a mapping from site names to estimators, a callable ``site -> Estimator | None`` of
+            the Pyro message, one estimator for all sites that it supports, or None.
+        num_particles: samples of the guide that are averaged.
+        max_plate_nesting: bound on the nesting of plates; guessed by a run of the program if infinite.
+        vectorize_particles: run all particles and evaluations at once. False runs them one by one,
+            for programs of dynamic structure or that can't broadcast: the same estimates, slower.
+        retain_graph: passed to ``backward``.
+
+    Raises:
+        EstimatorError: an estimator can't serve its site, a site name is unknown, or the loss or a
+            gradient is not finite. Parameters and parameter store are unchanged.
+
+    Example:
+        >>> import pyro, pyro.distributions as dist, torch
+        >>> import pyro_reparam_ext as pre
+        >>> def model():
+        ...     z = pyro.sample("z", dist.Bernoulli(0.3))
+        ...     pyro.sample("x", dist.Normal(z, 1.0), obs=torch.tensor(1.0))
+        >>> def guide():
+        ...     pyro.sample("z", dist.Bernoulli(logits=pyro.param("logit", torch.tensor(0.0))))
+        >>> elbo = pre.TraceEstimator_ELBO(estimators={"z": pre.Enumeration()})
+        >>> print(f"{elbo.loss_and_grads(model, guide):.4f}")
+        1.2561
+        >>> print(f"{pyro.param('logit').grad:.4f}")
+        0.0868
+    """
+
+    def __init__(
+        self,
+        estimators: Configuration = None,
+        *,
+        num_particles: int = 1,
+        max_plate_nesting: float = math.inf,
+        vectorize_particles: bool = True,
+        retain_graph: bool | None = None,
+    ) -> None:
+        check_configuration(estimators)
+        super().__init__(
+            num_particles=num_particles,
+            max_plate_nesting=max_plate_nesting,
+            vectorize_particles=vectorize_particles,
+            retain_graph=retain_graph,
+        )
+        self.estimators = estimators
+        self.states = nn.ModuleDict()
+        self._names_checked = False
+        self._schedules: dict[int, ExponentialDecay] = {}
+
+    def __call__(self, model: nn.Module, guide: nn.Module) -> ELBOModule:
+        """A module that computes the loss; its parameters include what estimators learn."""
+        return _EstimatorModule(model, guide, self)
+
+    # -- pyro.infer.ELBO --------------------------------------------------------------------------
+
+    def loss(
+        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> float:
+        """An estimate of the negative ELBO."""
+        with torch.no_grad(), _unchanged_on_error():
+            value = self.estimate(model, guide, args, kwargs, learn=False).loss.item()
+            if not math.isfinite(value):
+                raise loss_error(value, model, guide, args, kwargs)
+            return value
+
+    def differentiable_loss(
+        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> Tensor:
+        """An estimate of the negative ELBO whose gradient is the gradient estimate."""
+        with _unchanged_on_error():
+            estimate = self.estimate(model, guide, args, kwargs, learn=torch.is_grad_enabled())
+        return estimate.loss + (estimate.surrogate - estimate.surrogate.detach())
+
+    def loss_and_grads(
+        self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
+    ) -> float:
+        """An estimate of the negative ELBO; adds the gradient estimate to the parameters' ``grad``."""
+        with _unchanged_on_error():
+            estimate = self.estimate(model, guide, args, kwargs, learn=True)
+            value = estimate.loss.item()
+            if not math.isfinite(value):
+                raise loss_error(value, model, guide, args, kwargs)
+            if estimate.surrogate.requires_grad:
+                estimate.surrogate.backward(retain_graph=self.retain_graph)
+        for schedule in self._schedules.values():
+            schedule.step()
+        return value
+
+    # -- what the package itself calls ------------------------------------------------------------
+
+    def estimate(
+        self,
+        model: Callable[..., Any],
+        guide: Callable[..., Any],
+        args: tuple,
+        kwargs: dict,
+        *,
+        learn: bool,
+        dependencies: Dependencies | None = None,
+    ) -> Surrogate:
+        """Loss and surrogate.
+
+        ``learn``: baselines and control variates learn from this step too. ``dependencies``: which
+        cost depends on which sites, if known; found by provenance otherwise.
+        """
+        with diagnosed(model, guide, args, kwargs):
+            layout = self._layout(model, guide, args, kwargs)
+            runs = evaluate(
+                self._in_particles(model),
+                self._in_particles(guide),
+                args,
+                kwargs,
+                resolve=self._resolve,
+                state=self._state,
+                layout=layout,
+                dependencies=dependencies,
+            )
+        if not self._names_checked:
+            latent = {s.name for run in runs for s in run.program.sites if not s.observed}
+            check_names(self.estimators, sorted(latent))
+            self._names_checked = True
+        if learn:
+            self._register()
+        return surrogate_loss(runs, self.num_particles, layout.particle_dim, learn)
+
+    # -- parts ------------------------------------------------------------------------------------
+
+    def _layout(
+        self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict
+    ) -> Layout:
+        if not self.vectorize_particles:
+            return Layout(self.num_particles)
+        if self.max_plate_nesting == math.inf:
+            self._guess_max_plate_nesting(model, guide, args, kwargs)
+        return Layout(self.num_particles, int(self.max_plate_nesting))
+
+    def _in_particles(self, program: Callable[..., Any]) -> Callable[..., Any]:
+        return self._vectorized_num_particles(program) if self.vectorize_particles else program
+
+    def _resolve(self, message: dict[str, Any]) -> Estimator:
+        estimator = resolve(self.estimators, message, self.num_particles)
+        temperature = getattr(estimator, "temperature", None)
+        if isinstance(temperature, ExponentialDecay):
+            self._schedules[id(temperature)] = temperature
+        return estimator
+
+    def _state(self, name: str, estimator: Estimator, like: Tensor) -> nn.Module | None:
+        """What ``estimator`` has learned at a site, made at the first call."""
+        key = f"{name}/{type(estimator).__name__}".replace(".", "/")
+        if key not in self.states:
+            state = estimator.new_state()
+            if state is None:
+                return None
+            self.states[key] = state.to(like.device)
+        return self.states[key]
+
+    def _register(self) -> None:
+        """Hands what estimators learn to the parameter store, so that ``SVI`` trains and saves it."""
+        for key, state in self.states.items():
+            pyro.module(f"estimators/{key}", state, update_module_params=True)
+
+    def _get_trace(self, model: Any, guide: Any, args: tuple, kwargs: dict) -> Any:
+        raise NotImplementedError("TraceEstimator_ELBO evaluates programs by its own passes")
+
+
+class _EstimatorModule(ELBOModule):
+    """A loss whose parameters include what the estimators learn."""
+
+    def __init__(self, model: nn.Module, guide: nn.Module, elbo: TraceEstimator_ELBO) -> None:
+        super().__init__(model, guide, elbo)
+        self.states = elbo.states
+
+
+@contextmanager
+def _unchanged_on_error() -> Iterator[None]:
+    """Takes back parameters that were added to the parameter store before an error."""
+    store = pyro.get_param_store()
+    before = set(store.keys())
+    try:
+        yield
+    except BaseException:
+        for name in set(store.keys()) - before:
+            del store[name]
+        raise

@@ -1,0 +1,11 @@
+"""The one exception of the package."""
+
+from __future__ import annotations
+
+
+class EstimatorError(ValueError):
+    """A configuration or an input that can't be served.
+
+    The message names the sample site, what was given, what was expected and the remedy. Nothing is
+    half-applied when it is raised: parameters and the parameter store are what they were before.
+    """

@@ -1,0 +1,218 @@
+"""What an estimator is: the three questions that every estimator answers.
+
+1. How is the site sampled?  :meth:`Estimator.draw`, :meth:`Estimator.redraw`, :meth:`Estimator.log_prob`.
+2. Which extra evaluations of the program does it need?  :meth:`Estimator.alternatives`.
+3. How do the downstream costs become a surrogate loss term?  :meth:`Estimator.surrogate`, and for
+   control variates that learn, :meth:`Estimator.new_state` and :meth:`Estimator.learning_loss`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
+
+from ..errors import EstimatorError
+from ..evaluation.coupling import couple
+from ..evaluation.unwrap import coordinates, innermost
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where an estimator was published."""
+
+    authors: str
+    title: str
+    year: int
+    arxiv: str | None = None
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A value of a site, and where it is relaxed its unconstrained coordinate.
+
+    ``value`` alone loses the coordinate to rounding: in float32 ``sigmoid(17.)`` is 1.
+    """
+
+    value: Tensor
+    coordinate: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """A sample site of the guide, as the ordinary run left it.
+
+    ``fn`` is the distribution as traced (plates expanded; without ``scale`` and ``mask``), ``draw``
+    the sampled value, ``log_prob`` the log density of that value, shape ``fn.batch_shape``,
+    differentiable, neither scaled nor masked.
+    """
+
+    name: str
+    fn: TorchDistribution
+    draw: Draw
+    log_prob: Tensor
+    estimator: Estimator
+    state: nn.Module | None = None
+    frames: frozenset[str] = frozenset()
+    infer: Mapping[str, Any] = field(default_factory=dict)
+    observed: bool = False
+
+    @property
+    def value(self) -> Tensor:
+        return self.draw.value
+
+    @property
+    def base(self) -> TorchDistribution:
+        """The distribution of the site's single coordinates."""
+        return coordinates(self.fn)
+
+
+@dataclass(frozen=True, eq=False)
+class Alternatives:
+    """Alternative values of one site, each of which costs one evaluation of the program.
+
+    ``values(start, stop)`` gives alternatives number ``start`` to ``stop - 1``, stacked on a new
+    leftmost dim. ``marginal``: each of them follows the site's own law, so that model parameters may
+    learn from its evaluation. ``relaxed``: values between the support points, all in ``tensor``; the
+    surrogate gets the gradient of the costs with respect to it, and sites downstream are relaxed at
+    ``temperature``. Alternatives that are neither are evaluated without an autograd graph, at most
+    ``chunk`` at once.
+    """
+
+    count: int
+    values: Callable[[int, int], Tensor]
+    marginal: bool = False
+    relaxed: bool = False
+    tensor: Tensor | None = None
+    temperature: Tensor | float | None = None
+    chunk: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluations:
+    """What a surrogate is made of: one site, its alternatives, and what the program made of them.
+
+    - ``costs``: shape ``(1 + alternatives.count, *batch)``, detached; the downstream costs
+      (``log q - log p``, scaled and masked) for the ordinary value and then for each alternative,
+      unsummed over the plates of the site.
+    - ``gradients``: for relaxed alternatives the gradient of the summed costs with respect to the
+      alternative values, shape ``(count, *value.shape)``.
+    - ``particle_dim``: the dim of ``costs`` (negative) over which the particles lie, if vectorised.
+    - ``peers``: costs of the ordinary value in the other particles, if those were run in a loop.
+    - ``inputs``: what a baseline network is given.
+    """
+
+    site: Site
+    costs: Tensor
+    alternatives: Alternatives | None = None
+    gradients: Tensor | None = None
+    particle_dim: int | None = None
+    peers: Tensor | None = None
+    inputs: tuple[Any, ...] = ()
+
+    @property
+    def cost(self) -> Tensor:
+        """The costs of the ordinary evaluation."""
+        return self.costs[0]
+
+
+class Estimator(ABC):
+    """How the gradient of an expectation flows through one sample site of a guide.
+
+    Subclasses are frozen dataclasses of options. The base class is a complete estimator for sites
+    without extra evaluations whose value carries no gradient; a subclass overrides what differs.
+    """
+
+    unbiased: ClassVar[bool]
+    """Whether the mean of the gradient is the gradient of the ELBO."""
+    paper: ClassVar[Paper]
+    supported: ClassVar[tuple[type, ...]] = (torch.distributions.Distribution,)
+    """Distributions of a site's coordinates (under ``to_event``, ``expand``, ``mask``) it can serve."""
+    differentiable: ClassVar[bool] = False
+    """Whether the sampled value carries a gradient to the parameters of its distribution."""
+    uses_cost: ClassVar[bool] = False
+    """Whether the downstream cost itself is a coefficient, so that costs that don't depend on the
+    site only add variance and have to be found by provenance. (In differences between evaluations
+    they cancel by themselves.)"""
+    separable: ClassVar[bool] = False
+    """Whether alternatives are coordinate by coordinate, so that every cost that depends on the site
+    has to lie inside the plates of the site."""
+
+    # -- what it serves ---------------------------------------------------------------------------
+
+    def supports(self, fn: TorchDistribution) -> bool:
+        """Whether sites distributed as ``fn`` can be served."""
+        return isinstance(innermost(fn), self.supported)
+
+    def check(self, name: str, fn: TorchDistribution, num_particles: int) -> None:
+        """Raises :class:`~pyro_reparam_ext.EstimatorError` if the site ``name`` can't be served."""
+        if not self.supports(fn):
+            expected = ", ".join(cls.__name__ for cls in self.supported)
+            raise EstimatorError(
+                f"site '{name}': {type(self).__name__} can't serve {type(innermost(fn)).__name__}; "
+                f"expected one of: {expected}. Choose an estimator that supports the distribution "
+                f"(ScoreFunction and LeaveOneOut take every distribution with a log_prob), or "
+                f"configure no estimator for this site to get the default. {self.remedy(fn)}".rstrip()
+            )
+
+    def remedy(self, fn: TorchDistribution) -> str:
+        """One sentence more for the error of an unsupported ``fn``."""
+        return ""
+
+    def evaluations(self, fn: TorchDistribution) -> int:
+        """Evaluations of the program that one gradient costs at a site distributed as ``fn``."""
+        return 1
+
+    # -- 1. how the site is sampled ---------------------------------------------------------------
+
+    def draw(self, fn: TorchDistribution) -> Draw:
+        """A value of the site in the ordinary run."""
+        with torch.no_grad():
+            return Draw(fn.sample())
+
+    def redraw(self, site: Site, fn: TorchDistribution) -> Draw:
+        """The value under a changed distribution ``fn``, by common random numbers."""
+        with torch.no_grad():
+            return Draw(couple(site.fn, site.value, fn))
+
+    def log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
+        """Scores a draw under ``fn``, the site's distribution in the guide or in the model."""
+        return fn.log_prob(draw.value)
+
+    # -- 2. extra evaluations ---------------------------------------------------------------------
+
+    def alternatives(self, site: Site) -> Alternatives | None:
+        """Alternative values of the site to evaluate the program at, if any."""
+        return None
+
+    # -- 3. the surrogate loss --------------------------------------------------------------------
+
+    def surrogate(self, evaluations: Evaluations) -> Tensor | None:
+        """A term whose gradient is the estimate, shape ``fn.batch_shape`` (broadcast with the costs).
+
+        It adds to the derivative of the costs themselves, which the ELBO takes; ``None`` adds nothing.
+        """
+        return None
+
+    def new_state(self) -> nn.Module | None:
+        """A module with what the estimator learns at one site, if anything."""
+        return None
+
+    def learning_loss(self, evaluations: Evaluations) -> Tensor | None:
+        """What the parameters of the state are trained on; it reaches nothing else."""
+        return None
+
+    def update(self, evaluations: Evaluations) -> None:
+        """Advances buffers of the state after a training step."""
+
+
+def require_positive(owner: str, **options: Any) -> None:
+    """Raises an :class:`~pyro_reparam_ext.EstimatorError` for an option that is a number <= 0."""
+    for name, option in options.items():
+        if isinstance(option, (int, float)) and not option > 0:
+            raise EstimatorError(f"{owner}: {name} must be positive, was given {option!r}.")

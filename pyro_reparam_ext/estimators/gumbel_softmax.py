@@ -1,0 +1,97 @@
+"""Gumbel-Softmax: sample a continuous relaxation and differentiate through it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
+
+from ..errors import EstimatorError
+from ..evaluation.unwrap import coordinates, log_prob_by
+from .base import Draw, Estimator, Paper, Site, require_positive
+from .relaxation import (
+    INTEGER_REMEDY,
+    RELAXABLE,
+    linear_log_prob,
+    noisy_logits,
+    relaxed_log_prob,
+    to_value,
+)
+from .temperature import Temperature, now, state_of
+
+
+@dataclass(frozen=True, eq=False)
+class GumbelSoftmax(Estimator):
+    r"""The Gumbel-Softmax (Concrete) relaxation: biased, of low variance, one evaluation.
+
+    .. math::
+        y = \mathrm{softmax}\big((\alpha + G)/T\big),\ G_k \sim \mathrm{Gumbel}
+        \qquad\text{or}\qquad y = \sigma\big((\alpha + L)/T\big),\ L \sim \mathrm{Logistic}
+
+    The program is evaluated at the relaxed value :math:`y`, which carries the gradient. Serves
+    Bernoulli and one-hot sites. As ``T`` falls the bias vanishes and the variance grows.
+
+    Args:
+        temperature: ``T > 0``: a float, a tensor, an ``nn.Parameter`` (learned), or an
+            :class:`~pyro_reparam_ext.ExponentialDecay`.
+        score: how guide and model score the relaxed value. ``"relaxed"``: by the densities of the
+            relaxed distributions at this temperature, which makes the loss a proper bound, on the
+            relaxed model. ``"discrete"``: by the discrete log probabilities, extended linearly.
+
+    Raises:
+        EstimatorError: the site is not Bernoulli or OneHotCategorical, or an option is out of range.
+
+    References:
+        Jang, Gu, Poole, 2016, Categorical Reparameterization with Gumbel-Softmax,
+        https://arxiv.org/abs/1611.01144; Maddison, Mnih, Teh, 2016, The Concrete Distribution,
+        https://arxiv.org/abs/1611.00712
+
+    Example:
+        >>> import pyro_reparam_ext as pre
+        >>> pre.GumbelSoftmax(temperature=0.5, score="discrete")
+        GumbelSoftmax(temperature=0.5, score='discrete')
+    """
+
+    temperature: Temperature
+    score: Literal["relaxed", "discrete"] = "relaxed"
+
+    unbiased = False
+    paper = Paper(
+        "Jang, Gu, Poole", "Categorical Reparameterization with Gumbel-Softmax", 2016, "1611.01144"
+    )
+    supported = RELAXABLE
+    differentiable = True
+
+    def __post_init__(self) -> None:
+        require_positive("GumbelSoftmax", temperature=self.temperature)
+        if self.score not in ("relaxed", "discrete"):
+            raise EstimatorError(
+                f"GumbelSoftmax: score must be 'relaxed' or 'discrete', was given {self.score!r}."
+            )
+
+    def remedy(self, fn: TorchDistribution) -> str:
+        return INTEGER_REMEDY
+
+    def new_state(self) -> nn.Module | None:
+        return state_of(self.temperature)
+
+    def draw(self, fn: TorchDistribution) -> Draw:
+        base = coordinates(fn)
+        x = noisy_logits(base) / now(self.temperature)
+        return Draw(to_value(base, x), x)
+
+    def redraw(self, site: Site, fn: TorchDistribution) -> Draw:
+        temperature, base = now(self.temperature), coordinates(fn)
+        assert site.draw.coordinate is not None
+        noise = (site.draw.coordinate * temperature - site.base.logits).detach()
+        x = (base.logits + noise) / temperature
+        return Draw(to_value(base, x), x)
+
+    def log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
+        if self.score == "discrete":
+            return log_prob_by(lambda base: linear_log_prob(base, draw.value), fn)
+        x, temperature = draw.coordinate, now(self.temperature)
+        assert x is not None
+        return log_prob_by(lambda base: relaxed_log_prob(base, x, temperature), fn)

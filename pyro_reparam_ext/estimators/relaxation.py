@@ -1,0 +1,83 @@
+"""Relaxed values of Bernoulli and one-hot sites, worked out in log space.
+
+Everything here acts on the distribution of a site's coordinates. A relaxed value ``y`` comes with its
+unconstrained coordinate ``x``: ``y = sigmoid(x)`` for Bernoulli, ``y = softmax(x)`` for one-hot.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
+
+from ..evaluation.noise import categorical_noise, gumbel_like, logistic_like, logistic_noise
+
+RELAXABLE = (torch.distributions.Bernoulli, torch.distributions.OneHotCategorical)
+INTEGER_REMEDY = (
+    "An integer Categorical has no values between its classes: use OneHotCategorical in guide and "
+    "model."
+)
+
+
+def is_binary(base: TorchDistribution) -> bool:
+    return isinstance(base, torch.distributions.Bernoulli)
+
+
+def noisy_logits(base: TorchDistribution) -> Tensor:
+    """``z = logits + noise``, whose sign (Bernoulli) or argmax (one-hot) is a draw of ``base``."""
+    logits = base.logits
+    return logits + (logistic_like(logits) if is_binary(base) else gumbel_like(logits))
+
+
+def noisy_logits_given(base: TorchDistribution, value: Tensor) -> Tensor:
+    """``z`` given the discrete value it leads to; differentiable in the logits."""
+    noise = logistic_noise if is_binary(base) else categorical_noise
+    return noise(base.logits, value)
+
+
+def to_value(base: TorchDistribution, x: Tensor) -> Tensor:
+    """The relaxed value at coordinate ``x``."""
+    return x.sigmoid() if is_binary(base) else x.softmax(-1)
+
+
+def harden(base: TorchDistribution, z: Tensor) -> Tensor:
+    """The discrete value that ``z`` leads to."""
+    if is_binary(base):
+        return (z > 0).to(z.dtype)
+    return torch.zeros_like(z).scatter(-1, z.argmax(-1, keepdim=True), 1)
+
+
+def probabilities(base: TorchDistribution) -> Tensor:
+    """The mean of ``base`` in the shape of its values."""
+    return base.logits.sigmoid() if is_binary(base) else base.logits.softmax(-1)
+
+
+def linear_log_prob(base: TorchDistribution, value: Tensor) -> Tensor:
+    """The discrete log probability, extended linearly to relaxed values.
+
+    It equals ``log_prob`` at the vertices. ``OneHotCategorical.log_prob`` itself takes an argmax and
+    loses the gradient of a relaxed value in silence.
+    """
+    if is_binary(base):
+        logits, value = torch.broadcast_tensors(base.logits, value)
+        return -binary_cross_entropy_with_logits(logits, value, reduction="none")
+    return (base.logits * value).sum(-1)
+
+
+def relaxed_log_prob(base: TorchDistribution, x: Tensor, temperature: Tensor | float) -> Tensor:
+    """Log density of the relaxed value, with respect to its unconstrained coordinate.
+
+    The density of the coordinate and that of the value differ by a Jacobian that does not depend on
+    the parameters; the same for guide and model, it cancels in the ELBO.
+    """
+    log_t = temperature.log() if isinstance(temperature, Tensor) else math.log(temperature)
+    if is_binary(base):
+        difference = base.logits - temperature * x
+        return log_t + logsigmoid(difference) + logsigmoid(-difference)
+    classes = x.shape[-1]
+    scores = base.logits - temperature * x.log_softmax(-1)
+    constant = math.lgamma(classes) + (classes - 1) * log_t
+    return constant + scores.sum(-1) - classes * scores.logsumexp(-1)

@@ -1,0 +1,132 @@
+"""The score-function estimator, without a baseline or with one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import EstimatorError
+from .base import Estimator, Evaluations, Paper
+
+
+class MovingAverage(nn.Module):
+    """A decaying average of past costs. The current cost enters only after it has been used."""
+
+    decay: ClassVar[float] = 0.9
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("total", torch.zeros(()))
+        self.register_buffer("weight", torch.zeros(()))
+
+    def forward(self) -> Tensor:
+        return self.total / self.weight.clamp(min=torch.finfo(self.weight.dtype).tiny)
+
+    @torch.no_grad()
+    def update(self, cost: Tensor) -> None:
+        self.total = self.decay * self.total + (1 - self.decay) * cost.mean()
+        self.weight = self.decay * self.weight + (1 - self.decay)
+
+
+class Network(nn.Module):
+    """Holds a user's baseline network."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreFunction(Estimator):
+    r"""The score-function (log-derivative, REINFORCE) estimator.
+
+    .. math::
+        \nabla_\phi E_{q_\phi}[f(z)] = E_{q_\phi}\big[(f(z) - b)\,\nabla_\phi \log q_\phi(z)\big]
+
+    where the baseline :math:`b` does not depend on :math:`z`. Serves every distribution with a
+    ``log_prob``. One evaluation of the program. Costs stay unsummed over the plates of the site, and
+    costs that don't depend on the site are left out.
+
+    Args:
+        baseline: ``None``; ``"ema"``, a decaying average of the costs of *past* steps; or an
+            ``nn.Module``, trained by squared error on the costs (NVIL). The module is called with
+            ``infer["baseline_input"]`` of the site (a tensor or a tuple of them), or where none is
+            given with the arguments of the guide, and returns a tensor of the site's batch shape,
+            with or without a last dim of 1.
+
+    Raises:
+        EstimatorError: ``baseline`` is none of these, or returns another shape.
+
+    References:
+        Williams, 1992, Simple statistical gradient-following algorithms; Mnih, Gregor, 2014, Neural
+        Variational Inference and Learning in Belief Networks, https://arxiv.org/abs/1402.0030
+
+    Example:
+        >>> import pyro_reparam_ext as pre
+        >>> pre.ScoreFunction(baseline="ema")
+        ScoreFunction(baseline='ema')
+    """
+
+    baseline: Literal["ema"] | nn.Module | None = None
+
+    unbiased = True
+    paper = Paper(
+        "Mnih, Gregor",
+        "Neural Variational Inference and Learning in Belief Networks",
+        2014,
+        "1402.0030",
+    )
+
+    uses_cost = True
+
+    def __post_init__(self) -> None:
+        if not (
+            self.baseline is None or self.baseline == "ema" or isinstance(self.baseline, nn.Module)
+        ):
+            raise EstimatorError(
+                f"ScoreFunction: baseline must be None, 'ema' or an nn.Module, was given "
+                f"{self.baseline!r}."
+            )
+
+    def new_state(self) -> nn.Module | None:
+        if isinstance(self.baseline, nn.Module):
+            return Network(self.baseline)
+        return MovingAverage() if self.baseline else None
+
+    def surrogate(self, evaluations: Evaluations) -> Tensor:
+        site, cost = evaluations.site, evaluations.cost
+        if isinstance(site.state, MovingAverage):
+            cost = cost - site.state()
+        elif isinstance(site.state, Network):
+            cost = cost - _predict(site.state.network, evaluations).detach()
+        return site.log_prob * cost
+
+    def learning_loss(self, evaluations: Evaluations) -> Tensor | None:
+        state = evaluations.site.state
+        if not isinstance(state, Network):
+            return None
+        return (evaluations.cost - _predict(state.network, evaluations)).square().sum()
+
+    def update(self, evaluations: Evaluations) -> None:
+        if isinstance(evaluations.site.state, MovingAverage):
+            evaluations.site.state.update(evaluations.cost)
+
+
+def _predict(network: nn.Module, evaluations: Evaluations) -> Tensor:
+    """The baseline, which must not learn anything but itself: its inputs are detached."""
+    inputs = (x.detach() if isinstance(x, Tensor) else x for x in evaluations.inputs)
+    prediction = network(*inputs)
+    site, expected = evaluations.site, evaluations.cost.shape
+    if prediction.dim() == len(site.fn.batch_shape) + 1 and prediction.shape[-1] == 1:
+        prediction = prediction.squeeze(-1)
+    try:
+        return prediction.expand(expected)
+    except RuntimeError as error:
+        raise EstimatorError(
+            f"site '{site.name}': the baseline returned shape {tuple(prediction.shape)}, expected one "
+            f"that broadcasts to the site's costs, {tuple(expected)}. Give the network's inputs as "
+            f"infer={{'baseline_input': ...}} and let it return one number per batch element."
+        ) from error

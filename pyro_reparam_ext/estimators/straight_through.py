@@ -1,0 +1,70 @@
+"""Straight-through: hard values forward, the gradient of the probabilities backward."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+
+from ..evaluation.coupling import couple
+from ..evaluation.unwrap import coordinates, log_prob_by
+from .base import Draw, Estimator, Paper, Site
+from .relaxation import INTEGER_REMEDY, RELAXABLE, linear_log_prob, probabilities
+
+
+@dataclass(frozen=True, eq=False)
+class StraightThrough(Estimator):
+    r"""A hard sample whose backward pass is that of its probabilities: biased, one evaluation.
+
+    .. math::
+        z = b + p_\phi - \mathrm{stop}(p_\phi),\qquad b \sim q_\phi
+
+    so that the gradient is :math:`E_b[f'(b)]\,\nabla_\phi p_\phi`, exact where :math:`f` is linear.
+    Guide and model score the value by the discrete log probability, extended linearly. Serves
+    Bernoulli and one-hot sites.
+
+    Raises:
+        EstimatorError: the site is not Bernoulli or OneHotCategorical.
+
+    References:
+        Bengio, Léonard, Courville, 2013, Estimating or Propagating Gradients Through Stochastic
+        Neurons for Conditional Computation, https://arxiv.org/abs/1308.3432
+
+    Example:
+        >>> import pyro_reparam_ext as pre
+        >>> elbo = pre.TraceEstimator_ELBO(estimators={"z": pre.StraightThrough()})
+    """
+
+    unbiased = False
+    paper = Paper(
+        "Bengio, Léonard, Courville",
+        "Estimating or Propagating Gradients Through Stochastic Neurons for Conditional Computation",
+        2013,
+        "1308.3432",
+    )
+    supported = RELAXABLE
+    differentiable = True
+
+    def remedy(self, fn: TorchDistribution) -> str:
+        return INTEGER_REMEDY
+
+    def draw(self, fn: TorchDistribution) -> Draw:
+        with torch.no_grad():
+            hard = fn.sample()
+        return Draw(_attach(hard, fn))
+
+    def redraw(self, site: Site, fn: TorchDistribution) -> Draw:
+        with torch.no_grad():
+            hard = couple(site.fn, site.value, fn)
+        return Draw(_attach(hard, fn))
+
+    def log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
+        return log_prob_by(lambda base: linear_log_prob(base, draw.value), fn)
+
+
+def _attach(hard: Tensor, fn: TorchDistribution) -> Tensor:
+    """``hard``, with the gradient of the probabilities."""
+    probs = probabilities(coordinates(fn))
+    return hard + (probs - probs.detach())

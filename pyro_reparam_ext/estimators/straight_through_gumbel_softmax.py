@@ -1,0 +1,83 @@
+"""Straight-through Gumbel-Softmax: hard values forward, the relaxed value's gradient backward."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
+
+from ..evaluation.unwrap import coordinates, log_prob_by
+from .base import Draw, Estimator, Paper, Site, require_positive
+from .relaxation import (
+    INTEGER_REMEDY,
+    RELAXABLE,
+    harden,
+    linear_log_prob,
+    noisy_logits,
+    noisy_logits_given,
+    to_value,
+)
+from .temperature import Temperature, now, state_of
+
+
+@dataclass(frozen=True, eq=False)
+class StraightThroughGumbelSoftmax(Estimator):
+    r"""A hard sample whose backward pass is that of its Gumbel-Softmax relaxation: biased.
+
+    .. math::
+        z = b + y - \mathrm{stop}(y),\qquad y = \mathrm{softmax}\big((\alpha + G)/T\big),\quad
+        b = \mathrm{onehot}(\arg\max y)
+
+    (for Bernoulli sites sigmoid and threshold). Guide and model score the value by the discrete log
+    probability, extended linearly. One evaluation.
+
+    Args:
+        temperature: ``T > 0``: a float, a tensor, an ``nn.Parameter`` (learned), or an
+            :class:`~pyro_reparam_ext.ExponentialDecay`.
+
+    Raises:
+        EstimatorError: the site is not Bernoulli or OneHotCategorical, or ``T <= 0``.
+
+    References:
+        Jang, Gu, Poole, 2016, Categorical Reparameterization with Gumbel-Softmax,
+        https://arxiv.org/abs/1611.01144
+
+    Example:
+        >>> import pyro_reparam_ext as pre
+        >>> pre.StraightThroughGumbelSoftmax(temperature=1.0)
+        StraightThroughGumbelSoftmax(temperature=1.0)
+    """
+
+    temperature: Temperature
+
+    unbiased = False
+    paper = Paper(
+        "Jang, Gu, Poole", "Categorical Reparameterization with Gumbel-Softmax", 2016, "1611.01144"
+    )
+    supported = RELAXABLE
+    differentiable = True
+
+    def __post_init__(self) -> None:
+        require_positive("StraightThroughGumbelSoftmax", temperature=self.temperature)
+
+    def remedy(self, fn: TorchDistribution) -> str:
+        return INTEGER_REMEDY
+
+    def new_state(self) -> nn.Module | None:
+        return state_of(self.temperature)
+
+    def draw(self, fn: TorchDistribution) -> Draw:
+        return self._draw(coordinates(fn), noisy_logits(coordinates(fn)))
+
+    def redraw(self, site: Site, fn: TorchDistribution) -> Draw:
+        base, logits = coordinates(fn), site.base.logits.detach()
+        noise = noisy_logits_given(site.base, site.value.detach()).detach() - logits
+        return self._draw(base, base.logits + noise)
+
+    def log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
+        return log_prob_by(lambda base: linear_log_prob(base, draw.value), fn)
+
+    def _draw(self, base: TorchDistribution, z: Tensor) -> Draw:
+        soft = to_value(base, z / now(self.temperature))
+        return Draw(harden(base, z.detach()) + (soft - soft.detach()))

@@ -1,0 +1,43 @@
+"""The continuous noise behind a discrete value.
+
+A Bernoulli value is ``z > 0`` with ``z = logits + Logistic``, a categorical one the argmax of
+``z = logits + Gumbel``. These functions draw ``z`` given the discrete value (Maddison et al.,
+arXiv 1611.00712; the conditional laws are worked out in Tucker et al., arXiv 1703.07370), in log
+space and differentiably in the logits with the underlying uniforms held fixed.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+
+def uniform_like(x: Tensor) -> Tensor:
+    """Uniform noise that is never 0 or 1, in the shape and dtype of ``x``."""
+    info = torch.finfo(x.dtype)
+    return torch.rand(x.shape, dtype=x.dtype, device=x.device).clamp(info.tiny, 1 - info.eps)
+
+
+def gumbel_like(x: Tensor) -> Tensor:
+    """Standard Gumbel noise in the shape and dtype of ``x``."""
+    return -(-uniform_like(x).log()).log()
+
+
+def logistic_like(x: Tensor) -> Tensor:
+    """Standard logistic noise in the shape and dtype of ``x``."""
+    return uniform_like(x).logit()
+
+
+def logistic_noise(logits: Tensor, value: Tensor) -> Tensor:
+    """``z = logits + Logistic`` given that ``1[z > 0]`` is ``value`` (0 or 1)."""
+    sign = 2 * value - 1
+    noise = logistic_like((logits + value).detach())
+    return sign * softplus(noise + softplus(sign * logits))
+
+
+def categorical_noise(logits: Tensor, value: Tensor) -> Tensor:
+    """``z = logits + Gumbel`` given that its argmax is the one-hot ``value``; logits normalised."""
+    gumbel = gumbel_like((logits + value).detach())
+    top = (value * gumbel).sum(-1, keepdim=True)
+    return torch.where(value > 0.5, top, -torch.logaddexp(-top, -(logits + gumbel)))

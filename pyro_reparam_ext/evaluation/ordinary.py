@@ -1,0 +1,190 @@
+"""The ordinary run of the guide: every site sampled as its estimator says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import copy
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import torch
+from pyro import poutine
+from pyro.distributions import TorchDistribution
+from pyro.distributions.torch_distribution import TorchDistributionMixin
+from pyro.ops.provenance import detach_provenance, get_provenance, track_provenance
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.trace_struct import Trace
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor, nn
+
+from ..errors import EstimatorError
+from ..estimators.base import Draw, Estimator, Site
+from ..estimators.enumeration import Enumeration
+from .terms import RawTerm, left_padded, log_prob_of, vectorized_frames
+from .unwrap import coordinates, is_masked, num_coordinate_dims, sum_rightmost
+
+Resolve: TypeAlias = Callable[[dict[str, Any]], Estimator]
+StateOf: TypeAlias = Callable[[str, Estimator, Tensor], nn.Module | None]
+
+
+def is_tracked(estimator: Estimator, vectorized: bool) -> bool:
+    """Whether the costs that depend on a site have to be found by provenance.
+
+    Where values lie along a dim of their own, that dim tells.
+    """
+    return estimator.uses_cost or (isinstance(estimator, Enumeration) and not vectorized)
+
+
+class OrdinaryRun(Messenger):
+    """Samples the latent sites of a guide by their estimators.
+
+    An enumerated site takes all values of its support at once, on a new dim left of all others; or,
+    where programs run in a loop (``plate_dims`` is None), the value numbered in ``path``. ``track``:
+    whether values carry their provenance, by which the costs that depend on them are found.
+    """
+
+    def __init__(
+        self, resolve: Resolve, plate_dims: int | None, path: Mapping[str, int], track: bool
+    ) -> None:
+        super().__init__()
+        self.resolve = resolve
+        self.plate_dims = plate_dims
+        self.path = dict(path)
+        self.track = track
+        self.estimators: dict[str, Estimator] = {}
+        self.draws: dict[str, Draw] = {}
+        self.support_sizes: dict[str, int] = {}
+
+    def _pyro_sample(self, message: dict[str, Any]) -> None:
+        if site_is_subsample(message) or not isinstance(message["fn"], TorchDistributionMixin):
+            return
+        name, fn = message["name"], message["fn"]
+        if 0 in fn.batch_shape + fn.event_shape:
+            raise EstimatorError(
+                f"site '{name}': its distribution has shape {tuple(fn.shape())}, which is empty; "
+                f"expected at least one element in every plate. Skip empty batches of data."
+            )
+        estimator = self.resolve(message)
+        self.estimators[name] = estimator
+        if message["is_observed"] or message["done"]:
+            self.draws[name] = Draw(message["value"])
+            return
+        draw = self._enumerate(message, estimator) if isinstance(estimator, Enumeration) else None
+        self.draws[name] = draw = draw or estimator.draw(fn)
+        message["value"] = draw.value
+        if self.track and is_tracked(estimator, self.plate_dims is not None):
+            message["value"] = track_provenance(draw.value, frozenset([name]))
+        message["done"] = True
+
+    def _enumerate(self, message: dict[str, Any], estimator: Enumeration) -> Draw:
+        name, fn = message["name"], message["fn"]
+        joint = torch.Size(self.support_sizes.values()).numel()
+        support = estimator.support(name, fn, joint)
+        left = len(self.support_sizes)
+        self.support_sizes[name] = len(support)
+        if self.plate_dims is None:
+            value = support[self.path.setdefault(name, 0)]
+            return Draw(value.expand(fn.shape()))
+        ones = (1,) * (self.plate_dims + left)
+        return Draw(support.reshape((len(support),) + ones + fn.event_shape))
+
+
+@dataclass(frozen=True, eq=False)
+class OrdinaryGuide:
+    """What the ordinary run of the guide left: its trace, its sites and their cost terms."""
+
+    trace: Trace
+    sites: list[Site]
+    terms: list[RawTerm]
+    support_sizes: dict[str, int]
+    path: dict[str, int]
+
+
+def run_guide(guide: Callable[..., Any], args: tuple, kwargs: dict, messenger: Messenger) -> Trace:
+    """The trace of a guide under a messenger, also of a ``GuideMessenger``."""
+    unwrapped = poutine.unwrap(guide)
+    if not isinstance(unwrapped, poutine.messenger.Messenger):
+        with messenger:
+            return poutine.trace(guide).get_trace(*args, **kwargs)
+    with messenger:
+        guide(*args, **kwargs)
+    model_trace, guide_trace = unwrapped.get_traces()
+    for name, node in model_trace.nodes.items():
+        if node["type"] == "sample" and site_is_subsample(node) and name not in guide_trace:
+            guide_trace.add_node(name, **node.copy())
+    return guide_trace
+
+
+def ordinary_guide(
+    guide: Callable[..., Any],
+    args: tuple,
+    kwargs: dict,
+    messenger: OrdinaryRun,
+    state: StateOf,
+) -> OrdinaryGuide:
+    """Runs the guide once and collects its sites in the order they were sampled."""
+    trace = run_guide(guide, args, kwargs, messenger)
+    sites, terms = [], []
+    for name, node in trace.nodes.items():
+        if node["type"] != "sample" or site_is_subsample(node):
+            continue
+        estimator, draw, fn = messenger.estimators[name], messenger.draws[name], node["fn"]
+        log_prob, score = scored(name, estimator, fn, replace(draw, value=node["value"]))
+        upstream = get_provenance(log_prob) if messenger.track else None
+        log_prob, score = detach_provenance(log_prob), detach_provenance(score)
+        site = Site(
+            name=name,
+            fn=untracked(fn) if upstream and upstream != {name} else fn,
+            draw=draw,
+            log_prob=score,
+            estimator=estimator,
+            state=state(name, estimator, log_prob),
+            frames=frozenset(vectorized_frames(node)),
+            infer=node["infer"],
+            observed=node["is_observed"],
+        )
+        sites.append(site)
+        terms.append(RawTerm.of_guide(node, log_prob, score, upstream))
+    return OrdinaryGuide(trace, sites, terms, messenger.support_sizes, messenger.path)
+
+
+def untracked(fn: TorchDistribution) -> TorchDistribution:
+    """``fn`` without provenance in its parameters."""
+    fn = copy(fn)
+    for key, attribute in vars(fn).items():
+        if isinstance(attribute, TorchDistributionMixin):
+            vars(fn)[key] = untracked(attribute)
+        elif isinstance(attribute, Tensor):
+            vars(fn)[key] = detach_provenance(attribute)
+    return fn
+
+
+def scored(
+    name: str, estimator: Estimator, fn: TorchDistribution, draw: Draw
+) -> tuple[Tensor, Tensor]:
+    """The log density of a draw at a guide site, and the same without the masks in ``fn``.
+
+    A masked value costs nothing but is sampled all the same: its score counts.
+    """
+    log_prob = log_prob_of(name, lambda: estimator.log_prob(fn, draw))
+    if not is_masked(fn) or estimator.differentiable:
+        return log_prob, log_prob
+    score = coordinates(fn).log_prob(draw.value)
+    return log_prob, sum_rightmost(score, num_coordinate_dims(fn))
+
+
+def padded(site: Site, batch_dims: int) -> Site:
+    """The same site with ``batch_dims`` batch dims, new ones of size 1 on the left."""
+    missing = batch_dims - len(site.fn.batch_shape)
+    if missing <= 0:
+        return site
+    dims, coordinate = batch_dims + len(site.fn.event_shape), site.draw.coordinate
+    return replace(
+        site,
+        fn=site.fn.expand(torch.Size((1,) * missing) + site.fn.batch_shape),
+        draw=Draw(
+            left_padded(site.value, dims),
+            None if coordinate is None else left_padded(coordinate, dims),
+        ),
+        log_prob=left_padded(site.log_prob, batch_dims),
+    )

@@ -1,0 +1,409 @@
+"""Passes: guide and model run at alternative values of the sites.
+
+All evaluations of a gradient are numbered: 0 is the ordinary run, then come the alternatives of each
+site, in the order in which the guide samples the sites. A *pass* runs some of them at once, along one
+dim left of all others. In an evaluation that belongs to site i, sites sampled before i keep their
+ordinary value, site i takes its alternative, and sites sampled after i are drawn again under the
+changed upstream values, with common random numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, TypeAlias
+
+import torch
+from pyro import poutine
+from pyro.distributions import TorchDistribution
+from pyro.infer.util import is_validation_enabled
+from pyro.ops.provenance import detach_provenance, get_provenance, track_provenance
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.trace_struct import Trace
+from pyro.poutine.util import prune_subsample_sites, site_is_subsample
+from pyro.util import check_model_guide_match, check_site_shape
+from torch import Tensor
+
+from ..errors import EstimatorError
+from ..estimators.base import Alternatives, Draw, Estimator, Site
+from ..estimators.enumeration import Enumeration
+from ..estimators.relaxation import RELAXABLE, linear_log_prob, noisy_logits_given, to_value
+from .ordinary import OrdinaryGuide, Resolve, is_tracked, run_guide, scored
+from .terms import RawTerm, Term, left_padded, log_prob_of
+from .unwrap import coordinates, innermost, log_prob_by
+
+
+Dependencies: TypeAlias = Mapping[tuple[str, str], frozenset[str]]
+"""Which sites the term ``(side, name)`` depends on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Alternatives ``start`` to ``stop - 1`` of the site number ``owner``."""
+
+    owner: int
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """The cost terms of some evaluations: first the ordinary one if ``ordinary``, then ``groups``.
+
+    ``probs`` has the probabilities of the values of enumerated sites, evaluations on the left.
+    """
+
+    ordinary: bool
+    groups: tuple[Group, ...]
+    terms: list[Term]
+    probs: dict[str, Tensor]
+
+    def span(self, group: Group) -> tuple[int, int]:
+        """Where a group lies on the evaluation dim."""
+        start = int(self.ordinary)
+        for other in self.groups:
+            if other is group:
+                return start, start + len(group)
+            start += len(other)
+        raise KeyError(group)
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A model and a guide with their arguments, after the ordinary run of the guide.
+
+    ``batch_dims`` counts the dims of plates, particles and enumerated sites; evaluations lie left of
+    them. ``vectorized`` is False where every evaluation is run by itself.
+    """
+
+    model: Callable[..., Any]
+    guide: Callable[..., Any]
+    args: tuple
+    kwargs: dict
+    resolve: Resolve
+    vectorized: bool
+    ordinary: OrdinaryGuide
+    batch_dims: int
+    max_plate_nesting: float = float("inf")
+    dependencies: Dependencies | None = None
+    sites: list[Site] = field(default_factory=list)
+    alternatives: dict[int, Alternatives] = field(default_factory=dict)
+    model_values: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def run_ordinary(self, track: bool) -> list[RawTerm]:
+        """The model's terms at the ordinary values."""
+        run = _GuideRun(self.ordinary.trace, self.ordinary.sites, {}, self.ordinary.terms)
+        return self._model_terms(run, relaxed=False, remember=True, track=track)
+
+    def run(self, groups: tuple[Group, ...], ordinary: bool, track: bool = False) -> Pass:
+        """Runs guide and model at the alternatives of ``groups``, and at the ordinary values."""
+        relaxed = any(self.alternatives[group.owner].relaxed for group in groups)
+        try:
+            run = self._run_guide(groups, relaxed)
+            if ordinary:
+                run = self._with_ordinary(run)
+            model_terms = self._model_terms(run, relaxed, remember=ordinary, track=track)
+        except (RuntimeError, IndexError, ValueError) as error:
+            if isinstance(error, EstimatorError) or not (groups and self.vectorized):
+                raise
+            names = ", ".join(repr(self.sites[group.owner].name) for group in groups)
+            raise EstimatorError(
+                f"sites {names}: model or guide failed when run at {sum(map(len, groups))} alternative "
+                f"values at once, which lie on dim {-1 - self.batch_dims} (left of all plates and "
+                f"particles): {error}\nLet the program broadcast over dims on the left (no reshape to a "
+                f"fixed number of dims, no Python branch on a value), or pass "
+                f"vectorize_particles=False to run one evaluation at a time."
+            ) from error
+        return self.collect(groups, ordinary, run.terms + model_terms)
+
+    @property
+    def num_latent(self) -> int:
+        return sum(not site.observed for site in self.ordinary.sites)
+
+    def collect(self, groups: tuple[Group, ...], ordinary: bool, terms: list[RawTerm]) -> Pass:
+        """A pass from its terms."""
+        enumerated = {s.name for s in self.sites if isinstance(s.estimator, Enumeration)}
+        probs = {
+            term.name: left_padded(term.score.exp(), self.batch_dims + 1)
+            for term in terms
+            if term.name in enumerated and term.score is not None
+        }
+        if self.dependencies is not None:
+            known = self.dependencies
+            terms = [replace(term, upstream=known.get((term.side, term.name))) for term in terms]
+        aligned = [term.aligned(self.batch_dims) for term in terms]
+        return Pass(ordinary, groups, aligned, probs)
+
+    # -- guide ------------------------------------------------------------------------------------
+
+    def _run_guide(self, groups: tuple[Group, ...], relaxed: bool) -> _GuideRun:
+        """Values of the sites that differ from the ordinary ones, and all guide terms."""
+        ordinary = self.ordinary
+        if not groups:
+            return _GuideRun(ordinary.trace, ordinary.sites, {}, ordinary.terms)
+        first = min(group.owner for group in groups)
+        messenger = _SlicePass(self, groups)
+        if first == len(self.sites) - 1:  # nothing is sampled after the owner
+            site = ordinary.sites[first]
+            draw = messenger.assemble(first, site.fn)
+            node = ordinary.trace.nodes[site.name]
+            terms = [*ordinary.terms[:first], _guide_term(site, node, draw, relaxed)]
+            return _GuideRun(ordinary.trace, ordinary.sites, {site.name: draw}, terms)
+        trace = run_guide(self.guide, self.args, self.kwargs, messenger)
+        sites, terms = [], []
+        for name, node in trace.nodes.items():
+            if node["type"] == "sample" and not site_is_subsample(node):
+                site, draw = messenger.sites[name], messenger.draws[name]
+                sites.append(site)
+                terms.append(_guide_term(site, node, draw, relaxed))
+        return _GuideRun(trace, sites, messenger.changed, terms)
+
+    def _with_ordinary(self, run: _GuideRun) -> _GuideRun:
+        """The ordinary evaluation put in front, where evaluations differ."""
+        first = {site.name: site for site in self.sites}
+        draws = {name: _cat([_one(first[name].draw), draw]) for name, draw in run.draws.items()}
+        ordinary = {term.name: term for term in self.ordinary.terms}
+        terms = []
+        for term in run.terms:
+            before = ordinary[term.name]
+            if term.cost.dim() > self.batch_dims:
+                assert before.score is not None and term.score is not None
+                cost = _stack(before.cost, term.cost, self.batch_dims)
+                score = _stack(before.score, term.score, self.batch_dims)
+                before = replace(term, cost=cost, score=score, upstream=before.upstream)
+            terms.append(before)
+        return replace(run, draws=draws, terms=terms)
+
+    # -- model ------------------------------------------------------------------------------------
+
+    def _model_terms(
+        self, run: _GuideRun, relaxed: bool, remember: bool, track: bool
+    ) -> list[RawTerm]:
+        """The terms of the model, replayed against the values of a guide run."""
+        trace = self._replay(run, track)
+        sites = {site.name: site for site in run.sites if not site.observed}
+        terms = []
+        for name, node in trace.nodes.items():
+            if node["type"] != "sample":
+                continue
+            if remember and not node["is_observed"] and name not in self.ordinary.trace:
+                self.model_values[name] = node
+            if site_is_subsample(node):
+                continue
+            fn, value = node["fn"], node["value"]
+            if name in sites and not node["is_observed"]:
+                site = sites[name]
+                draw = Draw(value, run.draws.get(name, site.draw).coordinate)
+                _check_scorable(site, fn)
+                if relaxed and _is_relaxable(site) and isinstance(innermost(fn), RELAXABLE):
+                    log_prob = _linear(fn, draw)
+                else:
+                    log_prob = log_prob_of(name, partial(site.estimator.log_prob, fn, draw))
+            else:
+                log_prob = log_prob_of(name, partial(fn.log_prob, value))
+            upstream = get_provenance(log_prob) if track else None
+            terms.append(RawTerm.of_model(node, detach_provenance(log_prob), upstream))
+        if remember and is_validation_enabled():
+            check_model_guide_match(trace, self.ordinary.trace, self.max_plate_nesting)
+            for node in prune_subsample_sites(trace).nodes.values():
+                if node["type"] == "sample":
+                    _check_shape(node, terms, self.max_plate_nesting)
+        return terms
+
+    def _replay(self, run: _GuideRun, track: bool) -> Trace:
+        """Runs the model with the values of a guide run and what it drew by itself before."""
+        replayed = run.trace.copy()
+        for name, node in self.model_values.items():
+            replayed.add_node(name, **node.copy())
+        for site in run.sites:
+            if not site.observed:
+                value = run.draws[site.name].value if site.name in run.draws else site.value
+                if track and is_tracked(site.estimator, self.vectorized):
+                    value = track_provenance(value, frozenset([site.name]))
+                replayed.nodes[site.name] = {**replayed.nodes[site.name], "value": value}
+        with poutine.trace() as tracer, poutine.replay(trace=replayed):
+            self.model(*self.args, **self.kwargs)
+        return tracer.trace
+
+
+@dataclass(frozen=True, eq=False)
+class _GuideRun:
+    """The guide in one pass: its trace and sites, the draws that differ, and its terms."""
+
+    trace: Trace
+    sites: list[Site]
+    draws: dict[str, Draw]
+    terms: list[RawTerm]
+
+
+def _guide_term(site: Site, node: dict[str, Any], draw: Draw, relaxed: bool) -> RawTerm:
+    if relaxed and _is_relaxable(site):
+        log_prob = score = _linear(node["fn"], draw)
+    else:
+        log_prob, score = scored(site.name, site.estimator, node["fn"], draw)
+    return RawTerm.of_guide(node, log_prob, score)
+
+
+def _check_shape(node: dict[str, Any], terms: list[RawTerm], max_plate_nesting: float) -> None:
+    """Pyro's check that every dim of a log density belongs to a plate."""
+    cost = next(term.cost for term in terms if term.name == node["name"])
+    check_site_shape({**node, "log_prob": cost}, max_plate_nesting)
+
+
+def _is_relaxable(site: Site) -> bool:
+    """Whether a site that is sampled hard may get relaxed values in some evaluations."""
+    return not site.estimator.differentiable and isinstance(innermost(site.fn), RELAXABLE)
+
+
+def _linear(fn: TorchDistribution, draw: Draw) -> Tensor:
+    return log_prob_by(lambda base: linear_log_prob(base, draw.value), fn)
+
+
+def _check_scorable(site: Site, fn: TorchDistribution) -> None:
+    """A relaxed value needs the same kind of distribution in the model."""
+    estimator = site.estimator
+    overridden = type(estimator).log_prob is not Estimator.log_prob
+    if overridden and not isinstance(innermost(fn), estimator.supported):
+        raise EstimatorError(
+            f"site '{site.name}': {type(estimator).__name__} gives it relaxed values, which the model "
+            f"can't score by {type(innermost(fn)).__name__}; expected "
+            f"{type(innermost(site.fn)).__name__} in the model, as in the guide."
+        )
+
+
+def _stack(first: Tensor, rest: Tensor, batch_dims: int) -> Tensor:
+    first = left_padded(first, batch_dims)
+    shape = torch.broadcast_shapes(first.shape, rest.shape[1:])
+    return torch.cat([first.expand(shape)[None], rest.expand((-1, *shape))])
+
+
+class _SlicePass(Messenger):
+    """Gives each latent site of the guide its values in the evaluations of a pass."""
+
+    def __init__(self, program: Program, groups: tuple[Group, ...]) -> None:
+        super().__init__()
+        self.program = program
+        self.groups = groups
+        self.index = {site.name: i for i, site in enumerate(program.sites)}
+        self.sites = {site.name: site for site in program.sites}
+        self.draws: dict[str, Draw] = {}
+        self.changed: dict[str, Draw] = {}
+
+    def _pyro_sample(self, message: dict[str, Any]) -> None:
+        name, fn = message["name"], message["fn"]
+        if site_is_subsample(message):
+            message["value"] = self.program.ordinary.trace.nodes[name]["value"]
+            message["done"] = True
+            return
+        if not isinstance(fn, TorchDistribution):
+            return
+        if message["is_observed"]:
+            self.draws[name] = Draw(message["value"])
+            if name not in self.sites:
+                self.sites[name] = self._new_site(message)
+            return
+        if name not in self.index:
+            self.sites[name] = site = self._new_site(message)
+            self.draws[name] = self.changed[name] = draw = site.estimator.draw(fn)
+        else:
+            self.draws[name] = draw = self.assemble(self.index[name], fn)
+            if draw is not self.program.ordinary.sites[self.index[name]].draw:
+                self.changed[name] = draw
+        message["value"], message["done"] = draw.value, True
+
+    def _new_site(self, message: dict[str, Any]) -> Site:
+        """A site that the ordinary run did not have: only programs run one by one may do this."""
+        if self.program.vectorized:
+            raise EstimatorError(
+                f"site '{message['name']}': it occurs in some evaluations only, so the program has "
+                f"dynamic structure. Pass vectorize_particles=False to the ELBO."
+            )
+        estimator = self.program.resolve(message)
+        return Site(
+            name=message["name"],
+            fn=message["fn"],
+            draw=Draw(torch.zeros(())),
+            log_prob=torch.zeros(()),
+            estimator=estimator,
+            observed=message["is_observed"],
+        )
+
+    def assemble(self, number: int, fn: TorchDistribution) -> Draw:
+        """The draws of site ``number`` in all evaluations; its ordinary one if they don't differ."""
+        program, site = self.program, self.program.sites[number]
+        natural = program.ordinary.sites[number]
+        depends = not program.vectorized or len(fn.batch_shape) > program.batch_dims
+        redrawn: Draw | None = None
+        pieces: list[Draw] = []
+        changed, position = False, 0
+        for group in self.groups:
+            rows = slice(position, position + len(group))
+            position += len(group)
+            if group.owner == number:
+                values = program.alternatives[number].values(group.start, group.stop)
+                pieces.append(Draw(values))
+                changed = True
+            elif group.owner > number or not depends or isinstance(site.estimator, Enumeration):
+                pieces.append(_repeat(site.draw, len(group)))
+            else:
+                changed = True
+                old = site if program.vectorized else natural
+                alternatives = program.alternatives[group.owner]
+                if alternatives.relaxed and not site.estimator.differentiable:
+                    draw = _relaxed_redraw(old, fn, alternatives, program.sites[group.owner].name)
+                else:
+                    redrawn = draw = redrawn or site.estimator.redraw(old, fn)
+                pieces.append(_rows(draw, rows) if program.vectorized else _one(draw))
+        if not changed:
+            return natural.draw
+        draw = _cat(pieces)
+        return draw if program.vectorized else _map(lambda x: x[0].reshape(fn.shape()), draw)
+
+
+def _relaxed_redraw(site: Site, fn: TorchDistribution, owner: Alternatives, name: str) -> Draw:
+    """A discrete site downstream of a relaxed value, relaxed as well: its path stays differentiable."""
+    base = coordinates(fn)
+    if not isinstance(base, RELAXABLE):
+        raise EstimatorError(
+            f"site '{site.name}': it is sampled after site '{name}', whose estimator evaluates relaxed "
+            f"values, and {type(base).__name__} can neither be relaxed nor sampled pathwise; expected "
+            f"Bernoulli, OneHotCategorical or a distribution with rsample. Use DisARM, LeaveOneOut or "
+            f"LocalExpectation for site '{name}'."
+        )
+    noise = (noisy_logits_given(site.base, site.value) - site.base.logits).detach()
+    assert owner.temperature is not None
+    return Draw(to_value(base, (base.logits + noise) / owner.temperature))
+
+
+def _repeat(draw: Draw, count: int) -> Draw:
+    return _map(lambda x: x.expand((count, *x.shape)), draw)
+
+
+def _rows(draw: Draw, rows: slice) -> Draw:
+    return _map(lambda x: x[rows], draw)
+
+
+def _one(draw: Draw) -> Draw:
+    return _map(lambda x: x[None], draw)
+
+
+def _map(function: Callable[[Tensor], Tensor], draw: Draw) -> Draw:
+    return Draw(
+        function(draw.value), None if draw.coordinate is None else function(draw.coordinate)
+    )
+
+
+def _cat(draws: list[Draw]) -> Draw:
+    if len(draws) == 1:
+        return draws[0]
+    values = [draw.value for draw in draws]
+    shape = torch.broadcast_shapes(*(v.shape[1:] for v in values))
+    value = torch.cat([v.expand((-1, *shape)) for v in values])
+    coordinates_ = [draw.coordinate for draw in draws]
+    if any(c is None for c in coordinates_):
+        return Draw(value)
+    return Draw(value, torch.cat([c.expand((-1, *shape)) for c in coordinates_]))

@@ -1,0 +1,125 @@
+"""Evaluating a program: the ordinary run of the guide, then all passes of guide and model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from .costs import Costs, plan
+from .ordinary import OrdinaryRun, Resolve, StateOf, is_tracked, ordinary_guide, padded
+from .passes import Dependencies, Group, Pass, Program
+
+__all__ = ["Dependencies", "Layout", "evaluate"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How evaluations are laid out.
+
+    ``plate_dims``: the number of dims that plates and vectorised particles take; None where particles
+    and evaluations are run one by one.
+    """
+
+    num_particles: int
+    plate_dims: int | None = None
+
+    @property
+    def particle_dim(self) -> int | None:
+        """The dim of vectorised particles, the leftmost of the plates."""
+        return None if self.plate_dims is None or self.num_particles == 1 else -self.plate_dims
+
+
+def evaluate(
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    args: tuple,
+    kwargs: dict,
+    *,
+    resolve: Resolve,
+    state: StateOf,
+    layout: Layout,
+    dependencies: Dependencies | None = None,
+) -> list[Costs]:
+    """Runs guide and model as often as the estimators of the guide's sites need.
+
+    One result if vectorised; else one per particle, times one per joint value of enumerated sites.
+    """
+
+    def run(path: dict[str, int]) -> Costs:
+        messenger = OrdinaryRun(resolve, layout.plate_dims, path, dependencies is None)
+        ordinary = ordinary_guide(guide, args, kwargs, messenger, state)
+        program = Program(
+            model=model,
+            guide=guide,
+            args=args,
+            kwargs=kwargs,
+            resolve=resolve,
+            vectorized=layout.plate_dims is not None,
+            ordinary=ordinary,
+            batch_dims=(layout.plate_dims or 0) + len(ordinary.support_sizes),
+            dependencies=dependencies,
+        )
+        tracked = any(is_tracked(s.estimator, program.vectorized) for s in ordinary.sites)
+        track = dependencies is None and tracked and program.num_latent > 1
+        if layout.plate_dims is None:
+            return _one_by_one(program, track)
+        return _at_once(replace(program, max_plate_nesting=layout.plate_dims), track)
+
+    if layout.plate_dims is not None:
+        return [run({})]
+    results = []
+    for _ in range(layout.num_particles):
+        pending: list[dict[str, int]] = [{}]
+        while pending:
+            path = pending.pop()
+            results.append(run(path))
+            pending += _siblings(path, results[-1].program)
+    return results
+
+
+def _siblings(path: dict[str, int], program: Program) -> list[dict[str, int]]:
+    """The paths that branch off where a run met enumerated sites that its path did not name."""
+    siblings, prefix = [], dict(path)
+    for name, size in program.ordinary.support_sizes.items():
+        if name not in path:
+            siblings += [{**prefix, name: value} for value in range(1, size)]
+            prefix[name] = 0
+    return siblings
+
+
+def _at_once(program: Program, track: bool) -> Costs:
+    _add_alternatives(program)
+    together, apart = plan(program)
+    passes = [program.run(together, ordinary=True, track=track)]
+    with torch.no_grad():
+        passes += [program.run(groups, ordinary=False) for groups in apart]
+    return Costs(program, passes)
+
+
+def _one_by_one(program: Program, track: bool) -> Costs:
+    terms = program.ordinary.terms + program.run_ordinary(track)
+    program = replace(program, batch_dims=max(term.cost.dim() for term in terms))
+    _add_alternatives(program)
+    passes: list[Pass] = [program.collect((), True, terms)]
+    for owner, alternatives in program.alternatives.items():
+        graph = alternatives.marginal or alternatives.relaxed
+        for number in range(alternatives.count):
+            with torch.set_grad_enabled(graph and torch.is_grad_enabled()):
+                group = Group(owner, number, number + 1)
+                passes.append(program.run((group,), ordinary=False))
+    return Costs(program, passes)
+
+
+def _add_alternatives(program: Program) -> None:
+    """Asks the estimators for alternatives, once the number of batch dims is known."""
+    program.sites[:] = [padded(site, program.batch_dims) for site in program.ordinary.sites]
+    if not torch.is_grad_enabled():
+        return
+    for number, site in enumerate(program.sites):
+        if not site.observed and site.log_prob.requires_grad:
+            alternatives = site.estimator.alternatives(site)
+            if alternatives is not None and alternatives.count:
+                program.alternatives[number] = alternatives
