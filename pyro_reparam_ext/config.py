@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
-from pyro.distributions import TorchDistribution
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 
@@ -101,7 +101,7 @@ class _ConfigMessenger(Messenger):
         if message["is_observed"] or site_is_subsample(message):
             return
         self.seen.append(message["name"])
-        if "estimator" not in message["infer"] and isinstance(fn, TorchDistribution):
+        if "estimator" not in message["infer"] and isinstance(fn, TorchDistributionMixin):
             estimator = configured(self.configuration, message)
             if estimator is not None:
                 message["infer"]["estimator"] = estimator

@@ -17,6 +17,7 @@ from .config import Configuration, check_configuration, check_names, resolve
 from .diagnosis import diagnosed, loss_error
 from .estimators.base import Estimator
 from .estimators.temperature import ExponentialDecay
+from .evaluation.costs import Costs
 from .evaluation.program import Dependencies, Layout, evaluate
 from .evaluation.surrogate import Surrogate, surrogate_loss
 
@@ -97,7 +98,7 @@ class TraceEstimator_ELBO(ELBO):
     ) -> float:
         """An estimate of the negative ELBO."""
         with torch.no_grad(), _unchanged_on_error():
-            value = self.estimate(model, guide, args, kwargs, learn=False).loss.item()
+            value = self._estimate(model, guide, args, kwargs, learn=False).loss.item()
             if not math.isfinite(value):
                 raise loss_error(value, model, guide, args, kwargs)
             return value
@@ -107,7 +108,7 @@ class TraceEstimator_ELBO(ELBO):
     ) -> Tensor:
         """An estimate of the negative ELBO whose gradient is the gradient estimate."""
         with _unchanged_on_error():
-            estimate = self.estimate(model, guide, args, kwargs, learn=torch.is_grad_enabled())
+            estimate = self._estimate(model, guide, args, kwargs, learn=torch.is_grad_enabled())
         return estimate.loss + (estimate.surrogate - estimate.surrogate.detach())
 
     def loss_and_grads(
@@ -115,7 +116,7 @@ class TraceEstimator_ELBO(ELBO):
     ) -> float:
         """An estimate of the negative ELBO; adds the gradient estimate to the parameters' ``grad``."""
         with _unchanged_on_error():
-            estimate = self.estimate(model, guide, args, kwargs, learn=True)
+            estimate = self._estimate(model, guide, args, kwargs, learn=True)
             value = estimate.loss.item()
             if not math.isfinite(value):
                 raise loss_error(value, model, guide, args, kwargs)
@@ -127,23 +128,21 @@ class TraceEstimator_ELBO(ELBO):
 
     # -- what the package itself calls ------------------------------------------------------------
 
-    def estimate(
+    def evaluate(
         self,
         model: Callable[..., Any],
         guide: Callable[..., Any],
         args: tuple,
         kwargs: dict,
-        *,
-        learn: bool,
         dependencies: Dependencies | None = None,
-    ) -> Surrogate:
-        """Loss and surrogate.
+    ) -> list[Costs]:
+        """All evaluations of the program that one gradient needs.
 
-        ``learn``: baselines and control variates learn from this step too. ``dependencies``: which
-        cost depends on which sites, if known; found by provenance otherwise.
+        ``dependencies``: which cost depends on which sites, if known; found by provenance otherwise.
         """
         with diagnosed(model, guide, args, kwargs):
-            layout = self._layout(model, guide, args, kwargs)
+            if self.vectorize_particles and self.max_plate_nesting == math.inf:
+                self._guess_max_plate_nesting(model, guide, args, kwargs)
             runs = evaluate(
                 self._in_particles(model),
                 self._in_particles(guide),
@@ -151,27 +150,38 @@ class TraceEstimator_ELBO(ELBO):
                 kwargs,
                 resolve=self._resolve,
                 state=self._state,
-                layout=layout,
+                layout=self._layout,
                 dependencies=dependencies,
             )
         if not self._names_checked:
             latent = {s.name for run in runs for s in run.program.sites if not s.observed}
             check_names(self.estimators, sorted(latent))
             self._names_checked = True
-        if learn:
-            self._register()
-        return surrogate_loss(runs, self.num_particles, layout.particle_dim, learn)
+        return runs
+
+    def surrogate(self, runs: list[Costs], *, learn: bool) -> Surrogate:
+        """Loss and surrogate loss. ``learn``: baselines and control variates learn from them too."""
+        return surrogate_loss(runs, self.num_particles, self._layout.particle_dim, learn)
 
     # -- parts ------------------------------------------------------------------------------------
 
-    def _layout(
-        self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict
-    ) -> Layout:
-        if not self.vectorize_particles:
-            return Layout(self.num_particles)
-        if self.max_plate_nesting == math.inf:
-            self._guess_max_plate_nesting(model, guide, args, kwargs)
-        return Layout(self.num_particles, int(self.max_plate_nesting))
+    @property
+    def _layout(self) -> Layout:
+        plate_dims = int(self.max_plate_nesting) if self.vectorize_particles else None
+        return Layout(self.num_particles, plate_dims)
+
+    def _estimate(
+        self,
+        model: Callable[..., Any],
+        guide: Callable[..., Any],
+        args: tuple,
+        kwargs: dict,
+        learn: bool,
+    ) -> Surrogate:
+        runs = self.evaluate(model, guide, args, kwargs)
+        if learn:
+            self._register()
+        return self.surrogate(runs, learn=learn)
 
     def _in_particles(self, program: Callable[..., Any]) -> Callable[..., Any]:
         return self._vectorized_num_particles(program) if self.vectorize_particles else program

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import torch
 from pyro import poutine
 from pyro.distributions import TorchDistribution
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.infer.util import is_validation_enabled
 from pyro.ops.provenance import detach_provenance, get_provenance, track_provenance
 from pyro.poutine.messenger import Messenger
@@ -147,7 +148,7 @@ class Program:
             return _GuideRun(ordinary.trace, ordinary.sites, {}, ordinary.terms)
         first = min(group.owner for group in groups)
         messenger = _SlicePass(self, groups)
-        if first == len(self.sites) - 1:  # nothing is sampled after the owner
+        if self.vectorized and first == len(self.sites) - 1:  # nothing is sampled after the owner
             site = ordinary.sites[first]
             draw = messenger.assemble(first, site.fn)
             node = ordinary.trace.nodes[site.name]
@@ -299,7 +300,7 @@ class _SlicePass(Messenger):
             message["value"] = self.program.ordinary.trace.nodes[name]["value"]
             message["done"] = True
             return
-        if not isinstance(fn, TorchDistribution):
+        if not isinstance(fn, TorchDistributionMixin):
             return
         if message["is_observed"]:
             self.draws[name] = Draw(message["value"])

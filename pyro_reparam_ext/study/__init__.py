@@ -1,0 +1,1 @@
+"""Measuring gradient estimators: draws, moments, and what is said of them."""

@@ -1,0 +1,119 @@
+"""Mean and variance of gradient draws, accumulated chunk by chunk in double precision."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import stats
+from torch import Tensor
+
+
+@dataclass(eq=False)
+class Moments:
+    """Count, mean and summed squared deviations per coordinate, and what their total scatters."""
+
+    count: int = 0
+    mean: dict[str, np.ndarray] = field(default_factory=dict)
+    squares: dict[str, np.ndarray] = field(default_factory=dict)
+    pilot: dict[str, np.ndarray] = field(default_factory=dict)
+    distances: dict[str, list[np.ndarray]] = field(default_factory=dict)
+
+    def add(self, chunk: dict[str, Tensor]) -> None:
+        """Adds draws, which lie on the leftmost dim."""
+        before = self.count
+        for name, draws in chunk.items():
+            x = draws.detach().cpu().double().numpy()
+            mean, size = x.mean(0), len(x)
+            squares = np.square(x - mean).sum(0)
+            if name not in self.mean:
+                self.mean[name], self.squares[name], self.pilot[name] = mean, squares, mean
+                self.distances[name] = []
+            else:
+                shift = mean - self.mean[name]
+                total = before + size
+                self.mean[name] = self.mean[name] + shift * (size / total)
+                self.squares[name] += squares + np.square(shift) * (before * size / total)
+            deviations = (x - self.pilot[name]).reshape(size, -1)
+            self.distances[name].append(np.square(deviations).sum(1))
+            self.count = before + size
+
+    def flat_mean(self, names: list[str]) -> np.ndarray:
+        return np.concatenate([self.mean[name].ravel() for name in names])
+
+    def flat_variance(self, names: list[str]) -> np.ndarray:
+        """Unbiased variance per coordinate; 0 for a single draw, which is taken as exact."""
+        divisor = max(self.count - 1, 1)
+        return np.concatenate([self.squares[name].ravel() for name in names]) / divisor
+
+    def variance(self, names: list[str]) -> tuple[float, float, float]:
+        """The total variance with a 95 % interval.
+
+        The total variance is the mean squared distance of the draws from their mean; the interval is
+        that of a mean, on the log scale.
+        """
+        total = float(self.flat_variance(names).sum())
+        distances = np.sum([np.concatenate(self.distances[name]) for name in names], axis=0)
+        if self.count < 2 or total <= 0:
+            return total, total, total
+        error = float(distances.std(ddof=1)) / (math.sqrt(self.count) * float(distances.mean()))
+        factor = math.exp(float(stats.norm.ppf(0.975)) * error)
+        return total, total / factor, total * factor
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A gradient that is taken as true, with the variance of what it was estimated by."""
+
+    mean: np.ndarray
+    error: np.ndarray
+    """Squared standard error per coordinate."""
+
+    @property
+    def norm(self) -> float:
+        return float(np.linalg.norm(self.mean))
+
+
+def reference_of(moments: list[Moments], names: list[str]) -> Reference:
+    """The mean of several unbiased estimates, each weighted by its precision."""
+    precisions = []
+    for m in moments:
+        total = float(m.flat_variance(names).sum())
+        precisions.append(m.count / total if total > 0 else math.inf)
+    if math.inf in precisions:
+        precisions = [float(p == math.inf) for p in precisions]
+    weights = np.array(precisions) / np.sum(precisions)
+    mean = np.sum([w * m.flat_mean(names) for w, m in zip(weights, moments, strict=True)], axis=0)
+    error = np.sum(
+        [
+            w**2 * m.flat_variance(names) / m.count
+            for w, m in zip(weights, moments, strict=True)
+        ],
+        axis=0,
+    )
+    return Reference(mean, error)
+
+
+def bias(moments: Moments, reference: Reference, names: list[str]) -> tuple[float, float]:
+    """Norm of the bias, without what sampling error adds to it, and its corrected z-score.
+
+    The z-score is the largest absolute one over all coordinates; its p-value is corrected for their
+    number (Bonferroni) and turned into a z-score again. 0 if no coordinate varies or differs.
+    """
+    difference = moments.flat_mean(names) - reference.mean
+    error = moments.flat_variance(names) / moments.count + reference.error
+    squared = float(np.square(difference).sum() - error.sum())
+    exact = np.abs(difference) <= 1e-5 * (np.abs(reference.mean) + reference.norm + 1e-30)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = np.where(error > 0, np.abs(difference) / np.sqrt(error), np.where(exact, 0.0, np.inf))
+    z = np.where(exact & (error < 1e-10 * reference.norm**2), 0.0, z)
+    largest = float(z.max())
+    if not math.isfinite(largest):
+        return math.sqrt(max(squared, 0.0)), largest
+    log_p = float(stats.norm.logsf(largest)) + math.log(2 * len(z))
+    if log_p >= 0:
+        return math.sqrt(max(squared, 0.0)), 0.0
+    # isf takes a probability, which underflows beyond z = 37.
+    corrected = float(stats.norm.isf(math.exp(log_p) / 2)) if log_p > -600 else largest
+    return math.sqrt(max(squared, 0.0)), corrected

@@ -1,0 +1,218 @@
+"""Draws of a gradient: many at once where the program can be batched, else one after another."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.distributions import TorchDistribution
+from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceTailAdaptive_ELBO
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+from torch.func import grad, vmap
+
+from ..elbo import TraceEstimator_ELBO
+from ..estimators.default import NOT_PATHWISE
+from ..estimators.enumeration import Enumeration
+from ..evaluation.costs import Costs
+from ..evaluation.passes import Dependencies
+from ..evaluation.unwrap import innermost
+from .substitution import Substitution
+
+Gradients = dict[str, Tensor]
+"""Per parameter, draws on the leftmost dim."""
+
+FLOATS_PER_CHUNK = 2**21
+"""Draws run at once: as many as keep their gradients within this many floats, which fit a cache."""
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """What one label of a study runs."""
+
+    elbo: ELBO
+    model: Callable[..., Any]
+    guide: Callable[..., Any]
+    args: tuple
+    kwargs: dict
+    context: Callable[[], AbstractContextManager] = nullcontext
+
+
+class Sampler:
+    """Draws of the gradient of one program in its parameters."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.dependencies: Dependencies | None = None
+        self.parameters: dict[str, Tensor] = {}
+        self.batched = False
+        self.deterministic = False
+        with program.context(), poutine.trace(param_only=True) as tracer:
+            self._probe()
+        for name, node in tracer.trace.nodes.items():
+            self.parameters[name] = node["value"].unconstrained()
+
+    def _probe(self) -> None:
+        """One ordinary run: what is known of the program before any draw."""
+        program, elbo = self.program, self.program.elbo
+        if not isinstance(elbo, TraceEstimator_ELBO):
+            with _LatentSites() as latent, torch.no_grad():
+                elbo.loss(program.model, program.guide, *program.args, **program.kwargs)
+            self.unbiased = _is_unbiased(elbo, latent.distributions)
+            self.evaluations = elbo.num_particles
+            return
+        runs = elbo.evaluate(program.model, program.guide, program.args, program.kwargs)
+        sites = [site for run in runs for site in run.program.sites]
+        self.unbiased = all(site.estimator.unbiased for site in sites)
+        self.deterministic = all(
+            isinstance(site.estimator, Enumeration) or site.observed for site in sites
+        ) and not any(run.program.model_values or _subsamples(run) for run in runs)
+        self.evaluations = sum(_evaluations(run) for run in runs)
+        if elbo.vectorize_particles:
+            self.evaluations *= elbo.num_particles
+            terms = runs[0].passes[0].terms
+            self.dependencies = {t.key: t.upstream for t in terms if t.upstream is not None}
+
+    # -- draws ------------------------------------------------------------------------------------
+
+    def draws(self, names: list[str], num_draws: int) -> Iterator[Gradients]:
+        """Chunks of gradient draws in the named parameters, ``num_draws`` in all."""
+        leaves = {name: self.parameters[name] for name in names}
+        size = sum(leaf.numel() for leaf in leaves.values())
+        chunk = max(1, min(num_draws, FLOATS_PER_CHUNK // max(size, 1)))
+        self.batched = batched = self.can_batch(leaves)
+        with self.program.context():
+            for start in range(0, num_draws, chunk):
+                count = min(chunk, num_draws - start)
+                yield self._batch(leaves, count) if batched else self._loop(leaves, count)
+
+    def can_batch(self, leaves: dict[str, Tensor]) -> bool:
+        """Whether ``vmap`` takes the program."""
+        elbo = self.program.elbo
+        if not (isinstance(elbo, TraceEstimator_ELBO) and elbo.vectorize_particles):
+            return False
+        try:
+            with self.program.context():
+                self._batch(leaves, 2)
+        except (RuntimeError, NotImplementedError, ValueError, TypeError, IndexError):
+            return False
+        return True
+
+    def _batch(self, leaves: dict[str, Tensor], count: int) -> Gradients:
+        program, elbo = self.program, self.program.elbo
+        assert isinstance(elbo, TraceEstimator_ELBO)
+        originals = list(leaves.values())
+
+        def surrogate(values: list[Tensor]) -> Tensor:
+            pairs = zip(originals, values, strict=True)
+            with Substitution({id(leaf): value for leaf, value in pairs}):
+                runs = elbo.evaluate(
+                    program.model, program.guide, program.args, program.kwargs, self.dependencies
+                )
+                return elbo.surrogate(runs, learn=False).surrogate
+
+        def gradient(_: Tensor, values: list[Tensor]) -> list[Tensor]:
+            return grad(surrogate)(values)
+
+        batched = vmap(gradient, in_dims=(0, None), randomness="different")
+        with pyro.validation_enabled(False), torch.no_grad():
+            gradients = batched(torch.arange(count), [leaf.detach() for leaf in originals])
+        return dict(zip(leaves, gradients, strict=True))
+
+    def _loop(self, leaves: dict[str, Tensor], count: int) -> Gradients:
+        rows = [self.gradient(leaves) for _ in range(count)]
+        return {name: torch.stack([row[name] for row in rows]) for name in leaves}
+
+    def gradient(self, leaves: dict[str, Tensor]) -> Gradients:
+        """One gradient, computed as in training; the parameters' ``grad`` is left as it was."""
+        program = self.program
+        everything = self.parameters.values()
+        before = [leaf.grad for leaf in everything]
+        for leaf in everything:
+            leaf.grad = None
+        try:
+            if isinstance(program.elbo, TraceEstimator_ELBO):
+                runs = program.elbo.evaluate(
+                    program.model, program.guide, program.args, program.kwargs
+                )
+                program.elbo.surrogate(runs, learn=False).surrogate.backward()
+            else:
+                program.elbo.loss_and_grads(
+                    program.model, program.guide, *program.args, **program.kwargs
+                )
+            return {
+                name: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+                for name, leaf in leaves.items()
+            }
+        finally:
+            for leaf, old in zip(everything, before, strict=True):
+                leaf.grad = old
+
+    def learn(self, steps: int, advance: Callable[[], Any]) -> None:
+        """Trains control variates and baselines, with model and guide as they are."""
+        program, elbo = self.program, self.program.elbo
+        if not isinstance(elbo, TraceEstimator_ELBO):
+            return
+        learned = [p for p in elbo.states.parameters() if p.requires_grad]
+        optimizer = torch.optim.Adam(learned, lr=0.01) if learned else None
+        with program.context():
+            for _ in range(steps):
+                runs = elbo.evaluate(program.model, program.guide, program.args, program.kwargs)
+                surrogate = elbo.surrogate(runs, learn=True).surrogate
+                if optimizer is not None:
+                    gradients = torch.autograd.grad(surrogate, learned, allow_unused=True)
+                    for p, gradient in zip(learned, gradients, strict=True):
+                        p.grad = gradient
+                    optimizer.step()
+                advance()
+        for p in learned:
+            p.grad = None
+
+    def seconds(self, names: list[str], repeats: int) -> float:
+        """Median wall-clock time of one gradient, computed as in training."""
+        leaves = {name: self.parameters[name] for name in names}
+        times = []
+        with self.program.context():
+            for _ in range(repeats):
+                start = time.perf_counter()
+                self.gradient(leaves)
+                times.append(time.perf_counter() - start)
+        return sorted(times)[repeats // 2]
+
+
+def _evaluations(run: Costs) -> int:
+    program = run.program
+    sizes = program.ordinary.support_sizes.values() if program.vectorized else ()
+    alternatives = sum(a.count for a in program.alternatives.values())
+    return (1 + alternatives) * int(torch.Size(sizes).numel())
+
+
+def _subsamples(run: Costs) -> bool:
+    nodes = run.program.ordinary.trace.nodes.values()
+    return any(site_is_subsample(node) for node in nodes)
+
+
+class _LatentSites(Messenger):
+    """Collects the distributions of latent sites, however often a program runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.distributions: list[TorchDistribution] = []
+
+    def _pyro_post_sample(self, message: dict[str, Any]) -> None:
+        if not message["is_observed"] and not site_is_subsample(message):
+            self.distributions.append(innermost(message["fn"]))
+
+
+def _is_unbiased(elbo: ELBO, distributions: list[TorchDistribution]) -> bool:
+    """Whether one of Pyro's own ELBOs has an unbiased gradient here."""
+    known = isinstance(elbo, (Trace_ELBO, TraceGraph_ELBO, TraceEnum_ELBO))
+    wrong = any(isinstance(fn, NOT_PATHWISE) for fn in distributions)
+    return known and not isinstance(elbo, TraceTailAdaptive_ELBO) and not wrong

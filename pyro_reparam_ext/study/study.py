@@ -1,0 +1,411 @@
+"""``gradient_study`` and what it returns."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import arviz as az
+import numpy as np
+import pandas as pd
+import pyro
+import torch
+from pyro.infer import ELBO
+from torch import nn
+from tqdm.auto import tqdm
+
+from ..config import Configuration
+from ..elbo import TraceEstimator_ELBO
+from ..errors import EstimatorError
+from ..estimators.enumeration import Enumeration
+from ..estimators.leave_one_out import LeaveOneOut
+from .moments import Moments, Reference, bias, reference_of
+from .sampler import Program, Sampler
+
+Names: TypeAlias = Iterable[str] | Callable[[str], bool] | None
+
+KEPT_BYTES = 2**30
+"""Draws are kept as long as all together take no more memory than this."""
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """What one label of a study runs, where it is more than a configuration of estimators.
+
+    Args:
+        estimators: a configuration as ``TraceEstimator_ELBO`` takes it.
+        elbo: any ``pyro.infer.ELBO``, in place of ``estimators``.
+        context: called for a context manager that is entered around every run.
+        model: replaces the model of the study.
+        guide: replaces the guide of the study.
+
+    Example:
+        >>> import pyro_reparam_ext as pre
+        >>> four = pre.TraceEstimator_ELBO(pre.LeaveOneOut(), num_particles=4)
+        >>> variant = pre.Variant(elbo=four)
+    """
+
+    estimators: Configuration = None
+    elbo: ELBO | None = None
+    context: Callable[[], AbstractContextManager] | None = None
+    model: Callable[..., Any] | None = None
+    guide: Callable[..., Any] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What was measured of one label."""
+
+    moments: Moments
+    kept: dict[str, np.ndarray]
+    unbiased: bool
+    evaluations: int
+    seconds: float
+    batched: bool
+
+
+@dataclass(frozen=True, eq=False)
+class GradientStudy:
+    """Variance and bias of the ELBO gradient by several estimators, at the same parameters.
+
+    Returned by :func:`gradient_study`.
+    """
+
+    results: dict[str, Measured]
+    names: list[str]
+    reference: Moments | None
+    reference_label: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def summary(self, params: Names = None) -> pd.DataFrame:
+        """One row per label.
+
+        - ``unbiased``: whether the estimator is, by its mathematics;
+        - ``evaluations`` of the program that one gradient takes;
+        - ``variance``: the sum over coordinates of the variance per coordinate, and ``variance_low``,
+          ``variance_high``, its 95 % interval;
+        - ``relative_variance``: over the squared norm of the reference gradient;
+        - ``relative_bias``: the norm of mean minus reference, less what sampling error adds, over the
+          norm of the reference;
+        - ``bias_z``: the largest absolute z-score of the bias over coordinates, corrected for their
+          number: beyond 4 or so the bias is real;
+        - ``seconds_per_gradient``: median wall-clock time of one gradient, as in training;
+        - ``work_normalized_variance``: ``variance * seconds_per_gradient``;
+        - ``batched``: whether draws were made many at once.
+
+        Args:
+            params: names of parameters, or a predicate of them, to restrict it to.
+        """
+        names = _select(self.names, params)
+        rows = {}
+        for label, result in self.results.items():
+            variance, low, high = result.moments.variance(names)
+            whole, other = self.reference_gradient(names), self._reference(label, names)
+            norm = whole.norm
+            size, z = bias(result.moments, other, names) if other else (np.nan, np.nan)
+            rows[label] = {
+                "unbiased": result.unbiased,
+                "evaluations": result.evaluations,
+                "variance": variance,
+                "variance_low": low,
+                "variance_high": high,
+                "relative_variance": variance / norm**2 if norm else np.nan,
+                "relative_bias": size / norm if norm else np.nan,
+                "bias_z": z,
+                "seconds_per_gradient": result.seconds,
+                "work_normalized_variance": variance * result.seconds,
+                "batched": result.batched,
+            }
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("estimator")
+
+    def reference_gradient(self, params: Names = None) -> Reference:
+        """The gradient that is taken as true, flat, with its squared standard error."""
+        names = _select(self.names, params)
+        if self.reference is not None:
+            return reference_of([self.reference], names)
+        return reference_of([r.moments for r in self.results.values() if r.unbiased], names)
+
+    def _reference(self, label: str, names: list[str]) -> Reference | None:
+        """What a label's bias is measured against: nothing that it is part of itself."""
+        if self.reference is not None:
+            return None if label == self.reference_label else reference_of([self.reference], names)
+        others = [r.moments for k, r in self.results.items() if r.unbiased and k != label]
+        return reference_of(others, names) if others else None
+
+    def to_inferencedata(self) -> az.InferenceData:
+        """Draws in the group ``gradients``, dims ``(chain, draw, estimator, <param dims>)``.
+
+        The mean of the reference is in the group ``reference``.
+        """
+        labels = list(self.results)
+        gradients = {
+            name: np.stack([self.results[k].kept[name] for k in labels], axis=1)[None]
+            for name in self.names
+        }
+        dims = {
+            name: ["estimator", *(f"{name}_dim_{i}" for i in range(values.ndim - 3))]
+            for name, values in gradients.items()
+        }
+        draws = az.dict_to_dataset(gradients, coords={"estimator": labels}, dims=dims)
+        draws.attrs.update({k: str(v) for k, v in self.settings.items()})
+        flat, mean = self.reference_gradient().mean, {}
+        for name in self.names:
+            shape = gradients[name].shape[3:]
+            size = int(np.prod(shape))
+            mean[name], flat = flat[:size].reshape(shape), flat[size:]
+        inner = {name: dims[name][1:] for name in self.names}
+        reference = az.dict_to_dataset(mean, default_dims=[], dims=inner)
+        return az.InferenceData(gradients=draws, reference=reference)
+
+    def save(self, path: str | os.PathLike) -> str:
+        """Writes :meth:`to_inferencedata` as netCDF and returns the path."""
+        return self.to_inferencedata().to_netcdf(os.fspath(path), engine="h5netcdf")
+
+    def plot(self, params: Names = None, axes: Any = None) -> np.ndarray:  # noqa: ANN401
+        """Relative variance and, beside it, relative bias of each estimator.
+
+        Args:
+            params: names of parameters, or a predicate of them, to restrict it to.
+            axes: two matplotlib axes; made if not given.
+
+        Returns:
+            The two axes.
+        """
+        from .plot import plot_summary
+
+        return plot_summary(self.summary(params), axes)
+
+
+def gradient_study(
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    *args: Any,
+    estimators: Mapping[str, Any],
+    num_draws: int = 1000,
+    reference: str | ELBO | None = None,
+    params: Names = None,
+    seed: int = 0,
+    warmup: int = 0,
+    progress: bool = True,
+    **kwargs: Any,
+) -> GradientStudy:
+    r"""Measures variance and bias of the ELBO gradient by several estimators.
+
+    Draws ``num_draws`` gradients by each, at the parameters as they are, many at once where the
+    program can be batched (``torch.func.vmap``) and else one after another. Afterwards parameters,
+    parameter store and global random state are what they were before.
+
+    Args:
+        model: a Pyro model.
+        guide: its guide.
+        *args: arguments of model and guide.
+        estimators: label -> an estimator (for all sites that it supports), a mapping from site names
+            to estimators, a callable ``site -> Estimator | None``, any ``pyro.infer.ELBO``, or a
+            :class:`~pyro_reparam_ext.Variant`. ``LeaveOneOut`` by itself gets two particles; for more
+            give an ELBO.
+        num_draws: gradients per label.
+        reference: the gradient taken as true: ``"exact"`` (all discrete sites enumerated jointly; their
+            joint support per plate element has at most 4,096 values), an ELBO, or the label of an
+            unbiased estimator in the study. ``None``: the pooled mean of the unbiased ones (for each
+            of these, of the others).
+        params: names of parameters, or a predicate of them, to restrict the study to.
+        seed: of the random state of each label.
+        warmup: steps in which baselines and control variates learn first, model and guide frozen.
+        progress: a progress bar (only in a terminal).
+        **kwargs: keyword arguments of model and guide.
+
+    Raises:
+        EstimatorError: a label is not what it should be, the labels share no parameter, the reference
+            is unknown, or an estimator can't serve its site.
+
+    Example:
+        >>> import pyro, pyro.distributions as dist, torch
+        >>> import pyro_reparam_ext as pre
+        >>> def model():
+        ...     z = pyro.sample("z", dist.Bernoulli(0.3))
+        ...     pyro.sample("x", dist.Normal(z, 1.0), obs=torch.tensor(1.0))
+        >>> def guide():
+        ...     pyro.sample("z", dist.Bernoulli(logits=pyro.param("logit", torch.tensor(0.0))))
+        >>> study = pre.gradient_study(
+        ...     model, guide, reference="exact", num_draws=200,
+        ...     estimators={"score": pre.ScoreFunction(), "DisARM": pre.DisARM()},
+        ... )
+        >>> study.summary()[["unbiased", "evaluations"]]
+                   unbiased  evaluations
+        estimator
+        score          True            1
+        DisARM         True            2
+    """
+    if not isinstance(estimators, Mapping) or not estimators:
+        raise EstimatorError(
+            f"estimators: expected a non-empty mapping from labels to estimators, was given "
+            f"{estimators!r}."
+        )
+    if num_draws < 2:
+        raise EstimatorError(f"num_draws: expected at least 2, was given {num_draws}.")
+    with _restored(model, guide):
+        samplers = {}
+        for label, value in estimators.items():
+            samplers[label] = Sampler(_program(label, value, model, guide, args, kwargs))
+        label_of_reference, of_reference = None, None
+        if isinstance(reference, str) and reference != "exact":
+            label_of_reference = _check_label(reference, samplers)
+        elif reference is not None:
+            elbo = TraceEstimator_ELBO(Enumeration()) if reference == "exact" else reference
+            of_reference = Sampler(_program("reference", elbo, model, guide, args, kwargs))
+        everything = [*samplers.values(), *([of_reference] if of_reference else [])]
+        names = _select(_shared(everything), params)
+        jobs = [*samplers.items(), *([("reference", of_reference)] if of_reference else [])]
+        keep = _kept_draws(everything[0], names, num_draws, len(samplers))
+        total = sum(1 if s.deterministic else num_draws for _, s in jobs) + warmup * len(samplers)
+        results = {}
+        with tqdm(total=total, desc="gradients", disable=None if progress else True) as bar:
+            for number, (label, sampler) in enumerate(jobs):
+                bar.set_postfix_str(label)
+                torch.manual_seed(seed + 1_000_003 * number)
+                draws = 1 if sampler is of_reference and sampler.deterministic else num_draws
+                results[label] = _measure(
+                    sampler, names, draws, warmup, 0 if sampler is of_reference else keep, bar
+                )
+    moments = results.pop("reference").moments if of_reference else None
+    if label_of_reference:
+        moments = results[label_of_reference].moments
+    settings = {"num_draws": num_draws, "seed": seed, "warmup": warmup, "draws_kept": keep}
+    return GradientStudy(results, names, moments, label_of_reference, settings)
+
+
+def _measure(
+    sampler: Sampler, names: list[str], num_draws: int, warmup: int, keep: int, bar: tqdm
+) -> Measured:
+    state = deepcopy(sampler.program.elbo.states.state_dict()) if _learns(sampler) else None
+    try:
+        sampler.learn(warmup, bar.update)
+        moments, kept, left = Moments(), {name: [] for name in names}, keep
+        for chunk in sampler.draws(names, num_draws):
+            moments.add(chunk)
+            for name in names:
+                kept[name].append(chunk[name][:left].detach().cpu().numpy())
+            count = len(chunk[names[0]])
+            left = max(0, left - count)
+            bar.update(count)
+        return Measured(
+            moments,
+            {name: np.concatenate(parts) for name, parts in kept.items()},
+            sampler.unbiased,
+            sampler.evaluations,
+            sampler.seconds(names, repeats=11),
+            sampler.batched,
+        )
+    finally:
+        if state is not None:
+            sampler.program.elbo.states.load_state_dict(state)
+
+
+def _learns(sampler: Sampler) -> bool:
+    return isinstance(sampler.program.elbo, TraceEstimator_ELBO)
+
+
+def _program(
+    label: str,
+    value: Any,  # noqa: ANN401
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    args: tuple,
+    kwargs: dict,
+) -> Program:
+    variant = value if isinstance(value, Variant) else None
+    if variant is None:
+        variant = Variant(elbo=value) if isinstance(value, ELBO) else Variant(estimators=value)
+    try:
+        elbo = variant.elbo or _elbo(variant.estimators)
+    except EstimatorError as error:
+        raise EstimatorError(f"estimators[{label!r}]: {error}") from error
+    return Program(
+        elbo,
+        variant.model or model,
+        variant.guide or guide,
+        args,
+        kwargs,
+        variant.context or nullcontext,
+    )
+
+
+def _elbo(configuration: Configuration) -> TraceEstimator_ELBO:
+    """An ELBO with as many particles as the estimators need."""
+    values = configuration.values() if isinstance(configuration, Mapping) else [configuration]
+    particles = 2 if any(isinstance(value, LeaveOneOut) for value in values) else 1
+    return TraceEstimator_ELBO(configuration, num_particles=particles)
+
+
+def _check_label(reference: str, samplers: dict[str, Sampler]) -> str:
+    if reference not in samplers:
+        raise EstimatorError(
+            f"reference: expected 'exact', an ELBO, None or one of the labels "
+            f"{', '.join(map(repr, samplers))}, was given {reference!r}."
+        )
+    if not samplers[reference].unbiased:
+        raise EstimatorError(
+            f"reference: {reference!r} is a biased estimator, expected an unbiased one. Use 'exact', "
+            f"an ELBO, or None for the pooled mean of the unbiased ones."
+        )
+    return reference
+
+
+def _shared(samplers: list[Sampler]) -> list[str]:
+    """The parameters that all programs have, in the order of the first."""
+    names = [n for n in samplers[0].parameters if all(n in s.parameters for s in samplers)]
+    if not names:
+        raise EstimatorError(
+            "The programs of the study share no parameter, expected at least one. Give model and "
+            "guide parameters (pyro.param, pyro.module, PyroModule) of the same names in all variants."
+        )
+    return names
+
+
+def _select(names: list[str], params: Names) -> list[str]:
+    """The names that ``params`` admits."""
+    if params is None:
+        return names
+    if callable(params):
+        chosen = [name for name in names if params(name)]
+    else:
+        wanted = [params] if isinstance(params, str) else list(params)
+        unknown = [name for name in wanted if name not in names]
+        if unknown:
+            raise EstimatorError(
+                f"params: no parameter {unknown[0]!r}; expected some of {', '.join(map(repr, names))}."
+            )
+        chosen = [name for name in names if name in wanted]
+    if not chosen:
+        raise EstimatorError(
+            f"params: admits none of the parameters {', '.join(map(repr, names))}, expected at least "
+            f"one."
+        )
+    return chosen
+
+
+def _kept_draws(sampler: Sampler, names: list[str], num_draws: int, labels: int) -> int:
+    bytes_per_draw = sum(4 * sampler.parameters[name].numel() for name in names) * labels
+    return max(1, min(num_draws, KEPT_BYTES // max(bytes_per_draw, 1)))
+
+
+@contextmanager
+def _restored(*programs: Any) -> Iterator[None]:
+    """Puts back the random state, the parameter store and the buffers of modules."""
+    store = pyro.get_param_store()
+    before = set(store.keys())
+    modules = [program for program in programs if isinstance(program, nn.Module)]
+    buffers = [(b, b.clone()) for module in modules for b in module.buffers()]
+    devices = list(range(torch.cuda.device_count()))
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        for name in set(store.keys()) - before:
+            del store[name]
+        for buffer, value in buffers:
+            buffer.data.copy_(value)

@@ -1,0 +1,1 @@
+"""Benchmarks: ratios of CPU times. Run them by ``python -m tests.benchmarks``."""

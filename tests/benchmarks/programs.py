@@ -1,0 +1,71 @@
+"""The models and guides that are timed."""
+
+from __future__ import annotations
+
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+
+class GaussianVAE(nn.Module):
+    """Binary pixels - hidden units - Normal latents, and back."""
+
+    def __init__(self, pixels: int = 64, hidden: int = 64, latents: int = 10) -> None:
+        super().__init__()
+        self.latents = latents
+        self.encoder = nn.Sequential(
+            nn.Linear(pixels, hidden), nn.LeakyReLU(0.3), nn.Linear(hidden, 2 * latents)
+        )
+        self.decoder = nn.Sequential(
+            nn.Linear(latents, hidden), nn.LeakyReLU(0.3), nn.Linear(hidden, pixels)
+        )
+
+    def model(self, x: Tensor) -> None:
+        pyro.module("decoder", self.decoder)
+        with pyro.plate("data", len(x)):
+            loc = x.new_zeros(len(x), self.latents)
+            z = pyro.sample("z", dist.Normal(loc, torch.ones_like(loc)).to_event(1))
+            pyro.sample("x", dist.Bernoulli(logits=self.decoder(z)).to_event(1), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        pyro.module("encoder", self.encoder)
+        with pyro.plate("data", len(x)):
+            loc, log_scale = self.encoder(x).chunk(2, -1)
+            pyro.sample("z", dist.Normal(loc, log_scale.exp()).to_event(1))
+
+
+class BernoulliVAE(nn.Module):
+    """Binary pixels - (hidden units) - Bernoulli latents, and back; linear if ``hidden`` is None."""
+
+    def __init__(self, pixels: int, latents: int, hidden: int | None = None) -> None:
+        super().__init__()
+        self.encoder = _network(pixels, hidden, latents)
+        self.decoder = _network(latents, hidden, pixels)
+        self.register_buffer("prior", torch.zeros(latents))
+
+    def model(self, x: Tensor) -> None:
+        pyro.module("decoder", self.decoder)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Bernoulli(logits=self.prior).to_event(1))
+            pyro.sample("x", dist.Bernoulli(logits=self.decoder(z)).to_event(1), obs=x)
+
+    def guide(self, x: Tensor) -> None:
+        pyro.module("encoder", self.encoder)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Bernoulli(logits=self.encoder(x)).to_event(1))
+
+
+def _network(inputs: int, hidden: int | None, outputs: int) -> nn.Module:
+    if hidden is None:
+        return nn.Linear(inputs, outputs)
+    return nn.Sequential(
+        nn.Linear(inputs, hidden), nn.LeakyReLU(0.3), nn.Linear(hidden, outputs)
+    )
+
+
+def binary_images(batch: int, pixels: int, seed: int = 0) -> Tensor:
+    """Random binary images of uneven brightness."""
+    generator = torch.Generator().manual_seed(seed)
+    brightness = torch.rand(pixels, generator=generator)
+    return (torch.rand(batch, pixels, generator=generator) < brightness).float()
