@@ -1,4 +1,4 @@
-"""Images as intensities in [0, 1]: the digits that ship in scikit-learn, or MNIST from IDX files."""
+"""Intensities of images in [0, 1]: the digits of scikit-learn, or MNIST from its IDX files."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def binarised(intensities: Tensor, generator: torch.Generator | None = None) -> 
 
 
 def mean_elbo(vae: nn.Module, images: Images, num_particles: int = 8) -> float:
-    """The ELBO of the test images per image, at hard latent values whatever ``vae`` is trained with."""
+    """The ELBO per test image, always at hard values of discrete latents."""
     x = binarised(images.test, torch.Generator().manual_seed(0))
     elbo = Trace_ELBO(num_particles=num_particles, vectorize_particles=True, max_plate_nesting=1)
     return -elbo.loss(vae.model, vae.guide, x) / len(x)

@@ -21,7 +21,7 @@ from pathlib import Path
 import pyro
 import pyro.distributions as dist
 import torch
-
+from comparison import Comparison
 from datasets import Images, load
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
@@ -136,7 +136,9 @@ PARTICLES = {"LeaveOneOut": 2}
 def make_elbo(name: str) -> pre.TraceEstimator_ELBO:
     """The ELBO that uses the estimator of that class name at every site."""
     estimator = getattr(pre, name)(**OPTIONS.get(name, {}))
-    return pre.TraceEstimator_ELBO({"z": estimator}, num_particles=PARTICLES.get(name, 1))
+    return pre.TraceEstimator_ELBO(
+        {"z": estimator}, num_particles=PARTICLES.get(name, 1), max_plate_nesting=1
+    )
 
 
 def make_vae(args: argparse.Namespace, images: Images) -> VAE:

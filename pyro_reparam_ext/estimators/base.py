@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from ..errors import EstimatorError
 from ..evaluation.coupling import couple
+from ..evaluation.noise import hard_sample
 from ..evaluation.unwrap import coordinates, innermost
 
 
@@ -32,15 +34,22 @@ class Paper:
     arxiv: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Draw:
-    """A value of a site, and where it is relaxed its unconstrained coordinate.
+    """A value of a site; with its unconstrained coordinate where it is relaxed, or with its noise.
 
-    ``value`` alone loses the coordinate to rounding: in float32 ``sigmoid(17.)`` is 1.
+    A relaxed ``value`` alone loses the ``coordinate`` to rounding: in float32 ``sigmoid(17.)`` is 1.
+    ``noise`` is what an estimator chose to remember of how it made the value.
     """
 
     value: Tensor
     coordinate: Tensor | None = None
+    noise: Tensor | None = None
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Draw:
+        """``function`` of each of its tensors."""
+        rest = (None if x is None else function(x) for x in (self.coordinate, self.noise))
+        return Draw(function(self.value), *rest)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +75,7 @@ class Site:
     def value(self) -> Tensor:
         return self.draw.value
 
-    @property
+    @cached_property
     def base(self) -> TorchDistribution:
         """The distribution of the site's single coordinates."""
         return coordinates(self.fn)
@@ -172,8 +181,7 @@ class Estimator(ABC):
 
     def draw(self, fn: TorchDistribution) -> Draw:
         """A value of the site in the ordinary run."""
-        with torch.no_grad():
-            return Draw(fn.sample())
+        return Draw(hard_sample(fn))
 
     def redraw(self, site: Site, fn: TorchDistribution) -> Draw:
         """The value under a changed distribution ``fn``, by common random numbers."""

@@ -8,9 +8,8 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ..evaluation.noise import uniform_like
-from ..evaluation.unwrap import num_coordinate_dims, sum_rightmost
-from .base import Alternatives, Estimator, Evaluations, Paper, Site, require_positive
+from ..evaluation.unwrap import coordinates, num_coordinate_dims, sum_rightmost
+from .base import Alternatives, Draw, Estimator, Evaluations, Paper, Site, require_positive
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,22 +61,29 @@ class DisARM(Estimator):
         return 2 * self.num_pairs
 
     @torch.no_grad()
+    def draw(self, fn: TorchDistribution) -> Draw:
+        probs = coordinates(fn).probs
+        noise = torch.rand_like(probs)
+        return Draw((noise < probs).to(probs.dtype), noise=noise)
+
+    @torch.no_grad()
     def alternatives(self, site: Site) -> Alternatives:
-        logits = site.base.logits.detach()
-        twin = _antithetic(logits, site.value)
-        values = [twin]
-        for _ in range(self.num_pairs - 1):
-            value = (uniform_like(twin) < logits.sigmoid()).to(twin.dtype)
-            values += [value, _antithetic(logits, value)]
-        stacked = torch.stack(values)
+        probs, values = site.base.probs, []
+        noise = _noise(probs, site.value) if site.draw.noise is None else site.draw.noise
+        for pair in range(self.num_pairs):
+            if pair:
+                noise = torch.rand_like(probs)
+                values.append(noise < probs)
+            values.append(1 - noise < probs)
+        stacked = torch.stack(values).to(site.value.dtype)
         return Alternatives(len(stacked), lambda start, stop: stacked[start:stop], marginal=True)
 
     def surrogate(self, evaluations: Evaluations) -> Tensor:
         assert evaluations.alternatives is not None
         site, costs = evaluations.site, evaluations.costs
         logits, dims = site.base.logits, num_coordinate_dims(site.fn)
-        values = torch.cat([site.value[None], evaluations.alternatives.values(0, len(costs) - 1)])
-        value, twin = values[0::2], values[1::2]
+        values = evaluations.alternatives.values(0, len(costs) - 1)
+        value, twin = torch.cat([site.value[None], values[1::2]]), values[0::2]
         differences = costs[0::2] - costs[1::2]
         sign = value - twin  # (-1)^twin where the two differ, 0 where they agree
         coefficient = (sign * logits.detach().abs().sigmoid()).detach()
@@ -85,8 +91,7 @@ class DisARM(Estimator):
         return terms.mean(0) if self.num_pairs > 1 else terms[0]
 
 
-def _antithetic(logits: Tensor, value: Tensor) -> Tensor:
-    """The antithetic twin of a Bernoulli value: ``1[1 - u < p]`` with ``u`` given ``1[u < p]``."""
-    probs, v = logits.sigmoid(), uniform_like(value)
-    u = torch.where(value > 0.5, v * probs, probs + v * (1 - probs))
-    return (1 - u < probs).to(value.dtype)
+def _noise(probs: Tensor, value: Tensor) -> Tensor:
+    """The uniform ``u`` behind a value ``1[u < probs]``."""
+    noise = torch.rand_like(probs) * torch.where(value > 0.5, probs, 1 - probs)
+    return torch.where(value > 0.5, noise, probs + noise)

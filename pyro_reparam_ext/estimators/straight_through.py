@@ -9,6 +9,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from ..evaluation.coupling import couple
+from ..evaluation.noise import hard_sample
 from ..evaluation.unwrap import coordinates, log_prob_by
 from .base import Draw, Estimator, Paper, Site
 from .relaxation import INTEGER_REMEDY, RELAXABLE, linear_log_prob, probabilities
@@ -51,9 +52,7 @@ class StraightThrough(Estimator):
         return INTEGER_REMEDY
 
     def draw(self, fn: TorchDistribution) -> Draw:
-        with torch.no_grad():
-            hard = fn.sample()
-        return Draw(_attach(hard, fn))
+        return Draw(_attach(hard_sample(fn), fn))
 
     def redraw(self, site: Site, fn: TorchDistribution) -> Draw:
         with torch.no_grad():

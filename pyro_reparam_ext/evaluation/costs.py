@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from ..estimators.base import Evaluations, Site
 from ..estimators.enumeration import Enumeration
 from .passes import Group, Pass, Program
 from .terms import Term
+from .unwrap import common_shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +51,7 @@ class Costs:
                     self._check_separable(term, site)
             part = self._sum(terms, p, number, start, stop)
             rows.append(part.expand(stop - start, *part.shape[1:]))
-        shape = torch.broadcast_shapes(*(row.shape[1:] for row in rows))
+        shape = common_shape(*(row.shape[1:] for row in rows))
         return torch.cat([row.expand((-1, *shape)) for row in rows])
 
     def _only(self, p: Pass, keys: set[tuple[str, str]]) -> list[Term]:
@@ -105,13 +107,15 @@ class Costs:
         Left to :meth:`weighted` are those enumerated before the site, in no plate but its own.
         """
         frames = self.program.sites[number].frames
-        inner = [s for s in self._enumerated(term) if not self._outer(s, number)]
-        rows = term.rows(start, stop) * self._fraction(term)
-        for site in inner:
-            probs = p.probs[site.name].detach()
-            rows = rows * (probs[start:stop] if probs.shape[0] > 1 else probs)
+        rows = term.rows(start, stop)
         dims = [dim for name, dim in term.frames.items() if name not in frames]
-        dims += [dim for dim in map(self._dim, inner) if dim is not None]
+        if self._all_enumerated:
+            rows = rows * self._fraction(term)
+            for site in self._enumerated(term):
+                if not self._outer(site, number):
+                    probs, dim = p.probs[site.name].detach(), self._dim(site)
+                    rows = rows * (probs[start:stop] if probs.shape[0] > 1 else probs)
+                    dims += [] if dim is None else [dim]
         return rows.sum(dims, keepdim=True) if dims else rows
 
     def _outer(self, enumerated: Site, number: int) -> bool:
@@ -131,14 +135,14 @@ class Costs:
                 )
         return [site for site in self._all_enumerated if site.frames <= set(term.frames)]
 
-    @property
+    @cached_property
     def _all_enumerated(self) -> list[Site]:
         return [s for s in self.program.sites if isinstance(s.estimator, Enumeration)]
 
     def _reaches(self, site: Site, term: Term) -> bool:
         dim = self._dim(site)
         if dim is not None:
-            return term.cost.shape[dim] > 1
+            return term.size(dim) > 1
         return term.upstream is not None and site.name in term.upstream
 
     def _dim(self, site: Site) -> int | None:
@@ -150,7 +154,7 @@ class Costs:
 
     def _fraction(self, term: Term) -> float:
         """In a loop over the values of enumerated sites a term outside their plates recurs."""
-        if self.program.vectorized:
+        if self.program.vectorized or not self._all_enumerated:
             return 1.0
         sizes = self.program.ordinary.support_sizes
         outside = (s for s in self._all_enumerated if not s.frames <= set(term.frames))
@@ -165,18 +169,23 @@ class Costs:
                 surrogate = surrogate * self.passes[0].probs[site.name][0].detach()
         return surrogate
 
-    def expectation(self, term: Term, p: Pass) -> Tensor:
-        """A term in each evaluation, summed over all plates, shape ``(evaluations or 1,)``.
+    def expectation(self, term: Term, p: Pass, lawful: list[bool]) -> Tensor:
+        """A term summed over all plates and over the ``lawful`` evaluations of a pass.
 
         Differentiable in the probabilities of enumerated sites.
         """
-        rows, sites = term.cost, self._enumerated(term)
+        cost, sites = term.cost, self._enumerated(term)
         if sites:
             kept = frozenset().union(*(site.frames for site in sites))
-            rows = term.sum_to(kept)
-        for site in sites:
-            rows = rows * p.probs[site.name]
-        return rows.reshape(rows.shape[0], -1).sum(1) * self._fraction(term)
+            dims = [dim for name, dim in term.frames.items() if name not in kept]
+            cost = term.aligned.sum(dims, keepdim=True) if dims else term.aligned
+            for site in sites:
+                cost = cost * p.probs[site.name]
+        repeats = sum(lawful)
+        if cost.shape[:1] == (len(lawful),) and (term.sliced or sites):
+            cost, repeats = (cost if all(lawful) else cost[lawful]), 1
+        factor = repeats * self._fraction(term)
+        return cost.sum() if factor == 1 else cost.sum() * factor
 
 
 def plan(program: Program) -> tuple[tuple[Group, ...], list[tuple[Group, ...]]]:

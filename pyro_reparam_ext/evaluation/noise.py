@@ -9,8 +9,11 @@ space and differentiably in the logits with the underlying uniforms held fixed.
 from __future__ import annotations
 
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.nn.functional import softplus
+
+from .unwrap import coordinates
 
 
 def uniform_like(x: Tensor) -> Tensor:
@@ -41,3 +44,13 @@ def categorical_noise(logits: Tensor, value: Tensor) -> Tensor:
     gumbel = gumbel_like((logits + value).detach())
     top = (value * gumbel).sum(-1, keepdim=True)
     return torch.where(value > 0.5, top, -torch.logaddexp(-top, -(logits + gumbel)))
+
+
+@torch.no_grad()
+def hard_sample(fn: TorchDistribution) -> Tensor:
+    """A sample without a gradient. For Bernoulli several times as fast as ``torch.bernoulli``."""
+    base = coordinates(fn)
+    if isinstance(base, torch.distributions.Bernoulli):
+        probs = base.probs
+        return (torch.rand_like(probs) < probs).to(probs.dtype)
+    return fn.sample()

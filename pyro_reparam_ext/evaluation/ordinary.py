@@ -11,8 +11,9 @@ import torch
 from pyro import poutine
 from pyro.distributions import TorchDistribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
-from pyro.ops.provenance import detach_provenance, get_provenance, track_provenance
-from pyro.poutine.messenger import Messenger
+from pyro.ops.provenance import ProvenanceTensor, extract_provenance, track_provenance
+from pyro.poutine.guide import GuideMessenger
+from pyro.poutine.trace_messenger import TraceMessenger
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from ..errors import EstimatorError
 from ..estimators.base import Draw, Estimator, Site
 from ..estimators.enumeration import Enumeration
-from .terms import RawTerm, left_padded, log_prob_of, vectorized_frames
+from .terms import Term, left_padded, log_prob_of
 from .unwrap import coordinates, is_masked, num_coordinate_dims, sum_rightmost
 
 Resolve: TypeAlias = Callable[[dict[str, Any]], Estimator]
@@ -35,8 +36,8 @@ def is_tracked(estimator: Estimator, vectorized: bool) -> bool:
     return estimator.uses_cost or (isinstance(estimator, Enumeration) and not vectorized)
 
 
-class OrdinaryRun(Messenger):
-    """Samples the latent sites of a guide by their estimators.
+class OrdinaryRun(TraceMessenger):
+    """Samples the latent sites of a guide by their estimators, and traces it.
 
     An enumerated site takes all values of its support at once, on a new dim left of all others; or,
     where programs run in a loop (``plate_dims`` is None), the value numbered in ``path``. ``track``:
@@ -51,9 +52,14 @@ class OrdinaryRun(Messenger):
         self.plate_dims = plate_dims
         self.path = dict(path)
         self.track = track
+        self.tracked: set[str] = set()
         self.estimators: dict[str, Estimator] = {}
         self.draws: dict[str, Draw] = {}
         self.support_sizes: dict[str, int] = {}
+
+    @property
+    def vectorized(self) -> bool:
+        return self.plate_dims is not None
 
     def _pyro_sample(self, message: dict[str, Any]) -> None:
         if site_is_subsample(message) or not isinstance(message["fn"], TorchDistributionMixin):
@@ -72,8 +78,9 @@ class OrdinaryRun(Messenger):
         draw = self._enumerate(message, estimator) if isinstance(estimator, Enumeration) else None
         self.draws[name] = draw = draw or estimator.draw(fn)
         message["value"] = draw.value
-        if self.track and is_tracked(estimator, self.plate_dims is not None):
+        if self.track and is_tracked(estimator, self.vectorized):
             message["value"] = track_provenance(draw.value, frozenset([name]))
+            self.tracked.add(name)
         message["done"] = True
 
     def _enumerate(self, message: dict[str, Any], estimator: Enumeration) -> Draw:
@@ -95,19 +102,21 @@ class OrdinaryGuide:
 
     trace: Trace
     sites: list[Site]
-    terms: list[RawTerm]
+    terms: list[Term]
     support_sizes: dict[str, int]
     path: dict[str, int]
+    tracked: set[str]
 
 
-def run_guide(guide: Callable[..., Any], args: tuple, kwargs: dict, messenger: Messenger) -> Trace:
+def run_guide(
+    guide: Callable[..., Any], args: tuple, kwargs: dict, messenger: TraceMessenger
+) -> Trace:
     """The trace of a guide under a messenger, also of a ``GuideMessenger``."""
-    unwrapped = poutine.unwrap(guide)
-    if not isinstance(unwrapped, poutine.messenger.Messenger):
-        with messenger:
-            return poutine.trace(guide).get_trace(*args, **kwargs)
     with messenger:
         guide(*args, **kwargs)
+    unwrapped = poutine.unwrap(guide)
+    if not isinstance(unwrapped, GuideMessenger):
+        return messenger.trace
     model_trace, guide_trace = unwrapped.get_traces()
     for name, node in model_trace.nodes.items():
         if node["type"] == "sample" and site_is_subsample(node) and name not in guide_trace:
@@ -129,34 +138,47 @@ def ordinary_guide(
         if node["type"] != "sample" or site_is_subsample(node):
             continue
         estimator, draw, fn = messenger.estimators[name], messenger.draws[name], node["fn"]
-        log_prob, score = scored(name, estimator, fn, replace(draw, value=node["value"]))
-        upstream = get_provenance(log_prob) if messenger.track else None
-        log_prob, score = detach_provenance(log_prob), detach_provenance(score)
+        upstream = frozenset() if messenger.track else None
+        if messenger.tracked:
+            # The value itself is scored without provenance, which would slow every operation down.
+            fn, upstream = without_provenance(fn)
+            upstream |= messenger.tracked & {name}
+        log_prob, score = scored(name, estimator, fn, draw)
+        term = Term.of_guide(node, log_prob, score, upstream)
         site = Site(
             name=name,
-            fn=untracked(fn) if upstream and upstream != {name} else fn,
+            fn=fn,
             draw=draw,
             log_prob=score,
             estimator=estimator,
             state=state(name, estimator, log_prob),
-            frames=frozenset(vectorized_frames(node)),
+            frames=frozenset(term.frames),
             infer=node["infer"],
             observed=node["is_observed"],
         )
         sites.append(site)
-        terms.append(RawTerm.of_guide(node, log_prob, score, upstream))
-    return OrdinaryGuide(trace, sites, terms, messenger.support_sizes, messenger.path)
+        terms.append(term)
+    return OrdinaryGuide(
+        trace, sites, terms, messenger.support_sizes, messenger.path, messenger.tracked
+    )
 
 
-def untracked(fn: TorchDistribution) -> TorchDistribution:
-    """``fn`` without provenance in its parameters."""
-    fn = copy(fn)
+def without_provenance(fn: TorchDistribution) -> tuple[TorchDistribution, frozenset[str]]:
+    """``fn`` with plain tensors for parameters, and the provenance that these had."""
+    clean, provenance = {}, frozenset()
     for key, attribute in vars(fn).items():
         if isinstance(attribute, TorchDistributionMixin):
-            vars(fn)[key] = untracked(attribute)
-        elif isinstance(attribute, Tensor):
-            vars(fn)[key] = detach_provenance(attribute)
-    return fn
+            clean[key], inherited = without_provenance(attribute)
+        elif isinstance(attribute, ProvenanceTensor):
+            clean[key], inherited = extract_provenance(attribute)
+        else:
+            continue
+        provenance |= inherited
+    if not provenance:
+        return fn, provenance
+    fn = copy(fn)
+    vars(fn).update(clean)
+    return fn, provenance
 
 
 def scored(
@@ -178,13 +200,10 @@ def padded(site: Site, batch_dims: int) -> Site:
     missing = batch_dims - len(site.fn.batch_shape)
     if missing <= 0:
         return site
-    dims, coordinate = batch_dims + len(site.fn.event_shape), site.draw.coordinate
+    dims = batch_dims + len(site.fn.event_shape)
     return replace(
         site,
         fn=site.fn.expand(torch.Size((1,) * missing) + site.fn.batch_shape),
-        draw=Draw(
-            left_padded(site.value, dims),
-            None if coordinate is None else left_padded(coordinate, dims),
-        ),
+        draw=site.draw.map(lambda x: left_padded(x, dims)),
         log_prob=left_padded(site.log_prob, batch_dims),
     )

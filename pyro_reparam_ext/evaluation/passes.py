@@ -20,7 +20,7 @@ from pyro.distributions import TorchDistribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.infer.util import is_validation_enabled
 from pyro.ops.provenance import detach_provenance, get_provenance, track_provenance
-from pyro.poutine.messenger import Messenger
+from pyro.poutine.trace_messenger import TraceMessenger
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites, site_is_subsample
 from pyro.util import check_model_guide_match, check_site_shape
@@ -31,8 +31,8 @@ from ..estimators.base import Alternatives, Draw, Estimator, Site
 from ..estimators.enumeration import Enumeration
 from ..estimators.relaxation import RELAXABLE, linear_log_prob, noisy_logits_given, to_value
 from .ordinary import OrdinaryGuide, Resolve, is_tracked, run_guide, scored
-from .terms import RawTerm, Term, left_padded, log_prob_of
-from .unwrap import coordinates, innermost, log_prob_by
+from .terms import Term, left_padded, log_prob_of
+from .unwrap import common_shape, coordinates, innermost, log_prob_by
 
 
 Dependencies: TypeAlias = Mapping[tuple[str, str], frozenset[str]]
@@ -95,7 +95,7 @@ class Program:
     alternatives: dict[int, Alternatives] = field(default_factory=dict)
     model_values: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def run_ordinary(self, track: bool) -> list[RawTerm]:
+    def run_ordinary(self, track: bool) -> list[Term]:
         """The model's terms at the ordinary values."""
         run = _GuideRun(self.ordinary.trace, self.ordinary.sites, {}, self.ordinary.terms)
         return self._model_terms(run, relaxed=False, remember=True, track=track)
@@ -125,19 +125,19 @@ class Program:
     def num_latent(self) -> int:
         return sum(not site.observed for site in self.ordinary.sites)
 
-    def collect(self, groups: tuple[Group, ...], ordinary: bool, terms: list[RawTerm]) -> Pass:
-        """A pass from its terms."""
+    def collect(self, groups: tuple[Group, ...], ordinary: bool, terms: list[Term]) -> Pass:
+        """A pass from its terms, which get to know the number of batch dims."""
         enumerated = {s.name for s in self.sites if isinstance(s.estimator, Enumeration)}
         probs = {
             term.name: left_padded(term.score.exp(), self.batch_dims + 1)
             for term in terms
             if term.name in enumerated and term.score is not None
         }
-        if self.dependencies is not None:
-            known = self.dependencies
-            terms = [replace(term, upstream=known.get((term.side, term.name))) for term in terms]
-        aligned = [term.aligned(self.batch_dims) for term in terms]
-        return Pass(ordinary, groups, aligned, probs)
+        for term in terms:
+            term.batch_dims = self.batch_dims
+            if self.dependencies is not None:
+                term.upstream = self.dependencies.get(term.key)
+        return Pass(ordinary, groups, terms, probs)
 
     # -- guide ------------------------------------------------------------------------------------
 
@@ -183,7 +183,7 @@ class Program:
 
     def _model_terms(
         self, run: _GuideRun, relaxed: bool, remember: bool, track: bool
-    ) -> list[RawTerm]:
+    ) -> list[Term]:
         """The terms of the model, replayed against the values of a guide run."""
         trace = self._replay(run, track)
         sites = {site.name: site for site in run.sites if not site.observed}
@@ -207,7 +207,7 @@ class Program:
             else:
                 log_prob = log_prob_of(name, partial(fn.log_prob, value))
             upstream = get_provenance(log_prob) if track else None
-            terms.append(RawTerm.of_model(node, detach_provenance(log_prob), upstream))
+            terms.append(Term.of_model(node, detach_provenance(log_prob), upstream))
         if remember and is_validation_enabled():
             check_model_guide_match(trace, self.ordinary.trace, self.max_plate_nesting)
             for node in prune_subsample_sites(trace).nodes.values():
@@ -217,6 +217,15 @@ class Program:
 
     def _replay(self, run: _GuideRun, track: bool) -> Trace:
         """Runs the model with the values of a guide run and what it drew by itself before."""
+        replayed = run.trace
+        if run.draws or self.model_values or self.ordinary.tracked:
+            replayed = self._replayed(run, track)
+        with poutine.trace() as tracer, poutine.replay(trace=replayed):
+            self.model(*self.args, **self.kwargs)
+        return tracer.trace
+
+    def _replayed(self, run: _GuideRun, track: bool) -> Trace:
+        """The trace that the model is replayed against, where it is not the guide's own."""
         replayed = run.trace.copy()
         for name, node in self.model_values.items():
             replayed.add_node(name, **node.copy())
@@ -226,9 +235,7 @@ class Program:
                 if track and is_tracked(site.estimator, self.vectorized):
                     value = track_provenance(value, frozenset([site.name]))
                 replayed.nodes[site.name] = {**replayed.nodes[site.name], "value": value}
-        with poutine.trace() as tracer, poutine.replay(trace=replayed):
-            self.model(*self.args, **self.kwargs)
-        return tracer.trace
+        return replayed
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,18 +245,21 @@ class _GuideRun:
     trace: Trace
     sites: list[Site]
     draws: dict[str, Draw]
-    terms: list[RawTerm]
+    terms: list[Term]
 
 
-def _guide_term(site: Site, node: dict[str, Any], draw: Draw, relaxed: bool) -> RawTerm:
+def _guide_term(site: Site, node: dict[str, Any], draw: Draw, relaxed: bool) -> Term:
     if relaxed and _is_relaxable(site):
         log_prob = score = _linear(node["fn"], draw)
     else:
-        log_prob, score = scored(site.name, site.estimator, node["fn"], draw)
-    return RawTerm.of_guide(node, log_prob, score)
+        # Only the value of a hard site's log density enters, unless it weighs an expectation.
+        graph = site.estimator.differentiable or isinstance(site.estimator, Enumeration)
+        with torch.set_grad_enabled(graph and torch.is_grad_enabled()):
+            log_prob, score = scored(site.name, site.estimator, node["fn"], draw)
+    return Term.of_guide(node, log_prob, score)
 
 
-def _check_shape(node: dict[str, Any], terms: list[RawTerm], max_plate_nesting: float) -> None:
+def _check_shape(node: dict[str, Any], terms: list[Term], max_plate_nesting: float) -> None:
     """Pyro's check that every dim of a log density belongs to a plate."""
     cost = next(term.cost for term in terms if term.name == node["name"])
     check_site_shape({**node, "log_prob": cost}, max_plate_nesting)
@@ -278,11 +288,11 @@ def _check_scorable(site: Site, fn: TorchDistribution) -> None:
 
 def _stack(first: Tensor, rest: Tensor, batch_dims: int) -> Tensor:
     first = left_padded(first, batch_dims)
-    shape = torch.broadcast_shapes(first.shape, rest.shape[1:])
+    shape = common_shape(first.shape, rest.shape[1:])
     return torch.cat([first.expand(shape)[None], rest.expand((-1, *shape))])
 
 
-class _SlicePass(Messenger):
+class _SlicePass(TraceMessenger):
     """Gives each latent site of the guide its values in the evaluations of a pass."""
 
     def __init__(self, program: Program, groups: tuple[Group, ...]) -> None:
@@ -362,7 +372,7 @@ class _SlicePass(Messenger):
         if not changed:
             return natural.draw
         draw = _cat(pieces)
-        return draw if program.vectorized else _map(lambda x: x[0].reshape(fn.shape()), draw)
+        return draw if program.vectorized else draw.map(lambda x: x[0].reshape(fn.shape()))
 
 
 def _relaxed_redraw(site: Site, fn: TorchDistribution, owner: Alternatives, name: str) -> Draw:
@@ -381,28 +391,22 @@ def _relaxed_redraw(site: Site, fn: TorchDistribution, owner: Alternatives, name
 
 
 def _repeat(draw: Draw, count: int) -> Draw:
-    return _map(lambda x: x.expand((count, *x.shape)), draw)
+    return draw.map(lambda x: x.expand((count, *x.shape)))
 
 
 def _rows(draw: Draw, rows: slice) -> Draw:
-    return _map(lambda x: x[rows], draw)
+    return draw.map(lambda x: x[rows])
 
 
 def _one(draw: Draw) -> Draw:
-    return _map(lambda x: x[None], draw)
-
-
-def _map(function: Callable[[Tensor], Tensor], draw: Draw) -> Draw:
-    return Draw(
-        function(draw.value), None if draw.coordinate is None else function(draw.coordinate)
-    )
+    return draw.map(lambda x: x[None])
 
 
 def _cat(draws: list[Draw]) -> Draw:
     if len(draws) == 1:
         return draws[0]
     values = [draw.value for draw in draws]
-    shape = torch.broadcast_shapes(*(v.shape[1:] for v in values))
+    shape = common_shape(*(v.shape[1:] for v in values))
     value = torch.cat([v.expand((-1, *shape)) for v in values])
     coordinates_ = [draw.coordinate for draw in draws]
     if any(c is None for c in coordinates_):

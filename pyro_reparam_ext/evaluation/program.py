@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 
 from .costs import Costs, plan
-from .ordinary import OrdinaryRun, Resolve, StateOf, is_tracked, ordinary_guide, padded
+from .ordinary import OrdinaryRun, Resolve, StateOf, ordinary_guide, padded
 from .passes import Dependencies, Group, Pass, Program
 
 __all__ = ["Dependencies", "Layout", "evaluate"]
@@ -60,13 +61,11 @@ def evaluate(
             vectorized=layout.plate_dims is not None,
             ordinary=ordinary,
             batch_dims=(layout.plate_dims or 0) + len(ordinary.support_sizes),
+            max_plate_nesting=math.inf if layout.plate_dims is None else layout.plate_dims,
             dependencies=dependencies,
         )
-        tracked = any(is_tracked(s.estimator, program.vectorized) for s in ordinary.sites)
-        track = dependencies is None and tracked and program.num_latent > 1
-        if layout.plate_dims is None:
-            return _one_by_one(program, track)
-        return _at_once(replace(program, max_plate_nesting=layout.plate_dims), track)
+        track = bool(ordinary.tracked) and program.num_latent > 1
+        return _at_once(program, track) if program.vectorized else _one_by_one(program, track)
 
     if layout.plate_dims is not None:
         return [run({})]

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..estimators.base import Estimator, Evaluations
 from ..estimators.pathwise import Pathwise
 from .costs import Costs
+from .passes import Pass
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,12 @@ def surrogate_loss(
     runs: Sequence[Costs], num_particles: int, particle_dim: int | None, learn: bool
 ) -> Surrogate:
     """Loss and surrogate of all runs of a program: one if vectorised, else one per particle."""
-    total: Tensor | float = 0.0
-    for costs in runs:
+    total = _direct(runs[0])
+    for costs in runs[1:]:
         total = total + _direct(costs)
-    total = total / num_particles
-    loss = torch.as_tensor(total).detach()
+    if num_particles > 1:
+        total = total / num_particles
+    loss = total.detach()
     evaluations = [_evaluations(costs, particle_dim, learn) for costs in runs]
     for costs, of_run in zip(runs, evaluations, strict=True):
         for number, one in of_run.items():
@@ -43,7 +45,7 @@ def surrogate_loss(
             if learn and state is not None:
                 total = total + _learning_term(estimator, one)
                 estimator.update(one)
-    return Surrogate(loss, torch.as_tensor(total))
+    return Surrogate(loss, total)
 
 
 def _direct(costs: Costs) -> Tensor:
@@ -54,33 +56,23 @@ def _direct(costs: Costs) -> Tensor:
     """
     program = costs.program
     hard = {site.name for site in program.sites if not site.estimator.differentiable}
-    counts = [a.count for a in program.alternatives.values() if a.marginal]
-    weight = 1.0 / (1 + sum(counts))
     total: Tensor | None = None
     for p in costs.passes:
-        lawful = [int(p.ordinary)] + [
-            len(group) for group in p.groups if program.alternatives[group.owner].marginal
-        ]
-        if not sum(lawful):
+        lawful = _lawful(costs, p)
+        if not any(lawful):
             continue
         for term in p.terms:
-            if term.side == "guide" and term.name in hard:
-                term = replace(term, cost=term.cost.detach())
-            by_evaluation = costs.expectation(term, p)
-            if not term.sliced:
-                cost = by_evaluation.sum() * (sum(lawful) * weight)
-            elif sum(lawful) == len(by_evaluation):
-                cost = by_evaluation.sum() * weight
-            else:
-                rows = [i for i, law in enumerate(_lawful_rows(costs, p)) if law]
-                cost = by_evaluation[rows].sum() * weight
+            term = term.detached() if term.side == "guide" and term.name in hard else term
+            cost = costs.expectation(term, p, lawful)
             total = cost if total is None else total + cost
     assert total is not None
-    return total
+    evaluations = 1 + sum(a.count for a in program.alternatives.values() if a.marginal)
+    return total if evaluations == 1 else total / evaluations
 
 
-def _lawful_rows(costs: Costs, p: Any) -> list[bool]:
-    rows = [True] * int(p.ordinary)
+def _lawful(costs: Costs, p: Pass) -> list[bool]:
+    """Which evaluations of a pass have values that follow the guide's law."""
+    rows = [True] * p.ordinary
     for group in p.groups:
         rows += [costs.program.alternatives[group.owner].marginal] * len(group)
     return rows

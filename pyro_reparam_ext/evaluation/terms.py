@@ -3,54 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Term:
-    """One summand of the cost ``log q - log p``.
+    """One summand of the cost ``log q - log p``, scaled and masked.
 
-    ``cost`` has the evaluations on its leftmost dim (size 1 if it is the same in all of them), then
-    exactly as many batch dims as every other term. ``frames`` maps the names of the vectorised plates
-    that it lies in to their dims. ``upstream`` names the sites whose value it depends on, if tracked.
+    ``cost`` has the evaluations on its leftmost dim, left of ``batch_dims`` batch dims, if these
+    differ (it is then *sliced*), and else any number of batch dims. ``frames`` maps the names of the
+    vectorised plates that it lies in to their dims. ``upstream`` names the sites whose value it
+    depends on, if tracked. ``score`` is the log density of a guide site neither scaled nor masked.
     """
 
     name: str
     side: Literal["guide", "model"]
     cost: Tensor
     frames: Mapping[str, int]
-    sliced: bool
-    upstream: frozenset[str] | None = None
-
-    @property
-    def key(self) -> tuple[str, str]:
-        return self.side, self.name
-
-    def rows(self, start: int, stop: int) -> Tensor:
-        """The evaluations ``start`` to ``stop - 1``, or the one that stands for all of them."""
-        return self.cost[start:stop] if self.sliced else self.cost
-
-    def sum_to(self, frames: frozenset[str]) -> Tensor:
-        """Summed over the plates other than ``frames``; the dims are kept."""
-        dims = [dim for name, dim in self.frames.items() if name not in frames]
-        return self.cost.sum(dims, keepdim=True) if dims else self.cost
-
-
-@dataclass(frozen=True, eq=False)
-class RawTerm:
-    """A term as it comes from a trace, before all terms have the same number of dims.
-
-    ``score`` is the log density of a guide site neither scaled nor masked.
-    """
-
-    name: str
-    side: Literal["guide", "model"]
-    cost: Tensor
-    frames: Mapping[str, int]
+    batch_dims: int = 0
     upstream: frozenset[str] | None = None
     score: Tensor | None = None
 
@@ -61,24 +35,45 @@ class RawTerm:
         log_prob: Tensor,
         score: Tensor,
         upstream: frozenset[str] | None = None,
-    ) -> RawTerm:
+    ) -> Term:
         """The term ``log q`` of a node of the guide's trace."""
         cost = scale_and_mask(log_prob, node["scale"], node["mask"])
-        return cls(node["name"], "guide", cost, vectorized_frames(node), upstream, score)
+        frames = vectorized_frames(node)
+        return cls(node["name"], "guide", cost, frames, upstream=upstream, score=score)
 
     @classmethod
     def of_model(
         cls, node: Mapping[str, Any], log_prob: Tensor, upstream: frozenset[str] | None = None
-    ) -> RawTerm:
+    ) -> Term:
         """The term ``-log p`` of a node of the model's trace."""
         cost = -scale_and_mask(log_prob, node["scale"], node["mask"])
-        return cls(node["name"], "model", cost, vectorized_frames(node), upstream)
+        return cls(node["name"], "model", cost, vectorized_frames(node), upstream=upstream)
 
-    def aligned(self, batch_dims: int) -> Term:
-        """With evaluations on the left and ``batch_dims`` batch dims."""
-        sliced = self.cost.dim() > batch_dims
-        cost = left_padded(self.cost, batch_dims + 1)
-        return Term(self.name, self.side, cost, self.frames, sliced, self.upstream)
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.side, self.name
+
+    @property
+    def sliced(self) -> bool:
+        """Whether the cost differs between evaluations."""
+        return self.cost.dim() > self.batch_dims
+
+    @property
+    def aligned(self) -> Tensor:
+        """The cost with evaluations (1 if they don't differ) and all batch dims."""
+        return left_padded(self.cost, self.batch_dims + 1)
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """The evaluations ``start`` to ``stop - 1``, or the one that stands for all of them."""
+        return self.cost[start:stop] if self.sliced else self.aligned
+
+    def size(self, dim: int) -> int:
+        """The size of a batch dim."""
+        return self.cost.shape[dim] if self.cost.dim() >= -dim else 1
+
+    def detached(self) -> Term:
+        """The same term without a gradient."""
+        return replace(self, cost=self.cost.detach())
 
 
 def left_padded(x: Tensor, dims: int) -> Tensor:

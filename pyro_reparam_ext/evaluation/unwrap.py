@@ -68,3 +68,9 @@ def log_prob_by(
         log_prob = log_prob_by(score, fn.base_dist)
         return log_prob.expand(torch.broadcast_shapes(log_prob.shape, fn.batch_shape))
     return score(fn)
+
+
+def common_shape(*shapes: torch.Size) -> torch.Size:
+    """What the shapes broadcast to; equal shapes, the usual case, cost nothing."""
+    first = shapes[0]
+    return first if all(s == first for s in shapes) else torch.broadcast_shapes(*shapes)

@@ -36,7 +36,7 @@ class GaussianVAE(nn.Module):
 
 
 class BernoulliVAE(nn.Module):
-    """Binary pixels - (hidden units) - Bernoulli latents, and back; linear if ``hidden`` is None."""
+    """Binary pixels - Bernoulli latents and back, linear or by one hidden layer each."""
 
     def __init__(self, pixels: int, latents: int, hidden: int | None = None) -> None:
         super().__init__()
@@ -59,9 +59,7 @@ class BernoulliVAE(nn.Module):
 def _network(inputs: int, hidden: int | None, outputs: int) -> nn.Module:
     if hidden is None:
         return nn.Linear(inputs, outputs)
-    return nn.Sequential(
-        nn.Linear(inputs, hidden), nn.LeakyReLU(0.3), nn.Linear(hidden, outputs)
-    )
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.LeakyReLU(0.3), nn.Linear(hidden, outputs))
 
 
 def binary_images(batch: int, pixels: int, seed: int = 0) -> Tensor:

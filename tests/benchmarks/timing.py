@@ -43,7 +43,7 @@ def compare(
     warmup: int = 2,
     at_most: float | None = None,
 ) -> Row:
-    """Times ``calls`` calls of each in turn, ``repetitions`` times over; the median of the ratios."""
+    """Times ``calls`` calls of each in turn, ``repetitions`` times; the median of the ratios."""
     for _ in range(warmup):
         _seconds(candidate, calls), _seconds(baseline, calls)
     pairs = []

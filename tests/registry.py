@@ -1,0 +1,83 @@
+"""Every public estimator: how it is made, which distributions it serves, what it needs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pyro_reparam_ext as pre
+import torch
+from pyro_reparam_ext.estimators.base import Estimator
+from torch import Tensor, nn
+
+from .families import BERNOULLI, CATEGORICAL, DTYPE, FAMILIES, ONE_HOT, Family
+from .layouts import LAYOUTS, Layout
+
+
+class ConstantBaseline(nn.Module):
+    """A baseline that needs no input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.level = nn.Parameter(torch.tensor(2.0, dtype=DTYPE))
+
+    def forward(self, *_: Tensor) -> Tensor:
+        return self.level
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One configuration of an estimator."""
+
+    make: Callable[[], Estimator]
+    families: tuple[str, ...]
+    num_particles: int = 1
+    inside_only: bool = False
+    """Whether all costs have to lie in the plates of the sites that they depend on."""
+    exact: bool = False
+    """Whether the gradient of a program of these sites alone has no variance."""
+
+
+EVERY = tuple(FAMILIES)
+SOME = ("Bernoulli-event", "Categorical-event", "Normal")
+DISCRETE = BERNOULLI + ONE_HOT + CATEGORICAL
+RELAXABLE = BERNOULLI + ONE_HOT
+
+REGISTRY: dict[str, Entry] = {
+    "Pathwise": Entry(pre.Pathwise, ("Normal",)),
+    "ScoreFunction": Entry(pre.ScoreFunction, EVERY),
+    "ScoreFunction-ema": Entry(lambda: pre.ScoreFunction("ema"), SOME),
+    "ScoreFunction-network": Entry(lambda: pre.ScoreFunction(ConstantBaseline()), SOME),
+    "LeaveOneOut": Entry(pre.LeaveOneOut, EVERY, num_particles=2),
+    "DisARM": Entry(pre.DisARM, BERNOULLI),
+    "DisARM-2": Entry(lambda: pre.DisARM(num_pairs=2), BERNOULLI),
+    "REBAR": Entry(pre.REBAR, RELAXABLE),
+    "LocalExpectation": Entry(pre.LocalExpectation, DISCRETE, inside_only=True),
+    "LocalExpectation-2": Entry(
+        lambda: pre.LocalExpectation(max_evaluations=2), DISCRETE, inside_only=True
+    ),
+    "Enumeration": Entry(pre.Enumeration, DISCRETE, inside_only=True, exact=True),
+    "GumbelSoftmax-relaxed": Entry(lambda: pre.GumbelSoftmax(0.5), RELAXABLE),
+    "GumbelSoftmax-discrete": Entry(lambda: pre.GumbelSoftmax(0.5, "discrete"), RELAXABLE),
+    "StraightThrough": Entry(pre.StraightThrough, RELAXABLE),
+    "StraightThroughGumbelSoftmax": Entry(
+        lambda: pre.StraightThroughGumbelSoftmax(0.5), RELAXABLE
+    ),
+}
+
+
+def unbiased() -> list[str]:
+    return [label for label, entry in REGISTRY.items() if entry.make().unbiased]
+
+
+def cases() -> list[tuple[str, str, str]]:
+    """All (label, family, layout) at which an unbiased estimator can be tested."""
+    return [
+        (label, family, layout)
+        for label in unbiased()
+        for family in REGISTRY[label].families
+        for layout in LAYOUTS
+        if LAYOUTS[layout].inside or not REGISTRY[label].inside_only
+    ]
+
+
+def layout_of(layout: str, family: str | Family) -> Layout:
+    return LAYOUTS[layout](FAMILIES[family] if isinstance(family, str) else family)
