@@ -86,7 +86,7 @@ def _categoricals(theta: Tensor, z: Tensor) -> Tensor:
 
 
 def _normal(theta: Tensor, z: Tensor) -> Tensor:
-    loc, log_scale = theta[..., 0], 0.5 * theta[..., 1]
+    loc, log_scale = theta[..., 0], 0.2 * theta[..., 1]
     return normal_log_prob(z, loc, log_scale.exp())
 
 
@@ -100,7 +100,7 @@ def normal_expect(theta: Tensor) -> tuple[Tensor, Tensor]:
     shape = (NODES,) + (1,) * (theta.dim() - 1)
     noise = torch.tensor(nodes, dtype=DTYPE).reshape(shape)
     weight = torch.tensor(weights / weights.sum(), dtype=DTYPE).reshape(shape)
-    values = theta[..., 0] + (0.5 * theta[..., 1]).exp() * noise
+    values = theta[..., 0] + (0.2 * theta[..., 1]).exp() * noise
     return values, weight.expand(values.shape)
 
 
@@ -121,7 +121,7 @@ NORMAL = Family(
     "Normal",
     2,
     1,
-    lambda t: dist.Normal(t[..., 0], (0.5 * t[..., 1]).exp()),
+    lambda t: dist.Normal(t[..., 0], (0.2 * t[..., 1]).exp()),
     _bounded,
     normal_expect,
     _normal,

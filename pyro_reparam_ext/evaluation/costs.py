@@ -18,7 +18,7 @@ from ..estimators.base import Evaluations, Site
 from ..estimators.enumeration import Enumeration
 from .passes import Group, Pass, Program
 from .terms import Term
-from .unwrap import common_shape
+from .unwrap import cat_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,16 +43,20 @@ class Costs:
             (p, *p.span(group)) for p in self.passes for group in p.groups if group.owner == number
         ]
         keys = {t.key for p, _, _ in spans for t in p.terms if t.sliced or not program.vectorized}
-        rows = [self._sum(self._only(self.passes[0], keys), self.passes[0], number, 0, 1)]
-        for p, start, stop in spans:
-            terms = self._only(p, keys)
-            if site.estimator.separable:
-                for term in terms:
+        if site.estimator.separable:
+            for p, _, _ in spans:
+                for term in self._only(p, keys):
                     self._check_separable(term, site)
-            part = self._sum(terms, p, number, start, stop)
-            rows.append(part.expand(stop - start, *part.shape[1:]))
-        shape = common_shape(*(row.shape[1:] for row in rows))
-        return torch.cat([row.expand((-1, *shape)) for row in rows])
+        first, start, stop = spans[0]
+        if first is self.passes[0] and start == 1 and len(spans) == 1:  # next to the ordinary one
+            spans = [(first, 0, stop)]
+        else:
+            spans = [(self.passes[0], 0, 1), *spans]
+        rows = []
+        for p, start, stop in spans:
+            part = self._sum(self._only(p, keys), p, number, start, stop)
+            rows.append(part if len(part) == stop - start else part.expand(stop - start, *part.shape[1:]))
+        return cat_rows(rows) if len(rows) > 1 else rows[0]
 
     def _only(self, p: Pass, keys: set[tuple[str, str]]) -> list[Term]:
         # Terms that no alternative changes cancel. Where evaluations are run one by one that can't be

@@ -32,7 +32,7 @@ from ..estimators.enumeration import Enumeration
 from ..estimators.relaxation import RELAXABLE, linear_log_prob, noisy_logits_given, to_value
 from .ordinary import OrdinaryGuide, Resolve, is_tracked, run_guide, scored
 from .terms import Term, left_padded, log_prob_of
-from .unwrap import common_shape, coordinates, innermost, log_prob_by
+from .unwrap import cat_rows, coordinates, innermost, log_prob_by
 
 
 Dependencies: TypeAlias = Mapping[tuple[str, str], frozenset[str]]
@@ -173,8 +173,10 @@ class Program:
             before = ordinary[term.name]
             if term.cost.dim() > self.batch_dims:
                 assert before.score is not None and term.score is not None
+                score = term.score
+                if term.name in self.ordinary.support_sizes:
+                    score = _stack(before.score, score, self.batch_dims)
                 cost = _stack(before.cost, term.cost, self.batch_dims)
-                score = _stack(before.score, term.score, self.batch_dims)
                 before = replace(term, cost=cost, score=score, upstream=before.upstream)
             terms.append(before)
         return replace(run, draws=draws, terms=terms)
@@ -288,8 +290,7 @@ def _check_scorable(site: Site, fn: TorchDistribution) -> None:
 
 def _stack(first: Tensor, rest: Tensor, batch_dims: int) -> Tensor:
     first = left_padded(first, batch_dims)
-    shape = common_shape(first.shape, rest.shape[1:])
-    return torch.cat([first.expand(shape)[None], rest.expand((-1, *shape))])
+    return cat_rows([first[None], rest])
 
 
 class _SlicePass(TraceMessenger):
@@ -405,10 +406,6 @@ def _one(draw: Draw) -> Draw:
 def _cat(draws: list[Draw]) -> Draw:
     if len(draws) == 1:
         return draws[0]
-    values = [draw.value for draw in draws]
-    shape = common_shape(*(v.shape[1:] for v in values))
-    value = torch.cat([v.expand((-1, *shape)) for v in values])
-    coordinates_ = [draw.coordinate for draw in draws]
-    if any(c is None for c in coordinates_):
-        return Draw(value)
-    return Draw(value, torch.cat([c.expand((-1, *shape)) for c in coordinates_]))
+    coordinates_ = [draw.coordinate for draw in draws if draw.coordinate is not None]
+    value = cat_rows([draw.value for draw in draws])
+    return Draw(value, cat_rows(coordinates_) if len(coordinates_) == len(draws) else None)

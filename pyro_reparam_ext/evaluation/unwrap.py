@@ -70,7 +70,10 @@ def log_prob_by(
     return score(fn)
 
 
-def common_shape(*shapes: torch.Size) -> torch.Size:
-    """What the shapes broadcast to; equal shapes, the usual case, cost nothing."""
-    first = shapes[0]
-    return first if all(s == first for s in shapes) else torch.broadcast_shapes(*shapes)
+def cat_rows(parts: list[torch.Tensor]) -> torch.Tensor:
+    """Concatenates along the leftmost dim what broadcasts in the others."""
+    shapes = [part.shape[1:] for part in parts]
+    if any(shape != shapes[0] for shape in shapes):
+        shape = torch.broadcast_shapes(*shapes)
+        parts = [part.expand((-1, *shape)) for part in parts]
+    return torch.cat(parts)
