@@ -29,8 +29,8 @@ from .substitution import Substitution
 Gradients = dict[str, Tensor]
 """Per parameter, draws on the leftmost dim."""
 
-FLOATS_PER_CHUNK = 2**21
-"""Draws run at once: as many as keep their gradients within this many floats, which fit a cache."""
+FLOATS_PER_CHUNK = 2**22
+"""Draws run at once: as many as take about this many floats per tensor, which fit a cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +52,8 @@ class Sampler:
         self.program = program
         self.dependencies: Dependencies | None = None
         self.parameters: dict[str, Tensor] = {}
+        given = (*program.args, *program.kwargs.values())
+        self.num_elements = sum(x.numel() for x in given if isinstance(x, Tensor))
         self.batched = False
         self.deterministic = False
         with program.context(), poutine.trace(param_only=True) as tracer:
@@ -74,6 +76,7 @@ class Sampler:
         self.deterministic = all(
             isinstance(site.estimator, Enumeration) or site.observed for site in sites
         ) and not any(run.program.model_values or _subsamples(run) for run in runs)
+        self.num_elements += sum(site.fn.shape().numel() for site in runs[0].program.sites)
         self.evaluations = sum(_evaluations(run) for run in runs)
         if elbo.vectorize_particles:
             self.evaluations *= elbo.num_particles
@@ -86,7 +89,8 @@ class Sampler:
         """Chunks of gradient draws in the named parameters, ``num_draws`` in all."""
         leaves = {name: self.parameters[name] for name in names}
         size = sum(leaf.numel() for leaf in leaves.values())
-        chunk = max(1, min(num_draws, FLOATS_PER_CHUNK // max(size, 1)))
+        footprint = max(size, self.num_elements, 1) * self.evaluations
+        chunk = max(1, min(num_draws, FLOATS_PER_CHUNK // footprint))
         self.batched = batched = self.can_batch(leaves)
         with self.program.context():
             for start in range(0, num_draws, chunk):
