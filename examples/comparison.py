@@ -17,6 +17,7 @@ from datasets import Images
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
 from torch import nn
 from tqdm import tqdm
 from training import Run, binarised, train
@@ -177,7 +178,7 @@ class Comparison:
         figure, axes = plt.subplots(
             2,
             3,
-            figsize=(16, 2.6 + 0.62 * len(labels)),
+            figsize=(18, max(7.0, 2.6 + 0.62 * len(labels))),
             width_ratios=(1.1, 1, 1.1),
             layout="constrained",
         )
@@ -194,10 +195,8 @@ class Comparison:
         _training(axes[0, 2], curves, unbiased, "step", "step")
         _training(axes[1, 2], curves, unbiased, "seconds", "seconds of training")
         axes[0, 2].set_title("test ELBO while training by each")
-        axes[1, 2].legend(fontsize=8, loc="lower right")
-        figure.legend(
-            handles=_key(self.snapshots), loc="outside lower center", ncols=7, frameon=False
-        )
+        axes[0, 2].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1.02))
+        figure.legend(handles=_key(self.snapshots), loc="outside lower center", ncols=7, frameon=False)
         figure.suptitle(
             f"Gradient estimators of a VAE with {self.args.latent} latents on {self.images.name} "
             f"({self.draws} gradients each, batch {len(self.batch)})"
@@ -209,9 +208,7 @@ def _shade(index: int, count: int) -> tuple[float, ...]:
     return plt.get_cmap("viridis")(0.85 - 0.8 * index / max(count - 1, 1))
 
 
-def _dots(
-    axes: Axes, rows: pd.DataFrame, labels: list[str], column: str, snapshots: list[int]
-) -> None:
+def _dots(axes: Axes, rows: pd.DataFrame, labels: list[str], column: str, snapshots: list[int]) -> None:
     """One line per estimator, one dot per snapshot; a zero lies on the left edge."""
     places = {label: -i for i, label in enumerate(labels)}
     visible = rows[column][rows[column] > 0]
@@ -242,8 +239,10 @@ def _dots(
             markersize=7,
             clip_on=False,
         )
+    ceiling = 10 ** np.ceil(np.log10(visible.max())) if len(visible) else 1.0
     axes.set_xscale("log")
-    axes.set_xlim(left=floor)
+    axes.set_xlim(floor, max(ceiling, 10 * floor))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     biased = set(rows["estimator"][~rows["unbiased"]])
     axes.set_yticks(list(places.values()), [f"{x} (biased)" if x in biased else x for x in labels])
     for label, place in places.items():

@@ -1,24 +1,41 @@
-"""Gradient estimators for every sample site of a Pyro guide, and their measured variance and bias."""
+"""Gradient estimators for every site of a Pyro guide, and their measured variance and bias."""
 
 from . import estimators
 from .config import config_estimator
 from .elbo import TraceEstimator_ELBO
 from .errors import EstimatorError
-from .estimators import *  # noqa: F403
-from .estimators import __all__ as _estimators
+from .estimators import (
+    REBAR,
+    DisARM,
+    Enumeration,
+    GumbelSoftmax,
+    LeaveOneOut,
+    LocalExpectation,
+    Pathwise,
+    ScoreFunction,
+    StraightThrough,
+    StraightThroughGumbelSoftmax,
+)
 from .estimators.temperature import ExponentialDecay
 from .study.study import GradientStudy, Variant, gradient_study
 
-__all__ = sorted(
-    [
-        *_estimators,
-        "EstimatorError",
-        "ExponentialDecay",
-        "GradientStudy",
-        "TraceEstimator_ELBO",
-        "Variant",
-        "config_estimator",
-        "estimators",
-        "gradient_study",
-    ]
-)
+__all__ = [
+    "DisARM",
+    "Enumeration",
+    "EstimatorError",
+    "ExponentialDecay",
+    "GradientStudy",
+    "GumbelSoftmax",
+    "LeaveOneOut",
+    "LocalExpectation",
+    "Pathwise",
+    "REBAR",
+    "ScoreFunction",
+    "StraightThrough",
+    "StraightThroughGumbelSoftmax",
+    "TraceEstimator_ELBO",
+    "Variant",
+    "config_estimator",
+    "estimators",
+    "gradient_study",
+]

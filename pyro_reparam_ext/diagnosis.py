@@ -11,8 +11,10 @@ import torch
 from pyro import poutine
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_subsample
+from torch import Tensor
 
 from .errors import EstimatorError
+from .evaluation.costs import Costs
 
 REMEDY = (
     "Restore the parameters from before they diverged and lower the learning rate or clip gradients "
@@ -43,6 +45,42 @@ def loss_error(
     cause = _cause(model, guide, args, kwargs)
     cause = cause or "No site or parameter was found to be at fault in another run of the program."
     return EstimatorError(f"The loss is {loss}, expected a finite number. {cause} {REMEDY}")
+
+
+def check_gradients(runs: list[Costs], again: Callable[[], list[Costs]]) -> None:
+    """Raises if a gradient is not finite, and drops the gradients.
+
+    The site is looked for in another run of the program, ``again``.
+    """
+    parameters = {name: p for run in runs for name, p in run.program.parameters().items()}
+    sums = [p.grad.sum() for p in parameters.values() if p.grad is not None]
+    if not sums or bool(torch.stack(sums).isfinite().all()):
+        return
+    name = next(
+        name for name, p in parameters.items() if p.grad is not None and not p.grad.isfinite().all()
+    )
+    for p in parameters.values():
+        p.grad = None
+    site = _site_of_bad_gradient(again(), parameters)
+    at = f"site '{site}': the gradient of its log density" if site else "The gradient"
+    raise EstimatorError(
+        f"{at} is not finite at parameter '{name}', expected finite numbers. {REMEDY} Distributions "
+        f"at the edge of their parameter space (a scale of 0, probabilities of 0 or 1) have such "
+        f"gradients."
+    )
+
+
+def _site_of_bad_gradient(runs: list[Costs], parameters: dict[str, Tensor]) -> str | None:
+    for run in runs:
+        for term in run.passes[0].terms:
+            if not term.cost.requires_grad:
+                continue
+            gradients = torch.autograd.grad(
+                term.cost.sum(), list(parameters.values()), allow_unused=True, retain_graph=True
+            )
+            if not all(g is None or bool(g.isfinite().all()) for g in gradients):
+                return term.name
+    return None
 
 
 def _cause(

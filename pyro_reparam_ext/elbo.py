@@ -11,10 +11,11 @@ import pyro
 import torch
 from pyro.infer import ELBO
 from pyro.infer.elbo import ELBOModule
+from pyro.infer.util import is_validation_enabled
 from torch import Tensor, nn
 
 from .config import Configuration, check_configuration, check_names, resolve
-from .diagnosis import diagnosed, loss_error
+from .diagnosis import check_gradients, diagnosed, loss_error
 from .estimators.base import Estimator
 from .estimators.temperature import ExponentialDecay
 from .evaluation.costs import Costs
@@ -98,7 +99,8 @@ class TraceEstimator_ELBO(ELBO):
     ) -> float:
         """An estimate of the negative ELBO."""
         with torch.no_grad(), _unchanged_on_error():
-            value = self._estimate(model, guide, args, kwargs, learn=False).loss.item()
+            runs = self.evaluate(model, guide, args, kwargs)
+            value = self.surrogate(runs, learn=False).loss.item()
             if not math.isfinite(value):
                 raise loss_error(value, model, guide, args, kwargs)
             return value
@@ -108,7 +110,11 @@ class TraceEstimator_ELBO(ELBO):
     ) -> Tensor:
         """An estimate of the negative ELBO whose gradient is the gradient estimate."""
         with _unchanged_on_error():
-            estimate = self._estimate(model, guide, args, kwargs, learn=torch.is_grad_enabled())
+            runs = self.evaluate(model, guide, args, kwargs)
+            learn = torch.is_grad_enabled()
+            if learn:
+                self._register()
+            estimate = self.surrogate(runs, learn=learn)
         return estimate.loss + (estimate.surrogate - estimate.surrogate.detach())
 
     def loss_and_grads(
@@ -116,12 +122,16 @@ class TraceEstimator_ELBO(ELBO):
     ) -> float:
         """An estimate of the negative ELBO; adds the gradient estimate to the parameters' ``grad``."""
         with _unchanged_on_error():
-            estimate = self._estimate(model, guide, args, kwargs, learn=True)
+            runs = self.evaluate(model, guide, args, kwargs)
+            self._register()
+            estimate = self.surrogate(runs, learn=True)
             value = estimate.loss.item()
             if not math.isfinite(value):
                 raise loss_error(value, model, guide, args, kwargs)
             if estimate.surrogate.requires_grad:
                 estimate.surrogate.backward(retain_graph=self.retain_graph)
+            if is_validation_enabled():
+                check_gradients(runs, lambda: self.evaluate(model, guide, args, kwargs))
         for schedule in self._schedules.values():
             schedule.step()
         return value
@@ -169,19 +179,6 @@ class TraceEstimator_ELBO(ELBO):
     def _layout(self) -> Layout:
         plate_dims = int(self.max_plate_nesting) if self.vectorize_particles else None
         return Layout(self.num_particles, plate_dims)
-
-    def _estimate(
-        self,
-        model: Callable[..., Any],
-        guide: Callable[..., Any],
-        args: tuple,
-        kwargs: dict,
-        learn: bool,
-    ) -> Surrogate:
-        runs = self.evaluate(model, guide, args, kwargs)
-        if learn:
-            self._register()
-        return self.surrogate(runs, learn=learn)
 
     def _in_particles(self, program: Callable[..., Any]) -> Callable[..., Any]:
         return self._vectorized_num_particles(program) if self.vectorize_particles else program

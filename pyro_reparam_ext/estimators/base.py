@@ -1,6 +1,7 @@
 """What an estimator is: the three questions that every estimator answers.
 
-1. How is the site sampled?  :meth:`Estimator.draw`, :meth:`Estimator.redraw`, :meth:`Estimator.log_prob`.
+1. How is the site sampled?  :meth:`Estimator.draw`, :meth:`Estimator.redraw`,
+   :meth:`Estimator.log_prob`.
 2. Which extra evaluations of the program does it need?  :meth:`Estimator.alternatives`.
 3. How do the downstream costs become a surrogate loss term?  :meth:`Estimator.surrogate`, and for
    control variates that learn, :meth:`Estimator.new_state` and :meth:`Estimator.learning_loss`.

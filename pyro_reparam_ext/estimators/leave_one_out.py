@@ -34,9 +34,7 @@ class LeaveOneOut(Estimator):
     """
 
     unbiased = True
-    paper = Paper(
-        "Kool, van Hoof, Welling", "Buy 4 REINFORCE Samples, Get a Baseline for Free!", 2019
-    )
+    paper = Paper("Kool, van Hoof, Welling", "Buy 4 REINFORCE Samples, Get a Baseline for Free!", 2019)
     uses_cost = True
 
     def check(self, name: str, fn: TorchDistribution, num_particles: int) -> None:

@@ -89,9 +89,7 @@ class LocalExpectation(Estimator):
         site, base = evaluations.site, evaluations.site.base
         support, index = _support(base), _index(base, site.value)
         others, dims = len(support) - 1, num_coordinate_dims(site.fn)
-        log_probs = torch.stack(
-            [base.log_prob(value.expand(site.value.shape)) for value in support]
-        )
+        log_probs = torch.stack([base.log_prob(value.expand(site.value.shape)) for value in support])
         order = index + torch.arange(1, others + 1, device=index.device).reshape(
             (-1,) + (1,) * index.dim()
         )

@@ -29,7 +29,7 @@ class RelaxedControlVariate(nn.Module):
         self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class _Relaxed(Alternatives):
     """REBAR's pair of relaxed values, and what they were made of.
 
@@ -37,8 +37,8 @@ class _Relaxed(Alternatives):
     value; both differentiable in ``logits``.
     """
 
-    logits: Tensor | None = None
-    z: Tensor | None = None
+    logits: Tensor
+    z: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +128,7 @@ class REBAR(Estimator):
     def learning_loss(self, evaluations: Evaluations) -> Tensor:
         """The expected square of the gradient in the logits: its variance up to a constant."""
         site, control, pair = _parts(evaluations)
-        assert evaluations.gradients is not None
+        assert evaluations.gradients is not None and pair.tensor is not None
         base, gradients, values = site.base, evaluations.gradients, pair.tensor
         (relaxed,) = torch.autograd.grad(
             values, pair.logits, torch.stack([gradients[0], -gradients[1]]), create_graph=True

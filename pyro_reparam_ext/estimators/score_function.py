@@ -16,6 +16,8 @@ class MovingAverage(nn.Module):
     """A decaying average of past costs. The current cost enters only after it has been used."""
 
     decay: ClassVar[float] = 0.9
+    total: Tensor
+    weight: Tensor
 
     def __init__(self) -> None:
         super().__init__()

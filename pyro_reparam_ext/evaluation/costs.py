@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..errors import EstimatorError
-from ..estimators.base import Evaluations, Site
+from ..estimators.base import Site
 from ..estimators.enumeration import Enumeration
 from .passes import Group, Pass, Program
 from .terms import Term
@@ -55,7 +55,9 @@ class Costs:
         rows = []
         for p, start, stop in spans:
             part = self._sum(self._only(p, keys), p, number, start, stop)
-            rows.append(part if len(part) == stop - start else part.expand(stop - start, *part.shape[1:]))
+            rows.append(
+                part if len(part) == stop - start else part.expand(stop - start, *part.shape[1:])
+            )
         return cat_rows(rows) if len(rows) > 1 else rows[0]
 
     def _only(self, p: Pass, keys: set[tuple[str, str]]) -> list[Term]:

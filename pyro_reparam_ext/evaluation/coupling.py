@@ -31,6 +31,12 @@ def couple(old: TorchDistribution, value: Tensor, new: TorchDistribution) -> Ten
     same = _unchanged(old, new)
     if same is None:
         return coupled
+    if coupled.requires_grad:
+        # Equal parameters may still be different functions, such as w * z at w = 0: the value is
+        # kept, its gradient is that of ``new``. An independent draw knows no gradient at ``value``.
+        if _transport.dispatch(type(new)) is _transport.dispatch(object):
+            return coupled
+        value = value.detach() + (coupled - coupled.detach())
     return torch.where(same.reshape(same.shape + (1,) * event_dim), value, coupled)
 
 

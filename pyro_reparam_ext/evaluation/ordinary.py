@@ -11,7 +11,13 @@ import torch
 from pyro import poutine
 from pyro.distributions import TorchDistribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
-from pyro.ops.provenance import ProvenanceTensor, extract_provenance, track_provenance
+from pyro.ops.provenance import (
+    ProvenanceTensor,
+    detach_provenance,
+    extract_provenance,
+    get_provenance,
+    track_provenance,
+)
 from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.trace_messenger import TraceMessenger
 from pyro.poutine.trace_struct import Trace
@@ -108,9 +114,7 @@ class OrdinaryGuide:
     tracked: set[str]
 
 
-def run_guide(
-    guide: Callable[..., Any], args: tuple, kwargs: dict, messenger: TraceMessenger
-) -> Trace:
+def run_guide(guide: Callable[..., Any], args: tuple, kwargs: dict, messenger: TraceMessenger) -> Trace:
     """The trace of a guide under a messenger, also of a ``GuideMessenger``."""
     with messenger:
         guide(*args, **kwargs)
@@ -138,12 +142,15 @@ def ordinary_guide(
         if node["type"] != "sample" or site_is_subsample(node):
             continue
         estimator, draw, fn = messenger.estimators[name], messenger.draws[name], node["fn"]
-        upstream = frozenset() if messenger.track else None
+        upstream: frozenset[str] | None = frozenset() if messenger.track else None
         if messenger.tracked:
             # The value itself is scored without provenance, which would slow every operation down.
-            fn, upstream = without_provenance(fn)
-            upstream |= messenger.tracked & {name}
+            fn, inherited = without_provenance(fn)
+            upstream = inherited | (messenger.tracked & {name})
         log_prob, score = scored(name, estimator, fn, draw)
+        if messenger.tracked:  # what a distribution keeps in closures is left
+            upstream |= get_provenance(log_prob)
+            log_prob, score = detach_provenance(log_prob), detach_provenance(score)
         term = Term.of_guide(node, log_prob, score, upstream)
         site = Site(
             name=name,
@@ -163,27 +170,32 @@ def ordinary_guide(
     )
 
 
-def without_provenance(fn: TorchDistribution) -> tuple[TorchDistribution, frozenset[str]]:
-    """``fn`` with plain tensors for parameters, and the provenance that these had."""
+def without_provenance(x: Any) -> tuple[Any, frozenset[str]]:
+    """A distribution with plain tensors for parameters, and the provenance that these had.
+
+    Looks into the distributions, transforms and lists that it is made of.
+    """
+    if isinstance(x, ProvenanceTensor):
+        return extract_provenance(x)
+    if type(x) in (list, tuple):
+        cleaned = [without_provenance(part) for part in x]
+        provenance = frozenset().union(*(inherited for _, inherited in cleaned))
+        return (type(x)(part for part, _ in cleaned) if provenance else x), provenance
+    parts = (torch.distributions.Distribution, torch.distributions.Transform)
+    if not isinstance(x, parts) or isinstance(x, nn.Module):
+        return x, frozenset()
     clean, provenance = {}, frozenset()
-    for key, attribute in vars(fn).items():
-        if isinstance(attribute, TorchDistributionMixin):
-            clean[key], inherited = without_provenance(attribute)
-        elif isinstance(attribute, ProvenanceTensor):
-            clean[key], inherited = extract_provenance(attribute)
-        else:
-            continue
+    for key, attribute in vars(x).items():
+        clean[key], inherited = without_provenance(attribute)
         provenance |= inherited
     if not provenance:
-        return fn, provenance
-    fn = copy(fn)
-    vars(fn).update(clean)
-    return fn, provenance
+        return x, provenance
+    x = copy(x)
+    vars(x).update(clean)
+    return x, provenance
 
 
-def scored(
-    name: str, estimator: Estimator, fn: TorchDistribution, draw: Draw
-) -> tuple[Tensor, Tensor]:
+def scored(name: str, estimator: Estimator, fn: TorchDistribution, draw: Draw) -> tuple[Tensor, Tensor]:
     """The log density of a draw at a guide site, and the same without the masks in ``fn``.
 
     A masked value costs nothing but is sampled all the same: its score counts.

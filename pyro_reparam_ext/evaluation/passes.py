@@ -34,7 +34,6 @@ from .ordinary import OrdinaryGuide, Resolve, is_tracked, run_guide, scored
 from .terms import Term, left_padded, log_prob_of
 from .unwrap import cat_rows, coordinates, innermost, log_prob_by
 
-
 Dependencies: TypeAlias = Mapping[tuple[str, str], frozenset[str]]
 """Which sites the term ``(side, name)`` depends on."""
 
@@ -94,6 +93,7 @@ class Program:
     sites: list[Site] = field(default_factory=list)
     alternatives: dict[int, Alternatives] = field(default_factory=dict)
     model_values: dict[str, dict[str, Any]] = field(default_factory=dict)
+    model_parameters: dict[str, Tensor] = field(default_factory=dict)
 
     def run_ordinary(self, track: bool) -> list[Term]:
         """The model's terms at the ordinary values."""
@@ -113,13 +113,21 @@ class Program:
                 raise
             names = ", ".join(repr(self.sites[group.owner].name) for group in groups)
             raise EstimatorError(
-                f"sites {names}: model or guide failed when run at {sum(map(len, groups))} alternative "
-                f"values at once, which lie on dim {-1 - self.batch_dims} (left of all plates and "
-                f"particles): {error}\nLet the program broadcast over dims on the left (no reshape to a "
-                f"fixed number of dims, no Python branch on a value), or pass "
+                f"sites {names}: model or guide failed when run at {sum(map(len, groups))} "
+                f"alternative values at once, on dim {-1 - self.batch_dims} (left of all plates and "
+                f"particles): {error}\nLet the program broadcast over dims on the left (no reshape to "
+                f"a fixed number of dims, no Python branch on a value), or pass "
                 f"vectorize_particles=False to run one evaluation at a time."
             ) from error
         return self.collect(groups, ordinary, run.terms + model_terms)
+
+    def parameters(self) -> dict[str, Tensor]:
+        """The unconstrained parameters of guide and model."""
+        nodes = self.ordinary.trace.nodes.items()
+        guide = {name: node["value"] for name, node in nodes if node["type"] == "param"}
+        return {
+            name: value.unconstrained() for name, value in {**guide, **self.model_parameters}.items()
+        }
 
     @property
     def num_latent(self) -> int:
@@ -183,14 +191,14 @@ class Program:
 
     # -- model ------------------------------------------------------------------------------------
 
-    def _model_terms(
-        self, run: _GuideRun, relaxed: bool, remember: bool, track: bool
-    ) -> list[Term]:
+    def _model_terms(self, run: _GuideRun, relaxed: bool, remember: bool, track: bool) -> list[Term]:
         """The terms of the model, replayed against the values of a guide run."""
         trace = self._replay(run, track)
         sites = {site.name: site for site in run.sites if not site.observed}
         terms = []
         for name, node in trace.nodes.items():
+            if node["type"] == "param":
+                self.model_parameters[name] = node["value"]
             if node["type"] != "sample":
                 continue
             if remember and not node["is_observed"] and name not in self.ordinary.trace:

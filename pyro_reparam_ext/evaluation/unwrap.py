@@ -12,9 +12,7 @@ from pyro.distributions.util import scale_and_mask
 
 def innermost(fn: TorchDistribution) -> TorchDistribution:
     """The distribution under any nest of ``Independent``, ``ExpandedDistribution`` and mask."""
-    while isinstance(
-        fn, (torch.distributions.Independent, MaskedDistribution, ExpandedDistribution)
-    ):
+    while isinstance(fn, (torch.distributions.Independent, MaskedDistribution, ExpandedDistribution)):
         fn = fn.base_dist
     return fn
 
@@ -44,9 +42,7 @@ def sum_rightmost(x: torch.Tensor, dims: int) -> torch.Tensor:
 
 def is_masked(fn: TorchDistribution) -> bool:
     """Whether there is a ``mask`` anywhere in ``fn``."""
-    while isinstance(
-        fn, (torch.distributions.Independent, MaskedDistribution, ExpandedDistribution)
-    ):
+    while isinstance(fn, (torch.distributions.Independent, MaskedDistribution, ExpandedDistribution)):
         if isinstance(fn, MaskedDistribution):
             return True
         fn = fn.base_dist

@@ -86,10 +86,7 @@ def reference_of(moments: list[Moments], names: list[str]) -> Reference:
     weights = np.array(precisions) / np.sum(precisions)
     mean = np.sum([w * m.flat_mean(names) for w, m in zip(weights, moments, strict=True)], axis=0)
     error = np.sum(
-        [
-            w**2 * m.flat_variance(names) / m.count
-            for w, m in zip(weights, moments, strict=True)
-        ],
+        [w**2 * m.flat_variance(names) / m.count for w, m in zip(weights, moments, strict=True)],
         axis=0,
     )
     return Reference(mean, error)

@@ -11,7 +11,7 @@ import pandas as pd
 UNBIASED, BIASED = "#2a6f97", "#d1495b"
 
 
-def plot_summary(summary: pd.DataFrame, axes: Any = None) -> np.ndarray:  # noqa: ANN401
+def plot_summary(summary: pd.DataFrame, axes: Any = None) -> np.ndarray:
     """Draws the summary of a study on two axes: relative variance and relative bias.
 
     Biased estimators are red. A bias that can't be told from zero (``bias_z`` below 4) is hollow.
@@ -31,14 +31,26 @@ def plot_summary(summary: pd.DataFrame, axes: Any = None) -> np.ndarray:  # noqa
             error = [[max(low.iloc[i], 0.0)], [max(high.iloc[i], 0.0)]]
             variance_axis.errorbar(value, place, xerr=error, fmt="o", color=colors[i], capsize=3)
         else:
-            variance_axis.text(0.02, place, "exact", va="center", color=colors[i],
-                               transform=variance_axis.get_yaxis_transform())
+            variance_axis.text(
+                0.02,
+                place,
+                "exact",
+                va="center",
+                color=colors[i],
+                transform=variance_axis.get_yaxis_transform(),
+            )
         size, z = summary["relative_bias"].iloc[i], summary["bias_z"].iloc[i]
         face = colors[i] if z >= 4 else "white"
         if np.isfinite(size):
             bias_axis.plot(size, place, "o", color=colors[i], markerfacecolor=face)
-            bias_axis.annotate(f"{size:.0%}" if z >= 4 else "none seen", (size, place),
-                               xytext=(6, 0), textcoords="offset points", va="center", fontsize=8)
+            bias_axis.annotate(
+                f"{size:.0%}" if z >= 4 else "none seen",
+                (size, place),
+                xytext=(6, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+            )
     variance_axis.set_xscale("log")
     variance_axis.set_xlabel("variance / squared norm of the gradient")
     bias_axis.set_xlabel("bias / norm of the gradient")

@@ -143,9 +143,7 @@ class Sampler:
             leaf.grad = None
         try:
             if isinstance(program.elbo, TraceEstimator_ELBO):
-                runs = program.elbo.evaluate(
-                    program.model, program.guide, program.args, program.kwargs
-                )
+                runs = program.elbo.evaluate(program.model, program.guide, program.args, program.kwargs)
                 program.elbo.surrogate(runs, learn=False).surrogate.backward()
             else:
                 program.elbo.loss_and_grads(

@@ -165,7 +165,7 @@ class GradientStudy:
         """Writes :meth:`to_inferencedata` as netCDF and returns the path."""
         return self.to_inferencedata().to_netcdf(os.fspath(path), engine="h5netcdf")
 
-    def plot(self, params: Names = None, axes: Any = None) -> np.ndarray:  # noqa: ANN401
+    def plot(self, params: Names = None, axes: Any = None) -> np.ndarray:
         """Relative variance and, beside it, relative bias of each estimator.
 
         Args:
@@ -284,7 +284,8 @@ def _measure(
     state = deepcopy(sampler.program.elbo.states.state_dict()) if _learns(sampler) else None
     try:
         sampler.learn(warmup, bar.update)
-        moments, kept, left = Moments(), {name: [] for name in names}, keep
+        kept: dict[str, list[np.ndarray]] = {name: [] for name in names}
+        moments, left = Moments(), keep
         for chunk in sampler.draws(names, num_draws):
             moments.add(chunk)
             for name in names:
@@ -311,7 +312,7 @@ def _learns(sampler: Sampler) -> bool:
 
 def _program(
     label: str,
-    value: Any,  # noqa: ANN401
+    value: Any,
     model: Callable[..., Any],
     guide: Callable[..., Any],
     args: tuple,

@@ -43,8 +43,12 @@ class Substitution(TorchFunctionMode):
         self.replacements = replacements
 
     def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None  # noqa: ANN401
-    ) -> Any:  # noqa: ANN401
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: Any = (),
+        kwargs: Any = None,
+    ) -> Any:
         args = tuple(self._replaced(x) for x in args)
         kwargs = {key: self._replaced(x) for key, x in (kwargs or {}).items()}
         return _BATCHED.get(func, func)(*args, **kwargs)
@@ -52,6 +56,8 @@ class Substitution(TorchFunctionMode):
     def _replaced(self, x: object) -> object:
         if isinstance(x, Tensor):
             return self.replacements.get(id(x), x)
-        if type(x) in (list, tuple):
-            return type(x)(map(self._replaced, x))
+        if type(x) is list:
+            return [self._replaced(y) for y in x]
+        if type(x) is tuple:
+            return tuple(self._replaced(y) for y in x)
         return x
