@@ -19,7 +19,7 @@ from .diagnosis import check_gradients, diagnosed, loss_error
 from .estimators.base import Estimator
 from .estimators.temperature import ExponentialDecay
 from .evaluation.costs import Costs
-from .evaluation.program import Dependencies, Layout, evaluate
+from .evaluation.program import Dependencies, Layout, evaluate, plate_nesting
 from .evaluation.surrogate import Surrogate, surrogate_loss
 
 
@@ -152,7 +152,8 @@ class TraceEstimator_ELBO(ELBO):
         """
         with diagnosed(model, guide, args, kwargs):
             if self.vectorize_particles and self.max_plate_nesting == math.inf:
-                self._guess_max_plate_nesting(model, guide, args, kwargs)
+                particles = int(self.num_particles > 1)
+                self.max_plate_nesting = plate_nesting(model, guide, args, kwargs) + particles
             runs = evaluate(
                 self._in_particles(model),
                 self._in_particles(guide),

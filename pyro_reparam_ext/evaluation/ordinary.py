@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 from ..errors import EstimatorError
 from ..estimators.base import Draw, Estimator, Site
 from ..estimators.enumeration import Enumeration
+from .control_flow import ControlFlow
 from .terms import Term, left_padded, log_prob_of
 from .unwrap import coordinates, is_masked, num_coordinate_dims, sum_rightmost
 
@@ -59,6 +61,8 @@ class OrdinaryRun(TraceMessenger):
         self.path = dict(path)
         self.track = track
         self.tracked: set[str] = set()
+        self.control = ControlFlow()
+        self.controlled_by: dict[str, frozenset[str]] = {}
         self.estimators: dict[str, Estimator] = {}
         self.draws: dict[str, Draw] = {}
         self.support_sizes: dict[str, int] = {}
@@ -78,6 +82,7 @@ class OrdinaryRun(TraceMessenger):
             )
         estimator = self.resolve(message)
         self.estimators[name] = estimator
+        self.controlled_by[name] = self.control.sites
         if message["is_observed"] or message["done"]:
             self.draws[name] = Draw(message["value"])
             return
@@ -112,6 +117,7 @@ class OrdinaryGuide:
     support_sizes: dict[str, int]
     path: dict[str, int]
     tracked: set[str]
+    control: ControlFlow
 
 
 def run_guide(guide: Callable[..., Any], args: tuple, kwargs: dict, messenger: TraceMessenger) -> Trace:
@@ -136,7 +142,8 @@ def ordinary_guide(
     state: StateOf,
 ) -> OrdinaryGuide:
     """Runs the guide once and collects its sites in the order they were sampled."""
-    trace = run_guide(guide, args, kwargs, messenger)
+    with messenger.control if messenger.track else nullcontext():
+        trace = run_guide(guide, args, kwargs, messenger)
     sites, terms = [], []
     for name, node in trace.nodes.items():
         if node["type"] != "sample" or site_is_subsample(node):
@@ -149,7 +156,7 @@ def ordinary_guide(
             upstream = inherited | (messenger.tracked & {name})
         log_prob, score = scored(name, estimator, fn, draw)
         if messenger.tracked:  # what a distribution keeps in closures is left
-            upstream |= get_provenance(log_prob)
+            upstream |= get_provenance(log_prob) | messenger.controlled_by[name]
             log_prob, score = detach_provenance(log_prob), detach_provenance(score)
         term = Term.of_guide(node, log_prob, score, upstream)
         site = Site(
@@ -166,7 +173,13 @@ def ordinary_guide(
         sites.append(site)
         terms.append(term)
     return OrdinaryGuide(
-        trace, sites, terms, messenger.support_sizes, messenger.path, messenger.tracked
+        trace,
+        sites,
+        terms,
+        messenger.support_sizes,
+        messenger.path,
+        messenger.tracked,
+        messenger.control,
     )
 
 

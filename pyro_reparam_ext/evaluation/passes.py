@@ -10,6 +10,7 @@ changed upstream values, with common random numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
@@ -193,7 +194,9 @@ class Program:
 
     def _model_terms(self, run: _GuideRun, relaxed: bool, remember: bool, track: bool) -> list[Term]:
         """The terms of the model, replayed against the values of a guide run."""
-        trace = self._replay(run, track)
+        control = self.ordinary.control
+        with control if track else nullcontext():
+            trace = self._replay(run, track)
         sites = {site.name: site for site in run.sites if not site.observed}
         terms = []
         for name, node in trace.nodes.items():
@@ -216,7 +219,7 @@ class Program:
                     log_prob = log_prob_of(name, partial(site.estimator.log_prob, fn, draw))
             else:
                 log_prob = log_prob_of(name, partial(fn.log_prob, value))
-            upstream = get_provenance(log_prob) if track else None
+            upstream = get_provenance(log_prob) | control.sites if track else None
             terms.append(Term.of_model(node, detach_provenance(log_prob), upstream))
         if remember and is_validation_enabled():
             check_model_guide_match(trace, self.ordinary.trace, self.max_plate_nesting)

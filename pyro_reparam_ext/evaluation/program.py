@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from pyro import poutine
 
 from .costs import Costs, plan
 from .ordinary import OrdinaryRun, Resolve, StateOf, ordinary_guide, padded
 from .passes import Dependencies, Group, Pass, Program
 
-__all__ = ["Dependencies", "Layout", "evaluate"]
+__all__ = ["Dependencies", "Layout", "evaluate", "plate_nesting"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,19 @@ class Layout:
     def particle_dim(self) -> int | None:
         """The dim of vectorised particles, the leftmost of the plates."""
         return None if self.plate_dims is None or self.num_particles == 1 else -self.plate_dims
+
+
+def plate_nesting(
+    model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict
+) -> int:
+    """The number of dims that plates take, from one run of the program."""
+    with poutine.block():
+        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+        replayed = poutine.replay(model, trace=guide_trace)
+        model_trace = poutine.trace(replayed).get_trace(*args, **kwargs)
+    nodes = [*guide_trace.nodes.values(), *model_trace.nodes.values()]
+    frames = [f for node in nodes if node["type"] == "sample" for f in node["cond_indep_stack"]]
+    return -min((frame.dim for frame in frames if frame.vectorized), default=0)
 
 
 def evaluate(
