@@ -67,7 +67,8 @@ class Comparison:
         self.batch = binarised(
             images.train[: args.batch_size], torch.Generator().manual_seed(args.seed)
         )
-        self.draws, self.warmup = (8, 2) if args.smoke else (args.draws, 200)
+        self.draws = 8 if args.smoke else args.draws
+        self.warmup = min(self.draws, 200)
         self.short = min(args.steps, 1500)
         steps = args.steps
         self.snapshots = sorted({max(1, steps // 10), max(1, steps // 3), steps})

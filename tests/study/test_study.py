@@ -12,7 +12,7 @@ from torch import nn
 import pyro_reparam_ext as pre
 
 from ..statistics import assert_mean
-from .programs import exact_gradient, guide, model
+from .programs import DATA, WEIGHTS, exact_gradient, guide, model
 
 COLUMNS = [
     "unbiased",
@@ -168,8 +168,6 @@ def test_programs_that_cannot_be_batched_are_run_in_a_loop():
             z = pyro.sample("z", dist.Bernoulli(torch.full((3,), 0.5)).to_event(1))
             pyro.sample("x", dist.Normal(norm(z @ WEIGHTS.T), 1.0).to_event(1), obs=data)
 
-    from .programs import DATA, WEIGHTS
-
     estimators = {"score": pre.ScoreFunction(), "ema": pre.ScoreFunction("ema")}
     study = pre.gradient_study(stateful, guide, DATA, num_draws=50, estimators=estimators)
     assert not study.summary()["batched"].any()
@@ -178,14 +176,16 @@ def test_programs_that_cannot_be_batched_are_run_in_a_loop():
 
 def test_continuous_sites_make_the_exact_reference_an_average():
     def with_noise(data):
+        bias = pyro.param("bias", torch.tensor(0.1))
         w = pyro.sample("w", dist.Normal(0.0, 1.0))
-        model(data + w[..., None, None])
+        with pyro.plate("data", len(data)):
+            z = pyro.sample("z", dist.Bernoulli(0.5 * torch.ones(3)).to_event(1))
+            loc = (z @ WEIGHTS.T).tanh() * w[..., None] + bias
+            pyro.sample("x", dist.Normal(loc, 0.7).to_event(1), obs=data)
 
     def with_noise_guide(data):
         pyro.sample("w", dist.Normal(pyro.param("loc", torch.tensor(0.5)), 0.3))
         guide(data)
-
-    from .programs import DATA
 
     estimators = {"DisARM": pre.DisARM(), "RLOO": {"z": pre.LeaveOneOut()}}
     study = pre.gradient_study(
