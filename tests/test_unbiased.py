@@ -7,7 +7,7 @@ from .registry import REGISTRY, cases, layout_of
 from .sampling import layout_gradients
 from .statistics import assert_mean
 
-PARTICLES, CALLS = 300, 25
+PARTICLES, CALLS = 300, 20
 
 
 def elbo_of(label, layout, **options):
@@ -20,4 +20,35 @@ def test_mean_of_gradient(label, family, layout):
     layout = layout_of(layout, family)
     elbo = elbo_of(label, layout, num_particles=PARTICLES)
     samples = layout_gradients(elbo, layout, CALLS)
+    assert_mean(samples, layout.exact_gradient())
+
+
+PAIRED = ("ScoreFunction", "LeaveOneOut", "DisARM", "REBAR", "LocalExpectation", "Enumeration")
+
+
+@pytest.mark.parametrize("layout", ["hierarchy", "nested_plates"])
+@pytest.mark.parametrize("second", PAIRED)
+@pytest.mark.parametrize("first", PAIRED)
+def test_mean_with_two_estimators(first, second, layout):
+    layout = layout_of(layout, "Bernoulli-event")
+    estimators = dict(zip(layout.sites, (REGISTRY[first].make(), REGISTRY[second].make())))
+    elbo = pre.TraceEstimator_ELBO(estimators, num_particles=PARTICLES)
+    assert_mean(layout_gradients(elbo, layout, CALLS), layout.exact_gradient())
+
+
+@pytest.mark.parametrize("label", ["ScoreFunction", "LeaveOneOut", "DisARM", "REBAR"])
+def test_mean_with_few_particles(label):
+    layout = layout_of("hierarchy", "Bernoulli-event")
+    elbo = elbo_of(label, layout, num_particles=REGISTRY[label].num_particles)
+    samples = layout_gradients(elbo, layout, 600)
+    assert_mean(samples, layout.exact_gradient())
+
+
+@pytest.mark.parametrize("label", [*PAIRED, "DisARM-2"])
+@pytest.mark.parametrize("layout", ["hierarchy", "pathwise_downstream"])
+def test_mean_in_a_loop(label, layout):
+    layout = layout_of(layout, "Bernoulli")
+    particles = max(REGISTRY[label].num_particles, 2)
+    elbo = elbo_of(label, layout, num_particles=particles, vectorize_particles=False)
+    samples = layout_gradients(elbo, layout, 150)
     assert_mean(samples, layout.exact_gradient())

@@ -1,0 +1,93 @@
+import pyro
+import pyro.distributions as dist
+import pyro_reparam_ext as pre
+import pytest
+import torch
+from pyro_reparam_ext.evaluation.noise import uniform_like
+
+from ..layouts import LAYOUTS
+from ..registry import FAMILIES
+from ..sampling import layout_gradients
+from .closed_form import Program, assert_same, gradients
+
+
+def _pair(program, value):
+    """The antithetic twin of a value, from the uniform behind it drawn by hand."""
+    probs, v = program.logits.sigmoid(), uniform_like(value)
+    u = torch.where(value == 1, v * probs, probs + v * (1 - probs))
+    return (u > 1 - probs).to(value.dtype)
+
+
+@pytest.mark.parametrize("num_pairs", [1, 2])
+def test_same_seed_closed_form(num_pairs):
+    program = Program()
+    elbo = pre.TraceEstimator_ELBO(pre.DisARM(num_pairs), max_plate_nesting=1)
+    actual = gradients(elbo, program, seed=5)
+    torch.manual_seed(5)
+    value, (logits, weight) = program.value(), program.parameters()
+    pairs = [(value, _pair(program, value))]
+    for _ in range(num_pairs - 1):
+        value = (uniform_like(value) < program.logits.sigmoid()).to(value.dtype)
+        pairs.append((value, _pair(program, value)))
+    alpha, expected, total = logits.detach(), 0.0, 0.0
+    for b, twin in pairs:
+        cost, twin_cost = (program.cost(x, alpha, weight) for x in (b, twin))
+        sign = torch.where(twin == 1, -1.0, 1.0) * (b != twin)
+        difference = (cost - twin_cost).detach()[:, None]
+        expected = expected + 0.5 * difference * sign * alpha.abs().sigmoid() / num_pairs
+        total = total + (cost + twin_cost).sum() / (2 * num_pairs)
+    assert_same(actual, expected, torch.autograd.grad(total, weight)[0])
+
+
+def _two_layers(rows=20, wide=8, narrow=4):
+    """A two-layer Bernoulli guide in a plate, with a decoder that records what it is given."""
+    generator = torch.Generator().manual_seed(2)
+
+    def weights(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    data = (weights(rows, 6) > 0).double()
+    encoder, second, middle, decoder = (
+        weights(6, wide),
+        0.5 * weights(wide, narrow),
+        weights(narrow, wide),
+        weights(wide, 6),
+    )
+    seen = []
+
+    def guide():
+        a, b = pyro.param("encoder", encoder.clone()), pyro.param("second", second.clone())
+        with pyro.plate("data", rows):
+            z1 = pyro.sample("z1", dist.Bernoulli(logits=data @ a).to_event(1))
+            pyro.sample("z2", dist.Bernoulli(logits=z1 @ b).to_event(1))
+
+    def model():
+        c, d = pyro.param("middle", middle.clone()), pyro.param("decoder", decoder.clone())
+        with pyro.plate("data", rows):
+            prior = torch.zeros(rows, narrow, dtype=torch.float64)
+            z2 = pyro.sample("z2", dist.Bernoulli(logits=prior).to_event(1))
+            z1 = pyro.sample("z1", dist.Bernoulli(logits=z2 @ c).to_event(1))
+            seen.append(z1.shape)
+            pyro.sample("x", dist.Bernoulli(logits=torch.tanh(z1 @ d)).to_event(1), obs=data)
+
+    return model, guide, seen
+
+
+def test_two_layers_cost_three_evaluations_and_little_variance():
+    from ..sampling import gradients
+
+    model, guide, seen = _two_layers()
+    disarm = pre.TraceEstimator_ELBO(pre.DisARM(), max_plate_nesting=1)
+    score = pyro.infer.Trace_ELBO(max_plate_nesting=1)
+    names = ["encoder", "second"]
+    variance = gradients(disarm, model, guide, names, 300)[:, 1:].var(0).sum()
+    assert seen[0][0] == 3 and len(seen) == 300
+    plain = gradients(score, model, guide, names, 300)[:, 1:].var(0).sum()
+    assert plain / variance > 15, plain / variance
+
+
+def test_rows_of_two_sites():
+    layout = LAYOUTS["hierarchy"](FAMILIES["Bernoulli-event"])
+    elbo = pre.TraceEstimator_ELBO(pre.DisARM(num_pairs=2))
+    layout_gradients(elbo, layout, 1)
+    assert pre.DisARM(2).evaluations(dist.Bernoulli(torch.zeros(3)).to_event(1)) == 4

@@ -1,0 +1,51 @@
+"""Tests lie where the code that they test lies."""
+
+from pathlib import Path
+
+import pyro_reparam_ext
+import pytest
+
+SOURCE = Path(pyro_reparam_ext.__file__).parent
+TESTS = Path(__file__).parent
+
+COVERED_BY = {
+    "elbo.py": "test_elbo.py",
+    "config.py": "test_config.py",
+    "diagnosis.py": "test_errors.py",
+    "errors.py": "test_errors.py",
+    "estimators/base.py": "test_registry.py",
+    "estimators/default.py": "test_config.py",
+    "estimators/relaxation.py": "estimators/test_gumbel_softmax.py",
+    "evaluation/control_flow.py": "evaluation/test_control_flow.py",
+    "evaluation/costs.py": "test_unbiased.py",
+    "evaluation/coupling.py": "evaluation/test_coupling.py",
+    "evaluation/noise.py": "evaluation/test_coupling.py",
+    "evaluation/ordinary.py": "evaluation/test_control_flow.py",
+    "evaluation/passes.py": "test_unbiased.py",
+    "evaluation/program.py": "test_unbiased.py",
+    "evaluation/surrogate.py": "test_unbiased.py",
+    "evaluation/terms.py": "test_elbo.py",
+    "evaluation/unwrap.py": "test_elbo.py",
+}
+"""Modules whose tests lie under another name than their own."""
+
+
+def modules() -> list[str]:
+    found = [
+        *SOURCE.glob("*.py"),
+        *SOURCE.glob("estimators/*.py"),
+        *SOURCE.glob("evaluation/*.py"),
+    ]
+    names = (path.relative_to(SOURCE).as_posix() for path in found)
+    return sorted(name for name in names if not name.endswith("__init__.py"))
+
+
+@pytest.mark.parametrize("module", modules())
+def test_module_has_tests(module):
+    path = Path(module)
+    tests = COVERED_BY.get(module) or (path.parent / f"test_{path.name}").as_posix()
+    assert (TESTS / tests).exists(), f"{module}: expected tests/{tests}"
+
+
+def test_no_stale_mapping():
+    assert set(COVERED_BY) <= set(modules())

@@ -1,0 +1,57 @@
+"""Every public estimator is registered, and says what it is."""
+
+import inspect
+
+import pyro_reparam_ext as pre
+import pytest
+from pyro_reparam_ext.estimators.base import Estimator, Paper
+
+from .families import FAMILIES
+from .registry import REGISTRY
+
+PUBLIC = [getattr(pre.estimators, name) for name in pre.estimators.__all__]
+
+
+def test_registry_is_complete():
+    registered = {type(entry.make()).__name__ for entry in REGISTRY.values()}
+    assert registered == set(pre.estimators.__all__)
+
+
+def test_every_estimator_is_public():
+    def subclasses(cls):
+        return {cls, *(c for s in cls.__subclasses__() for c in subclasses(s))}
+
+    package = {c for c in subclasses(Estimator) if c.__module__.startswith("pyro_reparam_ext")}
+    assert package - {Estimator} == set(PUBLIC)
+
+
+@pytest.mark.parametrize("cls", PUBLIC, ids=lambda cls: cls.__name__)
+def test_declares_what_it_is(cls):
+    assert isinstance(cls.unbiased, bool)
+    assert isinstance(cls.paper, Paper)
+    assert 1980 < cls.paper.year < 2100
+    assert getattr(pre, cls.__name__) is cls
+    assert cls.__module__.rsplit(".", 1)[0] == "pyro_reparam_ext.estimators"
+    doc = inspect.getdoc(cls)
+    for section in (".. math::", "Example:"):
+        assert section in doc
+
+
+@pytest.mark.parametrize("label", REGISTRY)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_supports_what_is_registered(label, family):
+    import torch
+
+    entry, one = REGISTRY[label], FAMILIES[family]
+    fn = one.make(torch.zeros(3, one.size))
+    assert entry.make().supports(fn) == (family in entry.families) or label.startswith(
+        ("ScoreFunction-", "Score")
+    )
+
+
+@pytest.mark.parametrize("label", REGISTRY)
+def test_options_are_frozen(label):
+    estimator = REGISTRY[label].make()
+    for field in inspect.signature(type(estimator)).parameters:
+        with pytest.raises(AttributeError):
+            setattr(estimator, field, 1)
