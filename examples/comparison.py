@@ -26,6 +26,7 @@ import pyro_reparam_ext as pre
 
 CANDIDATES: dict[str, Callable[[], tuple[pre.estimators.base.Estimator, int]]] = {
     "Pathwise": lambda: (pre.Pathwise(), 1),
+    "Pathwise, 4 particles": lambda: (pre.Pathwise(), 4),
     "ScoreFunction, ema": lambda: (pre.ScoreFunction(baseline="ema"), 1),
     "LeaveOneOut, 2 particles": lambda: (pre.LeaveOneOut(), 2),
     "LeaveOneOut, 4 particles": lambda: (pre.LeaveOneOut(), 4),

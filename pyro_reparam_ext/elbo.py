@@ -67,6 +67,8 @@ class TraceEstimator_ELBO(ELBO):
         0.0868
     """
 
+    max_plate_nesting: float
+
     def __init__(
         self,
         estimators: Configuration = None,

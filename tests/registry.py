@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import pyro_reparam_ext as pre
 import torch
-from pyro_reparam_ext.estimators.base import Estimator
 from torch import Tensor, nn
+
+import pyro_reparam_ext as pre
+from pyro_reparam_ext.estimators.base import Estimator
 
 from .families import BERNOULLI, CATEGORICAL, DTYPE, FAMILIES, ONE_HOT, Family
 from .layouts import LAYOUTS, Layout

@@ -1,6 +1,5 @@
 """Statistical assertions: p-values against one false-alarm rate of the whole suite."""
 
-import torch
 from scipy import stats
 from torch import Tensor
 

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-import pyro_reparam_ext
 import pytest
+
+import pyro_reparam_ext
 
 SOURCE = Path(pyro_reparam_ext.__file__).parent
 TESTS = Path(__file__).parent

@@ -2,8 +2,9 @@
 
 import inspect
 
-import pyro_reparam_ext as pre
 import pytest
+
+import pyro_reparam_ext as pre
 from pyro_reparam_ext.estimators.base import Estimator, Paper
 
 from .families import FAMILIES

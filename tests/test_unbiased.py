@@ -1,7 +1,8 @@
 """Every unbiased estimator, at every distribution it serves, in every layout."""
 
-import pyro_reparam_ext as pre
 import pytest
+
+import pyro_reparam_ext as pre
 
 from .registry import REGISTRY, cases, layout_of
 from .sampling import layout_gradients

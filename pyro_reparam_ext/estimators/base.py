@@ -193,6 +193,10 @@ class Estimator(ABC):
         """Scores a draw under ``fn``, the site's distribution in the guide or in the model."""
         return fn.log_prob(draw.value)
 
+    def guide_log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
+        """Scores a draw under ``fn`` in the guide, where that differs from the model."""
+        return self.log_prob(fn, draw)
+
     # -- 2. extra evaluations ---------------------------------------------------------------------
 
     def alternatives(self, site: Site) -> Alternatives | None:

@@ -14,6 +14,7 @@ from .base import Draw, Estimator, Paper, Site, require_positive
 from .relaxation import (
     INTEGER_REMEDY,
     RELAXABLE,
+    held_log_prob,
     linear_log_prob,
     noisy_logits,
     relaxed_log_prob,
@@ -38,7 +39,8 @@ class GumbelSoftmax(Estimator):
             :class:`~pyro_reparam_ext.ExponentialDecay`.
         score: how guide and model score the relaxed value. ``"relaxed"``: by the densities of the
             relaxed distributions at this temperature, which makes the loss a proper bound, on the
-            relaxed model. ``"discrete"``: by the discrete log probabilities, extended linearly.
+            relaxed model. ``"discrete"``: by the discrete log probabilities, extended linearly; the
+            guide's is held fixed in its parameters.
 
     Raises:
         EstimatorError: the site is not Bernoulli or OneHotCategorical, or an option is out of range.
@@ -95,3 +97,8 @@ class GumbelSoftmax(Estimator):
         x, temperature = draw.coordinate, now(self.temperature)
         assert x is not None
         return log_prob_by(lambda base: relaxed_log_prob(base, x, temperature), fn)
+
+    def guide_log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
+        if self.score == "discrete":
+            return log_prob_by(lambda base: held_log_prob(base, draw.value), fn)
+        return self.log_prob(fn, draw)

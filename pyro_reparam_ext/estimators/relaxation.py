@@ -61,10 +61,23 @@ def linear_log_prob(base: TorchDistribution, value: Tensor) -> Tensor:
     It equals ``log_prob`` at the vertices. ``OneHotCategorical.log_prob`` itself takes an argmax and
     loses the gradient of a relaxed value in silence.
     """
+    return _linear(base, base.logits, value)
+
+
+def held_log_prob(base: TorchDistribution, value: Tensor) -> Tensor:
+    """The same, with a gradient in the value alone.
+
+    In the guide the gradient in the parameters at a fixed value is the score, whose mean is zero: it
+    would add nothing but variance.
+    """
+    return _linear(base, base.logits.detach(), value)
+
+
+def _linear(base: TorchDistribution, logits: Tensor, value: Tensor) -> Tensor:
     if is_binary(base):
-        logits, value = torch.broadcast_tensors(base.logits, value)
+        logits, value = torch.broadcast_tensors(logits, value)
         return -binary_cross_entropy_with_logits(logits, value, reduction="none")
-    return (base.logits * value).sum(-1)
+    return (logits * value).sum(-1)
 
 
 def relaxed_log_prob(base: TorchDistribution, x: Tensor, temperature: Tensor | float) -> Tensor:

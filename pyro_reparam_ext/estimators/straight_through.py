@@ -12,7 +12,7 @@ from ..evaluation.coupling import couple
 from ..evaluation.noise import hard_sample
 from ..evaluation.unwrap import coordinates, log_prob_by
 from .base import Draw, Estimator, Paper, Site
-from .relaxation import INTEGER_REMEDY, RELAXABLE, linear_log_prob, probabilities
+from .relaxation import INTEGER_REMEDY, RELAXABLE, held_log_prob, linear_log_prob, probabilities
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,8 +23,9 @@ class StraightThrough(Estimator):
         z = b + p_\phi - \mathrm{stop}(p_\phi),\qquad b \sim q_\phi
 
     so that the gradient is :math:`E_b[f'(b)]\,\nabla_\phi p_\phi`, exact where :math:`f` is linear.
-    Guide and model score the value by the discrete log probability, extended linearly. Serves
-    Bernoulli and one-hot sites.
+    Guide and model score the value by the discrete log probability, extended linearly; the guide's is
+    held fixed in its parameters, since the score at a fixed value has mean zero. Serves Bernoulli and
+    one-hot sites.
 
     Raises:
         EstimatorError: the site is not Bernoulli or OneHotCategorical.
@@ -61,6 +62,9 @@ class StraightThrough(Estimator):
 
     def log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
         return log_prob_by(lambda base: linear_log_prob(base, draw.value), fn)
+
+    def guide_log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
+        return log_prob_by(lambda base: held_log_prob(base, draw.value), fn)
 
 
 def _attach(hard: Tensor, fn: TorchDistribution) -> Tensor:

@@ -13,6 +13,7 @@ from .relaxation import (
     INTEGER_REMEDY,
     RELAXABLE,
     harden,
+    held_log_prob,
     linear_log_prob,
     noisy_logits,
     noisy_logits_given,
@@ -30,7 +31,7 @@ class StraightThroughGumbelSoftmax(Estimator):
         b = \mathrm{onehot}(\arg\max y)
 
     (for Bernoulli sites sigmoid and threshold). Guide and model score the value by the discrete log
-    probability, extended linearly. One evaluation.
+    probability, extended linearly; the guide's is held fixed in its parameters. One evaluation.
 
     Args:
         temperature: ``T > 0``: a float, a tensor, an ``nn.Parameter`` (learned), or an
@@ -77,6 +78,9 @@ class StraightThroughGumbelSoftmax(Estimator):
 
     def log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
         return log_prob_by(lambda base: linear_log_prob(base, draw.value), fn)
+
+    def guide_log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
+        return log_prob_by(lambda base: held_log_prob(base, draw.value), fn)
 
     def _draw(self, base: TorchDistribution, z: Tensor) -> Draw:
         soft = to_value(base, z / now(self.temperature))

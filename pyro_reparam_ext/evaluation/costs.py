@@ -42,7 +42,7 @@ class Costs:
         spans = [
             (p, *p.span(group)) for p in self.passes for group in p.groups if group.owner == number
         ]
-        keys = {t.key for p, _, _ in spans for t in p.terms if t.sliced or not program.vectorized}
+        keys = {t.key for p, _, _ in spans for t in p.terms if self._varies(t, p)}
         if site.estimator.separable:
             for p, _, _ in spans:
                 for term in self._only(p, keys):
@@ -65,11 +65,19 @@ class Costs:
         # told, and a term may occur in some of them only.
         return [t for t in p.terms if t.key in keys or not self.program.vectorized]
 
+    def _varies(self, term: Term, p: Pass) -> bool:
+        """Whether a term, or its weight, may differ between the evaluations of a pass."""
+        if term.sliced or not self.program.vectorized:
+            return True
+        return any(p.probs[site.name].shape[0] > 1 for site in self._enumerated(term))
+
     def _depends(self, term: Term, number: int) -> bool:
-        """Whether a term depends on the value of a site, as far as is known."""
+        """Whether a term, or its weight, depends on the value of a site, as far as is known."""
         name = self.program.sites[number].name
         if term.upstream is not None:
-            return name in term.upstream
+            weights = {("guide", site.name) for site in self._enumerated(term)}
+            of_weights = [t.upstream or () for t in self.passes[0].terms if t.key in weights]
+            return name in term.upstream or any(name in upstream for upstream in of_weights)
         if term.side == "model":
             return True
         order = [site.name for site in self.program.sites]
@@ -91,7 +99,7 @@ class Costs:
             for group in p.groups:
                 if group.owner == number:
                     for term in p.terms:
-                        if term.sliced or not self.program.vectorized:
+                        if self._varies(term, p):
                             total = total + self._expect(term, p, number, *p.span(group)).sum()
         return torch.autograd.grad(total, relaxed, create_graph=learn, retain_graph=True)[0]
 
@@ -119,7 +127,7 @@ class Costs:
             rows = rows * self._fraction(term)
             for site in self._enumerated(term):
                 if not self._outer(site, number):
-                    probs, dim = p.probs[site.name].detach(), self._dim(site)
+                    probs, dim = p.probs[site.name], self._dim(site)
                     rows = rows * (probs[start:stop] if probs.shape[0] > 1 else probs)
                     dims += [] if dim is None else [dim]
         return rows.sum(dims, keepdim=True) if dims else rows

@@ -87,7 +87,9 @@ class OrdinaryRun(TraceMessenger):
             self.draws[name] = Draw(message["value"])
             return
         draw = self._enumerate(message, estimator) if isinstance(estimator, Enumeration) else None
-        self.draws[name] = draw = draw or estimator.draw(fn)
+        draw = draw or estimator.draw(fn)
+        # The program gets the value with the provenance of what it was drawn from, estimators without.
+        self.draws[name] = draw.map(detach_provenance) if self.tracked else draw
         message["value"] = draw.value
         if self.track and is_tracked(estimator, self.vectorized):
             message["value"] = track_provenance(draw.value, frozenset([name]))
@@ -213,7 +215,7 @@ def scored(name: str, estimator: Estimator, fn: TorchDistribution, draw: Draw) -
 
     A masked value costs nothing but is sampled all the same: its score counts.
     """
-    log_prob = log_prob_of(name, lambda: estimator.log_prob(fn, draw))
+    log_prob = log_prob_of(name, lambda: estimator.guide_log_prob(fn, draw))
     if not is_masked(fn) or estimator.differentiable:
         return log_prob, log_prob
     score = coordinates(fn).log_prob(draw.value)

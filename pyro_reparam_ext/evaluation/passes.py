@@ -31,7 +31,7 @@ from ..errors import EstimatorError
 from ..estimators.base import Alternatives, Draw, Estimator, Site
 from ..estimators.enumeration import Enumeration
 from ..estimators.relaxation import RELAXABLE, linear_log_prob, noisy_logits_given, to_value
-from .ordinary import OrdinaryGuide, Resolve, is_tracked, run_guide, scored
+from .ordinary import OrdinaryGuide, Resolve, run_guide, scored
 from .terms import Term, left_padded, log_prob_of
 from .unwrap import cat_rows, coordinates, innermost, log_prob_by
 
@@ -245,8 +245,9 @@ class Program:
         for site in run.sites:
             if not site.observed:
                 value = run.draws[site.name].value if site.name in run.draws else site.value
-                if track and is_tracked(site.estimator, self.vectorized):
-                    value = track_provenance(value, frozenset([site.name]))
+                if track:
+                    drawn = self.ordinary.trace.nodes[site.name]["value"]
+                    value = track_provenance(value, get_provenance(drawn))
                 replayed.nodes[site.name] = {**replayed.nodes[site.name], "value": value}
         return replayed
 

@@ -69,6 +69,8 @@ class Reference:
     mean: np.ndarray
     error: np.ndarray
     """Squared standard error per coordinate."""
+    degrees: float
+    """Degrees of freedom of that error; infinite where it is zero."""
 
     @property
     def norm(self) -> float:
@@ -89,28 +91,26 @@ def reference_of(moments: list[Moments], names: list[str]) -> Reference:
         [w**2 * m.flat_variance(names) / m.count for w, m in zip(weights, moments, strict=True)],
         axis=0,
     )
-    return Reference(mean, error)
+    degrees = min((m.count - 1 for m in moments if m.count > 1), default=math.inf)
+    return Reference(mean, error, degrees)
 
 
 def bias(moments: Moments, reference: Reference, names: list[str]) -> tuple[float, float]:
     """Norm of the bias, without what sampling error adds to it, and its corrected z-score.
 
-    The z-score is the largest absolute one over all coordinates; its p-value is corrected for their
-    number (Bonferroni) and turned into a z-score again. 0 if no coordinate varies or differs.
+    Each coordinate has a t-statistic; the p-value of the largest is corrected for their number
+    (Bonferroni) and turned into a z-score. 0 if no coordinate varies or differs.
     """
     difference = moments.flat_mean(names) - reference.mean
     error = moments.flat_variance(names) / moments.count + reference.error
-    squared = float(np.square(difference).sum() - error.sum())
-    exact = np.abs(difference) <= 1e-5 * (np.abs(reference.mean) + reference.norm + 1e-30)
+    size = math.sqrt(max(float(np.square(difference).sum() - error.sum()), 0.0))
+    equal = np.abs(difference) <= 1e-5 * (np.abs(reference.mean) + reference.norm + 1e-30)
+    exact = error <= 1e-10 * reference.norm**2
     with np.errstate(divide="ignore", invalid="ignore"):
-        z = np.where(error > 0, np.abs(difference) / np.sqrt(error), np.where(exact, 0.0, np.inf))
-    z = np.where(exact & (error < 1e-10 * reference.norm**2), 0.0, z)
-    largest = float(z.max())
-    if not math.isfinite(largest):
-        return math.sqrt(max(squared, 0.0)), largest
-    log_p = float(stats.norm.logsf(largest)) + math.log(2 * len(z))
+        t = np.where(equal & exact, 0.0, np.abs(difference) / np.sqrt(error))
+    largest, degrees = float(t.max()), min(max(moments.count - 1, 1), reference.degrees)
+    log_p = float(stats.t.logsf(largest, degrees)) + math.log(2 * len(t))
     if log_p >= 0:
-        return math.sqrt(max(squared, 0.0)), 0.0
+        return size, 0.0
     # isf takes a probability, which underflows beyond z = 37.
-    corrected = float(stats.norm.isf(math.exp(log_p) / 2)) if log_p > -600 else largest
-    return math.sqrt(max(squared, 0.0)), corrected
+    return size, float(stats.norm.isf(math.exp(log_p) / 2)) if log_p > -600 else largest

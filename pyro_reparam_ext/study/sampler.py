@@ -29,7 +29,7 @@ from .substitution import Substitution
 Gradients = dict[str, Tensor]
 """Per parameter, draws on the leftmost dim."""
 
-FLOATS_PER_CHUNK = 2**22
+FLOATS_PER_CHUNK = 2**21
 """Draws run at once: as many as take about this many floats per tensor, which fit a cache."""
 
 
@@ -89,7 +89,7 @@ class Sampler:
         """Chunks of gradient draws in the named parameters, ``num_draws`` in all."""
         leaves = {name: self.parameters[name] for name in names}
         size = sum(leaf.numel() for leaf in leaves.values())
-        footprint = max(size, self.num_elements, 1) * self.evaluations
+        footprint = max(size, self.num_elements * self.evaluations, 1)
         chunk = max(1, min(num_draws, FLOATS_PER_CHUNK // footprint))
         self.batched = batched = self.can_batch(leaves)
         with self.program.context():
@@ -160,7 +160,7 @@ class Sampler:
     def learn(self, steps: int, advance: Callable[[], Any]) -> None:
         """Trains control variates and baselines, with model and guide as they are."""
         program, elbo = self.program, self.program.elbo
-        if not isinstance(elbo, TraceEstimator_ELBO):
+        if not isinstance(elbo, TraceEstimator_ELBO) or not len(elbo.states):
             return
         learned = [p for p in elbo.states.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(learned, lr=0.01) if learned else None

@@ -28,7 +28,7 @@ from .sampler import Program, Sampler
 
 Names: TypeAlias = Iterable[str] | Callable[[str], bool] | None
 
-KEPT_BYTES = 2**30
+KEPT_BYTES = 2**28
 """Draws are kept as long as all together take no more memory than this."""
 
 
@@ -136,15 +136,17 @@ class GradientStudy:
         others = [r.moments for k, r in self.results.items() if r.unbiased and k != label]
         return reference_of(others, names) if others else None
 
-    def to_inferencedata(self) -> az.InferenceData:
+    def to_inferencedata(self, params: Names = None) -> az.InferenceData:
         """Draws in the group ``gradients``, dims ``(chain, draw, estimator, <param dims>)``.
 
         The mean of the reference is in the group ``reference``.
+
+        Args:
+            params: names of parameters, or a predicate of them, to restrict it to.
         """
-        labels = list(self.results)
+        labels, names = list(self.results), _select(self.names, params)
         gradients = {
-            name: np.stack([self.results[k].kept[name] for k in labels], axis=1)[None]
-            for name in self.names
+            name: np.stack([self.results[k].kept[name] for k in labels], axis=1)[None] for name in names
         }
         dims = {
             name: ["estimator", *(f"{name}_dim_{i}" for i in range(values.ndim - 3))]
@@ -152,18 +154,18 @@ class GradientStudy:
         }
         draws = az.dict_to_dataset(gradients, coords={"estimator": labels}, dims=dims)
         draws.attrs.update({k: str(v) for k, v in self.settings.items()})
-        flat, mean = self.reference_gradient().mean, {}
-        for name in self.names:
+        flat, mean = self.reference_gradient(names).mean, {}
+        for name in names:
             shape = gradients[name].shape[3:]
             size = int(np.prod(shape))
             mean[name], flat = flat[:size].reshape(shape), flat[size:]
-        inner = {name: dims[name][1:] for name in self.names}
+        inner = {name: dims[name][1:] for name in names}
         reference = az.dict_to_dataset(mean, default_dims=[], dims=inner)
         return az.InferenceData(gradients=draws, reference=reference)
 
-    def save(self, path: str | os.PathLike) -> str:
+    def save(self, path: str | os.PathLike, params: Names = None) -> str:
         """Writes :meth:`to_inferencedata` as netCDF and returns the path."""
-        return self.to_inferencedata().to_netcdf(os.fspath(path), engine="h5netcdf")
+        return self.to_inferencedata(params).to_netcdf(os.fspath(path), engine="h5netcdf")
 
     def plot(self, params: Names = None, axes: Any = None) -> np.ndarray:
         """Relative variance and, beside it, relative bias of each estimator.

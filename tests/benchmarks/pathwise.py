@@ -21,9 +21,7 @@ def run(quick: bool = False) -> list[Row]:
                 vae.zero_grad()
                 elbo.loss_and_grads(vae.model, vae.guide, x)
 
-            ours, plain = (
-                elbo(max_plate_nesting=1) for elbo in (pre.TraceEstimator_ELBO, Trace_ELBO)
-            )
+            ours, plain = (elbo(max_plate_nesting=1) for elbo in (pre.TraceEstimator_ELBO, Trace_ELBO))
             rows.append(
                 compare(
                     "Pathwise / Trace_ELBO, 64-64-10, batch 64",

@@ -1,7 +1,8 @@
 import pyro
-import pyro_reparam_ext as pre
 import pytest
 import torch
+
+import pyro_reparam_ext as pre
 
 from ..families import BERNOULLI, CATEGORICAL, ONE_HOT
 from ..registry import layout_of

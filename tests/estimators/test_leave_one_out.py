@@ -1,6 +1,7 @@
-import pyro_reparam_ext as pre
 import pytest
 import torch
+
+import pyro_reparam_ext as pre
 
 from .closed_form import Program, assert_same, gradients
 

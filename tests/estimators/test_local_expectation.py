@@ -1,7 +1,8 @@
 import pyro
-import pyro_reparam_ext as pre
 import pytest
 import torch
+
+import pyro_reparam_ext as pre
 
 from ..registry import layout_of
 from ..sampling import layout_gradients

@@ -1,9 +1,10 @@
 import pyro
 import pyro.distributions as dist
-import pyro_reparam_ext as pre
 import pytest
 import torch
 from pyro.distributions.testing.rejection_gamma import ShapeAugmentedGamma
+
+import pyro_reparam_ext as pre
 
 from ..registry import layout_of
 from ..sampling import gradients, layout_gradients

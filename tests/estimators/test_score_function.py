@@ -1,8 +1,9 @@
 import pyro
 import pyro.distributions as dist
-import pyro_reparam_ext as pre
 import torch
 from torch import nn
+
+import pyro_reparam_ext as pre
 
 from .closed_form import Program, assert_same, gradients
 

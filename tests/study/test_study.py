@@ -306,9 +306,7 @@ ERRORS = [
     ),
     (
         "support too large",
-        lambda: pre.gradient_study(
-            _large_model, _large_guide, estimators=DISARM, reference="exact"
-        ),
+        lambda: pre.gradient_study(_large_model, _large_guide, estimators=DISARM, reference="exact"),
         "'z'.*8,192.*4,096",
     ),
 ]
