@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -83,7 +82,7 @@ class Comparison:
         figure.savefig(paths[0], dpi=150)
         plt.close(figure)
         # The gradients of all weights by all estimators would take hundreds of megabytes.
-        replace(study, names=[n for n in study.names if n.endswith("bias")]).save(paths[1])
+        study.save(paths[1], params=lambda name: name.endswith("bias"))
         table.to_csv(paths[2], index=False)
         self.report(table, curves)
         return paths

@@ -69,7 +69,8 @@ class Costs:
         """Whether a term, or its weight, may differ between the evaluations of a pass."""
         if term.sliced or not self.program.vectorized:
             return True
-        return any(p.probs[site.name].shape[0] > 1 for site in self._enumerated(term))
+        weights = {("guide", site.name) for site in self._enumerated(term)}
+        return any(t.sliced for t in p.terms if t.key in weights)
 
     def _depends(self, term: Term, number: int) -> bool:
         """Whether a term, or its weight, depends on the value of a site, as far as is known."""

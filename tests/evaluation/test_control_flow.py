@@ -1,0 +1,125 @@
+"""Which cost depends on which site, also where provenance is hidden."""
+
+import pyro
+import pyro.distributions as dist
+import pyro_reparam_ext as pre
+import pytest
+import torch
+from pyro.ops.provenance import track_provenance
+from pyro_reparam_ext.evaluation.control_flow import ControlFlow
+from torch.nn.functional import logsigmoid
+
+from ..families import normal_log_prob
+from ..sampling import gradients
+from ..statistics import assert_mean
+
+READS = {
+    "item": lambda z: z.item(),
+    "bool": lambda z: 1 if z > 0.5 else 0,
+    "int": lambda z: int(z),
+    "float": lambda z: float(z),
+    "index": lambda z: [1, 2][z.long()],
+    "tolist": lambda z: z.tolist(),
+    "numpy": lambda z: z.numpy(),
+}
+
+
+@pytest.mark.parametrize("read", READS)
+def test_reads_are_seen(read):
+    z = track_provenance(torch.tensor(1.0), frozenset(["z"]))
+    with ControlFlow() as control:
+        READS[read](z)
+    assert control.sites == {"z"}
+
+
+def test_validation_is_no_read():
+    z = track_provenance(torch.tensor(1.0), frozenset(["z"]))
+    with ControlFlow() as control:
+        dist.Normal(z, 1.0, validate_args=True).log_prob(z)
+    assert control.sites == frozenset()
+
+
+def _tensor(x):
+    return torch.tensor(x, dtype=torch.float64)
+
+
+def guide():
+    z = pyro.sample("z", dist.Bernoulli(logits=pyro.param("a", _tensor(0.3))))
+    if z.item() > 0.5:
+        pyro.sample("extra", dist.Bernoulli(logits=pyro.param("b", _tensor(-0.4))))
+
+
+def model():
+    z = pyro.sample("z", dist.Bernoulli(_tensor(0.6)))
+    loc = pyro.param("c", _tensor(2.0))
+    if z.item() > 0.5:
+        loc = loc * pyro.sample("extra", dist.Bernoulli(_tensor(0.2)))
+    pyro.sample("y", dist.Normal(loc, 1.0), obs=_tensor(0.5))
+
+
+def _exact():
+    a, b, c = (_tensor(x).requires_grad_() for x in (0.3, -0.4, 2.0))
+    p, r, y = _tensor(0.6), _tensor(0.2), _tensor(0.5)
+    zero = logsigmoid(-a) - (1 - p).log() - normal_log_prob(y, c, 1.0)
+    loss = (-a).sigmoid() * zero
+    for e in (0.0, 1.0):
+        log_q = e * logsigmoid(b) + (1 - e) * logsigmoid(-b)
+        log_r = e * r.log() + (1 - e) * (1 - r).log()
+        cost = logsigmoid(a) + log_q - p.log() - log_r - normal_log_prob(y, c * e, 1.0)
+        loss = loss + a.sigmoid() * log_q.exp() * cost
+    return torch.stack([loss.detach(), *torch.autograd.grad(loss, (a, b, c))])
+
+
+ESTIMATORS = {
+    "ScoreFunction": (pre.ScoreFunction, 1),
+    "LeaveOneOut": (pre.LeaveOneOut, 3),
+    "DisARM": (pre.DisARM, 1),
+    "DisARM-2": (lambda: pre.DisARM(2), 1),
+    "LocalExpectation": (pre.LocalExpectation, 1),
+    "Enumeration": (pre.Enumeration, 1),
+}
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_dynamic_structure(name):
+    make, num_particles = ESTIMATORS[name]
+    elbo = pre.TraceEstimator_ELBO(
+        make(), num_particles=num_particles, vectorize_particles=False
+    )
+    calls = 3 if name == "Enumeration" else 700
+    samples = gradients(elbo, model, guide, [], 1)
+    samples = gradients(elbo, model, guide, ["c"], 1)
+    pyro.param("b", _tensor(-0.4))
+    samples = gradients(elbo, model, guide, ["a", "b", "c"], calls)
+    assert_mean(samples, _exact())
+
+
+def test_branch_in_a_single_vectorised_run():
+    elbo = pre.TraceEstimator_ELBO()
+    pyro.param("b", _tensor(-0.4))
+    samples = gradients(elbo, model, guide, ["a", "b", "c"], 700)
+    assert_mean(samples, _exact())
+
+
+def test_enumerated_weight_depends_on_upstream_site():
+    """The prior of an enumerated site does not see ``w``; its weight, ``q(z | w)``, does."""
+
+    def guide():
+        w = pyro.sample("w", dist.Bernoulli(logits=pyro.param("a", _tensor(0.3))))
+        pyro.sample("z", dist.Bernoulli(logits=2 * w - 1), infer={"estimator": pre.Enumeration()})
+
+    def model():
+        pyro.sample("w", dist.Bernoulli(_tensor(0.5)))
+        pyro.sample("z", dist.Bernoulli(_tensor(0.1)))
+
+    a = _tensor(0.3).requires_grad_()
+    cost = []
+    for w in (0.0, 1.0):
+        q = _tensor(2 * w - 1).sigmoid()
+        kl = q * (q / 0.1).log() + (1 - q) * ((1 - q) / 0.9).log()
+        cost.append(w * logsigmoid(a) + (1 - w) * logsigmoid(-a) - _tensor(0.5).log() + kl)
+    loss = (-a).sigmoid() * cost[0] + a.sigmoid() * cost[1]
+    exact = torch.autograd.grad(loss, a)[0]
+    elbo = pre.TraceEstimator_ELBO({"w": pre.LocalExpectation()})
+    actual = gradients(elbo, model, guide, ["a"], 1)[0, 1]
+    torch.testing.assert_close(actual, exact)

@@ -1,0 +1,93 @@
+"""Common random numbers: the right law, the same value where nothing changed, the right gradient."""
+
+import pyro
+import pyro.distributions as dist
+import pyro_reparam_ext as pre
+import pytest
+import torch
+from pyro_reparam_ext.evaluation.coupling import couple
+
+from ..families import FAMILIES
+from ..sampling import gradients
+from ..statistics import assert_mean
+
+DRAWS = 20_000
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_coupled_value_follows_the_new_law(family):
+    family = FAMILIES[family]
+    old, new = torch.randn(2, family.size, dtype=torch.float64)
+    value = family.make(old.expand(DRAWS, -1)).sample()
+    coupled = couple(family.make(old.expand(DRAWS, -1)), value, family.make(new.expand(DRAWS, -1)))
+    values, weights = family.expect(new)
+    features = family.features(values)
+    exact = (weights.unsqueeze(-1) * features).sum(0)
+    assert_mean(family.features(coupled).reshape(DRAWS, -1), exact.reshape(-1))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_unchanged_distribution_keeps_its_value_exactly(family):
+    family = FAMILIES[family]
+    theta = torch.randn(50, family.size, dtype=torch.float64)
+    changed = theta.clone()
+    changed[::2] += 0.5
+    value = family.make(theta).sample()
+    coupled = couple(family.make(theta), value, family.make(changed))
+    assert torch.equal(coupled[1::2], value[1::2])
+
+
+def _zero_weight(downstream):
+    def guide():
+        logit = pyro.param("logit", torch.tensor(0.3, dtype=torch.float64))
+        weight = pyro.param("weight", torch.tensor(0.0, dtype=torch.float64))
+        z = pyro.sample("z", dist.Bernoulli(logits=logit))
+        pyro.sample("e", downstream(weight * z))
+
+    def model():
+        z = pyro.sample("z", dist.Bernoulli(torch.tensor(0.6, dtype=torch.float64)))
+        e = pyro.sample("e", downstream(torch.zeros((), dtype=torch.float64)))
+        obs = torch.tensor(2.5, dtype=torch.float64)
+        pyro.sample("y", dist.Normal(e * (z - 0.3), 1.0), obs=obs)
+
+    return model, guide
+
+
+@pytest.mark.parametrize(
+    "downstream",
+    [
+        lambda x: dist.Normal(x, 1.0),
+        lambda x: dist.Gamma(2.0 + x, torch.ones_like(x)),
+        lambda x: dist.LogNormal(x, 0.3),
+    ],
+    ids=["Normal", "Gamma", "LogNormal"],
+)
+def test_equal_parameters_of_different_functions(downstream):
+    """At ``weight = 0`` the distribution of ``e`` is the same for both values of ``z``."""
+    model, guide = _zero_weight(downstream)
+    samples = []
+    for estimator in (pre.DisARM(), pre.Enumeration()):
+        pyro.clear_param_store()
+        elbo = pre.TraceEstimator_ELBO({"z": estimator}, num_particles=500)
+        samples.append(gradients(elbo, model, guide, ["logit", "weight"], 30))
+    difference = samples[0] - samples[1]
+    assert_mean(difference, torch.zeros(3))
+
+
+def test_cost_of_an_independent_site_cancels():
+    """A site downstream in time but not in law contributes no variance to DisARM's gradient."""
+    big = torch.tensor(50.0, dtype=torch.float64)
+
+    def guide():
+        logit = pyro.param("logit", torch.tensor(0.3, dtype=torch.float64))
+        z = pyro.sample("z", dist.Bernoulli(logits=logit))
+        pyro.sample("e", dist.Bernoulli(logits=0.0 * z))
+
+    def model():
+        pyro.sample("z", dist.Bernoulli(logits=torch.tensor(0.3, dtype=torch.float64)))
+        e = pyro.sample("e", dist.Bernoulli(torch.tensor(0.5, dtype=torch.float64)))
+        pyro.sample("y", dist.Normal(big * e, 1.0), obs=big)
+
+    elbo = pre.TraceEstimator_ELBO({"z": pre.DisARM()})
+    samples = gradients(elbo, model, guide, ["logit"], 30)
+    torch.testing.assert_close(samples[:, 1], torch.zeros(30, dtype=torch.float64))
