@@ -9,6 +9,7 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
+from pyro.poutine.messenger import Messenger
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
@@ -31,7 +32,7 @@ def diagnosed(
         yield
     except EstimatorError:
         raise
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         cause = _cause(model, guide, args, kwargs)
         if cause is None:
             raise
@@ -92,6 +93,7 @@ def _cause(
         torch.random.fork_rng(),
         poutine.block(),
         pyro.validation_enabled(False),
+        _ZerosWhereSamplersFail(),
     ):
         try:
             guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
@@ -108,6 +110,20 @@ def _cause(
         return None
     parts = [f"site {site}: its log density is not finite." if site else "", parameter or ""]
     return " ".join(part for part in parts if part)
+
+
+class _ZerosWhereSamplersFail(Messenger):
+    """Lets a run go on past a sampler that rejects its parameters, validation or not."""
+
+    def _pyro_sample(self, message: dict[str, Any]) -> None:
+        if message["done"] or message["is_observed"] or site_is_subsample(message):
+            return
+        fn = message["fn"]
+        try:
+            message["value"] = fn.sample()
+        except (ValueError, RuntimeError):
+            message["value"] = torch.zeros(fn.shape())
+        message["done"] = True
 
 
 def _first_bad_site(traces: dict[str, Trace]) -> str | None:

@@ -59,9 +59,7 @@ REGISTRY: dict[str, Entry] = {
     "GumbelSoftmax-relaxed": Entry(lambda: pre.GumbelSoftmax(0.5), RELAXABLE),
     "GumbelSoftmax-discrete": Entry(lambda: pre.GumbelSoftmax(0.5, "discrete"), RELAXABLE),
     "StraightThrough": Entry(pre.StraightThrough, RELAXABLE),
-    "StraightThroughGumbelSoftmax": Entry(
-        lambda: pre.StraightThroughGumbelSoftmax(0.5), RELAXABLE
-    ),
+    "StraightThroughGumbelSoftmax": Entry(lambda: pre.StraightThroughGumbelSoftmax(0.5), RELAXABLE),
 }
 
 

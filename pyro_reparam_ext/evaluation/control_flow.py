@@ -1,18 +1,19 @@
-"""Which sample sites a program's control flow depends on.
+"""Provenance that also follows a program's control flow.
 
-Provenance follows tensors. It ends where a program turns a tensor into a Python number, to branch on
-it or to index a list: from there on everything may depend on the sites behind that tensor.
+Pyro's provenance follows tensors. It ends where a program turns a tensor into a Python number, to
+branch on it or to index a list: from there on everything may depend on the sites behind that tensor.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from pyro.ops.provenance import get_provenance
+from pyro.ops.provenance import ProvenanceTensor, detach_provenance, get_provenance
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map
 
 _READS = frozenset(
     getattr(Tensor, name)
@@ -25,22 +26,46 @@ _LIBRARY = ("torch.distributions", "pyro.")
 """Modules that read values to validate them, not to branch on them."""
 
 
-class ControlFlow(TorchFunctionMode):
-    """Collects in ``sites`` the provenance of every tensor that the program reads as a number."""
+@dataclass(eq=False)
+class ControlFlow:
+    """The sites behind all tensors that a program has read as numbers."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.sites: frozenset[str] = frozenset()
+    sites: frozenset[str] = frozenset()
 
+    def track(self, value: Tensor, names: frozenset[str]) -> Tensor:
+        """``value``, with the sites ``names`` added to its provenance."""
+        return _wrapped(detach_provenance(value), get_provenance(value) | names, self)
+
+
+class TrackedTensor(ProvenanceTensor):
+    """A tensor with provenance that reports to a :class:`ControlFlow` when it is read."""
+
+    _control: ControlFlow
+
+    @classmethod
     def __torch_function__(
-        self,
+        cls,
         func: Callable[..., Any],
         types: Sequence[type],
         args: tuple = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
+        given = [args, dict(kwargs or {})]
+        sources = [x for x in tree_leaves(given) if isinstance(x, TrackedTensor)]
+        provenance: frozenset[str] = get_provenance(given)
         if func in _READS:
             caller = sys._getframe(1).f_globals.get("__name__", "")
             if not caller.startswith(_LIBRARY):
-                self.sites |= get_provenance(args)
-        return func(*args, **(kwargs or {}))
+                sources[0]._control.sites |= provenance
+        plain_args, plain_kwargs = detach_provenance(given)
+        result = func(*plain_args, **plain_kwargs)
+        control = sources[0]._control
+        return tree_map(lambda x: _wrapped(x, provenance, control), result)
+
+
+def _wrapped(x: Any, provenance: frozenset[str], control: ControlFlow) -> Any:
+    if not isinstance(x, Tensor) or isinstance(x, ProvenanceTensor) or not provenance:
+        return x
+    tracked = TrackedTensor(x, provenance)
+    tracked._control = control
+    return tracked

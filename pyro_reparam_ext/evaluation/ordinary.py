@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -17,7 +16,6 @@ from pyro.ops.provenance import (
     detach_provenance,
     extract_provenance,
     get_provenance,
-    track_provenance,
 )
 from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.trace_messenger import TraceMessenger
@@ -92,7 +90,7 @@ class OrdinaryRun(TraceMessenger):
         self.draws[name] = draw.map(detach_provenance) if self.tracked else draw
         message["value"] = draw.value
         if self.track and is_tracked(estimator, self.vectorized):
-            message["value"] = track_provenance(draw.value, frozenset([name]))
+            message["value"] = self.control.track(draw.value, frozenset([name]))
             self.tracked.add(name)
         message["done"] = True
 
@@ -144,8 +142,7 @@ def ordinary_guide(
     state: StateOf,
 ) -> OrdinaryGuide:
     """Runs the guide once and collects its sites in the order they were sampled."""
-    with messenger.control if messenger.track else nullcontext():
-        trace = run_guide(guide, args, kwargs, messenger)
+    trace = run_guide(guide, args, kwargs, messenger)
     sites, terms = [], []
     for name, node in trace.nodes.items():
         if node["type"] != "sample" or site_is_subsample(node):

@@ -10,7 +10,6 @@ changed upstream values, with common random numbers.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
@@ -20,7 +19,7 @@ from pyro import poutine
 from pyro.distributions import TorchDistribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.infer.util import is_validation_enabled
-from pyro.ops.provenance import detach_provenance, get_provenance, track_provenance
+from pyro.ops.provenance import detach_provenance, get_provenance
 from pyro.poutine.trace_messenger import TraceMessenger
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites, site_is_subsample
@@ -194,9 +193,7 @@ class Program:
 
     def _model_terms(self, run: _GuideRun, relaxed: bool, remember: bool, track: bool) -> list[Term]:
         """The terms of the model, replayed against the values of a guide run."""
-        control = self.ordinary.control
-        with control if track else nullcontext():
-            trace = self._replay(run, track)
+        trace = self._replay(run, track)
         sites = {site.name: site for site in run.sites if not site.observed}
         terms = []
         for name, node in trace.nodes.items():
@@ -219,7 +216,7 @@ class Program:
                     log_prob = log_prob_of(name, partial(site.estimator.log_prob, fn, draw))
             else:
                 log_prob = log_prob_of(name, partial(fn.log_prob, value))
-            upstream = get_provenance(log_prob) | control.sites if track else None
+            upstream = get_provenance(log_prob) | self.ordinary.control.sites if track else None
             terms.append(Term.of_model(node, detach_provenance(log_prob), upstream))
         if remember and is_validation_enabled():
             check_model_guide_match(trace, self.ordinary.trace, self.max_plate_nesting)
@@ -239,6 +236,7 @@ class Program:
 
     def _replayed(self, run: _GuideRun, track: bool) -> Trace:
         """The trace that the model is replayed against, where it is not the guide's own."""
+        control = self.ordinary.control
         replayed = run.trace.copy()
         for name, node in self.model_values.items():
             replayed.add_node(name, **node.copy())
@@ -247,7 +245,7 @@ class Program:
                 value = run.draws[site.name].value if site.name in run.draws else site.value
                 if track:
                     drawn = self.ordinary.trace.nodes[site.name]["value"]
-                    value = track_provenance(value, get_provenance(drawn))
+                    value = control.track(value, get_provenance(drawn))
                 replayed.nodes[site.name] = {**replayed.nodes[site.name], "value": value}
         return replayed
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..estimators.base import Estimator, Evaluations
+from ..estimators.base import Alternatives, Estimator, Evaluations
 from ..estimators.pathwise import Pathwise
 from .costs import Costs
-from .passes import Pass
+from .passes import Pass, Program
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def _direct(costs: Costs) -> Tensor:
             cost = costs.expectation(term, p, lawful)
             total = cost if total is None else total + cost
     assert total is not None
-    evaluations = 1 + sum(a.count for a in program.alternatives.values() if a.marginal)
+    evaluations = 1 + sum(a.count for a in program.alternatives.values() if _averaged(program, a))
     return total if evaluations == 1 else total / evaluations
 
 
@@ -74,8 +74,16 @@ def _lawful(costs: Costs, p: Pass) -> list[bool]:
     """Which evaluations of a pass have values that follow the guide's law."""
     rows = [True] * p.ordinary
     for group in p.groups:
-        rows += [costs.program.alternatives[group.owner].marginal] * len(group)
+        rows += [_averaged(costs.program, costs.program.alternatives[group.owner])] * len(group)
     return rows
+
+
+def _averaged(program: Program, alternatives: Alternatives) -> bool:
+    """Whether alternatives are averaged with the ordinary evaluation.
+
+    Not in a loop: where the number of sites depends on the values drawn, so would the weights.
+    """
+    return alternatives.marginal and program.vectorized
 
 
 def _evaluations(costs: Costs, particle_dim: int | None, learn: bool) -> dict[int, Evaluations]:

@@ -40,9 +40,10 @@ class Program:
     def cost(self, z: Tensor, logits: Tensor, weight: Tensor) -> Tensor:
         """``log q - log p`` per row; also where ``z`` is relaxed, extended linearly."""
         log_p = COLUMNS * torch.tensor(0.5).double().log()
-        log_y = -0.5 * (self.y - self.loc(z, weight)) ** 2 - 0.5 * torch.tensor(
-            2 * torch.pi, dtype=torch.float64
-        ).log()
+        log_y = (
+            -0.5 * (self.y - self.loc(z, weight)) ** 2
+            - 0.5 * torch.tensor(2 * torch.pi, dtype=torch.float64).log()
+        )
         return self.log_q(z, logits) - log_p - log_y
 
     def value(self) -> Tensor:

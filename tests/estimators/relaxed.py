@@ -36,9 +36,11 @@ def discrete_log_prob(z: Tensor, logit: Tensor) -> Tensor:
 
 def log_likelihood(z: Tensor, weight: Tensor) -> Tensor:
     scale = _tensor(0.7)
-    return -0.5 * ((_tensor(Y) - loc(z, weight)) / scale) ** 2 - scale.log() - _tensor(0.5) * (
-        2 * _tensor(torch.pi)
-    ).log()
+    return (
+        -0.5 * ((_tensor(Y) - loc(z, weight)) / scale) ** 2
+        - scale.log()
+        - _tensor(0.5) * (2 * _tensor(torch.pi)).log()
+    )
 
 
 def cost(z: Tensor, logit: Tensor, weight: Tensor) -> Tensor:

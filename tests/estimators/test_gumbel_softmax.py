@@ -1,8 +1,9 @@
-import pyro_reparam_ext as pre
 import pytest
 import torch
-from pyro_reparam_ext.estimators.relaxation import linear_log_prob, relaxed_log_prob
 from torch.nn.functional import logsigmoid
+
+import pyro_reparam_ext as pre
+from pyro_reparam_ext.estimators.relaxation import linear_log_prob, relaxed_log_prob
 
 from ..families import FAMILIES, ONE_HOT
 from ..sampling import gradients
@@ -11,13 +12,16 @@ from . import relaxed
 
 
 def expected(temperature, score):
-    """Loss and gradient of the relaxed problem, by quadrature."""
+    """Loss and gradient of the relaxed problem, by quadrature.
+
+    With the discrete score the guide's density is held fixed in its parameters.
+    """
     logit, weight = relaxed.parameters()
     noise, probability = relaxed.logistic_quadrature()
     x = (logit + noise) / temperature
     y = x.sigmoid()
     if score == "discrete":
-        cost = relaxed.cost(y, logit, weight)
+        cost = relaxed.cost(y, logit.detach(), weight)
     else:
 
         def log_density(location):

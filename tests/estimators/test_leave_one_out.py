@@ -9,9 +9,7 @@ from .closed_form import Program, assert_same, gradients
 @pytest.mark.parametrize("num_particles", [2, 5])
 def test_same_seed_closed_form(num_particles):
     program = Program(num_particles)
-    elbo = pre.TraceEstimator_ELBO(
-        pre.LeaveOneOut(), num_particles=num_particles, max_plate_nesting=1
-    )
+    elbo = pre.TraceEstimator_ELBO(pre.LeaveOneOut(), num_particles=num_particles, max_plate_nesting=1)
     actual = gradients(elbo, program, seed=5)
     torch.manual_seed(5)
     z, (logits, weight) = program.value(), program.parameters()

@@ -19,9 +19,7 @@ def test_equals_trace_elbo(layout, num_particles, vectorize):
     rows = []
     for elbo in (pre.TraceEstimator_ELBO, pyro.infer.Trace_ELBO):
         pyro.clear_param_store()
-        elbo = elbo(
-            num_particles=num_particles, vectorize_particles=vectorize, max_plate_nesting=2
-        )
+        elbo = elbo(num_particles=num_particles, vectorize_particles=vectorize, max_plate_nesting=2)
         torch.manual_seed(4)
         rows.append(layout_gradients(elbo, layout, 3))
     torch.testing.assert_close(*rows, rtol=1e-9, atol=1e-9)

@@ -1,6 +1,7 @@
 import pyro
-import pyro_reparam_ext as pre
 import torch
+
+import pyro_reparam_ext as pre
 from pyro_reparam_ext.evaluation.noise import logistic_noise
 
 from ..registry import layout_of

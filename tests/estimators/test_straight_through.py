@@ -1,5 +1,6 @@
-import pyro_reparam_ext as pre
 import torch
+
+import pyro_reparam_ext as pre
 
 from ..sampling import gradients
 from ..statistics import assert_mean

@@ -1,6 +1,7 @@
-import pyro_reparam_ext as pre
 import pytest
 import torch
+
+import pyro_reparam_ext as pre
 
 from ..sampling import gradients
 from ..statistics import assert_mean

@@ -1,8 +1,9 @@
 import math
 
 import pyro
-import pyro_reparam_ext as pre
 import pytest
+
+import pyro_reparam_ext as pre
 
 from . import relaxed
 

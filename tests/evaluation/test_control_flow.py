@@ -2,12 +2,12 @@
 
 import pyro
 import pyro.distributions as dist
-import pyro_reparam_ext as pre
 import pytest
 import torch
-from pyro.ops.provenance import track_provenance
-from pyro_reparam_ext.evaluation.control_flow import ControlFlow
 from torch.nn.functional import logsigmoid
+
+import pyro_reparam_ext as pre
+from pyro_reparam_ext.evaluation.control_flow import ControlFlow
 
 from ..families import normal_log_prob
 from ..sampling import gradients
@@ -26,16 +26,15 @@ READS = {
 
 @pytest.mark.parametrize("read", READS)
 def test_reads_are_seen(read):
-    z = track_provenance(torch.tensor(1.0), frozenset(["z"]))
-    with ControlFlow() as control:
-        READS[read](z)
+    control = ControlFlow()
+    READS[read](control.track(torch.tensor(2.0), frozenset(["z"])) - 1)
     assert control.sites == {"z"}
 
 
 def test_validation_is_no_read():
-    z = track_provenance(torch.tensor(1.0), frozenset(["z"]))
-    with ControlFlow() as control:
-        dist.Normal(z, 1.0, validate_args=True).log_prob(z)
+    control = ControlFlow()
+    z = control.track(torch.tensor(1.0), frozenset(["z"]))
+    dist.Normal(z, 1.0, validate_args=True).log_prob(z)
     assert control.sites == frozenset()
 
 
@@ -83,9 +82,7 @@ ESTIMATORS = {
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_dynamic_structure(name):
     make, num_particles = ESTIMATORS[name]
-    elbo = pre.TraceEstimator_ELBO(
-        make(), num_particles=num_particles, vectorize_particles=False
-    )
+    elbo = pre.TraceEstimator_ELBO(make(), num_particles=num_particles, vectorize_particles=False)
     calls = 3 if name == "Enumeration" else 700
     samples = gradients(elbo, model, guide, [], 1)
     samples = gradients(elbo, model, guide, ["c"], 1)

@@ -2,9 +2,10 @@
 
 import pyro
 import pyro.distributions as dist
-import pyro_reparam_ext as pre
 import pytest
 import torch
+
+import pyro_reparam_ext as pre
 from pyro_reparam_ext.evaluation.coupling import couple
 
 from ..families import FAMILIES

@@ -1,0 +1,76 @@
+"""Which estimator a site gets."""
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+import pyro_reparam_ext as pre
+from pyro_reparam_ext.config import resolve
+from pyro_reparam_ext.estimators.default import default_estimator
+
+Q = dist.Bernoulli(torch.tensor(0.5))
+
+
+def _message(fn=Q, **infer):
+    return {"name": "z", "fn": fn, "infer": infer}
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [{"z": pre.DisARM()}, pre.DisARM(), lambda site: pre.DisARM()],
+    ids=["mapping", "one", "callable"],
+)
+def test_precedence(configuration):
+    assert isinstance(resolve(configuration, _message(), 1), pre.DisARM)
+    own = pre.ScoreFunction()
+    assert resolve(configuration, _message(estimator=own), 1) is own
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [None, {"other": pre.DisARM()}, pre.Pathwise(), lambda site: None],
+    ids=["none", "mapping", "unsupported", "callable"],
+)
+def test_default_where_nothing_is_said(configuration):
+    assert isinstance(resolve(configuration, _message(), 1), pre.ScoreFunction)
+    assert isinstance(resolve(configuration, _message(), 2), pre.LeaveOneOut)
+
+
+@pytest.mark.parametrize(
+    ("fn", "expected"),
+    [
+        (dist.Normal(0.0, 1.0), pre.Pathwise),
+        (dist.Normal(torch.zeros(2), 1.0).to_event(1).mask(True), pre.Pathwise),
+        (dist.LogNormal(0.0, 1.0), pre.Pathwise),
+        (dist.VonMises(0.0, 1.0), pre.ScoreFunction),
+        (dist.OneHotCategoricalStraightThrough(torch.ones(3) / 3), pre.ScoreFunction),
+    ],
+)
+def test_default_is_unbiased(fn, expected):
+    estimator = default_estimator(fn, 1)
+    assert type(estimator) is expected and estimator.unbiased
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [{"z": pre.DisARM()}, pre.DisARM(), lambda site: pre.DisARM()],
+    ids=["mapping", "one", "callable"],
+)
+def test_config_estimator_attaches(configuration):
+    def guide():
+        pyro.sample("z", Q.expand([3]).to_event(1))
+
+    configured = pre.config_estimator(guide, configuration)
+    trace = pyro.poutine.trace(configured).get_trace()
+    assert isinstance(trace.nodes["z"]["infer"]["estimator"], pre.DisARM)
+
+
+def test_config_estimator_never_overwrites():
+    own = pre.ScoreFunction()
+
+    def guide():
+        pyro.sample("z", Q, infer={"estimator": own})
+
+    configured = pre.config_estimator(guide, {"z": pre.DisARM()})
+    assert pyro.poutine.trace(configured).get_trace().nodes["z"]["infer"]["estimator"] is own

@@ -1,0 +1,118 @@
+"""Every error names the site and the remedy, and leaves parameters and store as they were."""
+
+import math
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import nn
+
+import pyro_reparam_ext as pre
+from pyro_reparam_ext.estimators.base import Estimator
+
+BERNOULLI = lambda logit: dist.Bernoulli(logits=logit)  # noqa: E731
+
+
+def _run(estimators, fn=BERNOULLI, plate=3, model_fn=None, outside=False, new=False, **options):
+    """One step with a site ``z`` whose logits are the parameter ``p``."""
+
+    def sample(fn):
+        if plate is None:
+            return pyro.sample("z", fn(pyro.param("p")))
+        with pyro.plate("data", plate):
+            return pyro.sample("z", fn(pyro.param("p").expand(plate)))
+
+    def guide():
+        if new:
+            pyro.param("new", torch.zeros(()))
+        sample(fn)
+
+    def model():
+        z = sample(model_fn or fn)
+        if outside:
+            pyro.sample("y", dist.Normal(z.sum(-1, keepdim=True), 1.0), obs=torch.ones(1))
+
+    elbo = pre.TraceEstimator_ELBO(estimators, **options)
+    return elbo.loss_and_grads(model, guide)
+
+
+class _Shape(nn.Module):
+    def forward(self):
+        return torch.zeros(5)
+
+
+def _bits(n):
+    return lambda p: dist.Bernoulli(logits=p.expand(n)).to_event(1)
+
+
+def _categorical(p):
+    return dist.Categorical(logits=torch.stack([p, -p], -1))
+
+
+CASES = [
+    ("unserved", lambda: _run({"z": pre.DisARM()}, lambda p: dist.Normal(p, 1.0)), "'z'.*DisARM"),
+    ("not pathwise", lambda: _run({"z": pre.Pathwise()}), "'z'.*Pathwise.*has_rsample"),
+    ("name", lambda: _run({"y": pre.DisARM()}, new=True), "'y'.*no latent site.*'z'"),
+    ("one particle", lambda: _run(pre.LeaveOneOut()), "'z'.*num_particles=2"),
+    ("integer", lambda: _run({"z": pre.GumbelSoftmax(0.5)}, _categorical), "'z'.*OneHotCategorical"),
+    ("integer REBAR", lambda: _run({"z": pre.REBAR()}, _categorical), "'z'.*OneHotCategorical"),
+    ("empty plate", lambda: _run(None, _bits(0), None), "'z'.*empty.*Skip"),
+    ("class", lambda: _run({"z": pre.DisARM}), "'z'.*instance"),
+    ("class for all", lambda: _run(pre.DisARM), "instance"),
+    ("from callable", lambda: _run(lambda site: "DisARM", new=True), "'z'.*instance"),
+    ("support", lambda: _run(pre.Enumeration(), _bits(13), None), "'z'.*8,192.*LocalExpectation"),
+    (
+        "local, outside",
+        lambda: _run(pre.LocalExpectation(), outside=True, new=True),
+        "'z'.*'y'.*outside.*DisARM",
+    ),
+    (
+        "enumerated, outside",
+        lambda: _run(pre.Enumeration(), outside=True, new=True),
+        "'z'.*'y'.*outside.*DisARM",
+    ),
+    ("temperature", lambda: pre.GumbelSoftmax(0.0), "temperature must be positive"),
+    ("temperature ST", lambda: pre.StraightThroughGumbelSoftmax(-1.0), "must be positive"),
+    ("temperature REBAR", lambda: pre.REBAR(0.0), "temperature must be positive"),
+    ("pairs", lambda: pre.DisARM(0), "num_pairs must be positive"),
+    ("evaluations", lambda: pre.LocalExpectation(0), "max_evaluations must be positive"),
+    ("baseline", lambda: pre.ScoreFunction("mean"), "baseline must be"),
+    ("score", lambda: pre.GumbelSoftmax(1.0, "hard"), "score must be"),
+    ("shape", lambda: _run(pre.ScoreFunction(_Shape()), new=True), r"'z'.*\(5,\).*baseline_input"),
+    (
+        "model",
+        lambda: _run(pre.GumbelSoftmax(0.5), model_fn=lambda p: dist.Normal(p, 1.0), new=True),
+        "'z'.*score by Normal.*Bernoulli",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "match"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
+def test_error(call, match):
+    parameter = pyro.param("p", torch.tensor(0.3))
+    before = pyro.get_param_store().get_state()["params"].copy()
+    with pytest.raises(pre.EstimatorError, match="(?s)" + match):
+        call()
+    assert list(pyro.get_param_store().keys()) == list(before)
+    assert parameter.grad is None and parameter.item() == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("validate", [True, False])
+@pytest.mark.parametrize("estimator", [None, pre.DisARM(), pre.REBAR()], ids=repr)
+def test_parameter_that_is_not_finite(estimator: Estimator | None, validate, value):
+    pyro.param("p", torch.tensor(value))
+    with pyro.validation_enabled(validate):
+        with pytest.raises(pre.EstimatorError, match="(?s)'z'.*'p'.*learning rate"):
+            _run(estimator, new=True)
+    assert set(pyro.get_param_store().keys()) == {"p"}
+    assert pyro.param("p").grad is None
+
+
+def test_unknown_name_in_config_estimator():
+    guide = pre.config_estimator(
+        lambda: pyro.sample("z", BERNOULLI(torch.zeros(()))), {"y": pre.REBAR()}
+    )
+    with pytest.raises(pre.EstimatorError, match="'y'.*'z'"):
+        guide()
