@@ -32,7 +32,7 @@ PAIRED = ("ScoreFunction", "LeaveOneOut", "DisARM", "REBAR", "LocalExpectation",
 @pytest.mark.parametrize("first", PAIRED)
 def test_mean_with_two_estimators(first, second, layout):
     layout = layout_of(layout, "Bernoulli-event")
-    estimators = dict(zip(layout.sites, (REGISTRY[first].make(), REGISTRY[second].make())))
+    estimators = dict(zip(layout.sites, (REGISTRY[first].make(), REGISTRY[second].make()), strict=True))
     elbo = pre.TraceEstimator_ELBO(estimators, num_particles=PARTICLES)
     assert_mean(layout_gradients(elbo, layout, CALLS), layout.exact_gradient())
 

@@ -29,7 +29,7 @@ from .substitution import Substitution
 Gradients = dict[str, Tensor]
 """Per parameter, draws on the leftmost dim."""
 
-FLOATS_PER_CHUNK = 2**21
+FLOATS_PER_CHUNK = 2**22
 """Draws run at once: as many as take about this many floats per tensor, which fit a cache."""
 
 

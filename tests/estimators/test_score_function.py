@@ -33,7 +33,7 @@ def test_moving_average_is_of_past_costs_only():
         z, (logits, weight) = program.value(), program.parameters()
         cost = program.cost(z, logits.detach(), weight)
         weights = [0.9 ** (len(costs) - 1 - i) for i in range(len(costs))]
-        past = sum(w * c for w, c in zip(weights, costs)) / sum(weights) if costs else 0.0
+        past = sum(w * c for w, c in zip(weights, costs, strict=True)) / sum(weights) if costs else 0.0
         score = (program.log_q(z, logits) * (cost.detach() - past)).sum()
         torch.testing.assert_close(
             actual["logits"], torch.autograd.grad(score, logits)[0], rtol=1e-4, atol=1e-6
