@@ -67,8 +67,8 @@ def linear_log_prob(base: TorchDistribution, value: Tensor) -> Tensor:
 def held_log_prob(base: TorchDistribution, value: Tensor) -> Tensor:
     """The same, with a gradient in the value alone.
 
-    In the guide the gradient in the parameters at a fixed value is the score, whose mean is zero: it
-    would add nothing but variance.
+    In the guide the gradient in the parameters at a fixed value is the score. Its mean is zero at hard
+    values and small at relaxed ones, its variance large: it is left out.
     """
     return _linear(base, base.logits.detach(), value)
 

@@ -30,7 +30,8 @@ from ..errors import EstimatorError
 from ..estimators.base import Alternatives, Draw, Estimator, Site
 from ..estimators.enumeration import Enumeration
 from ..estimators.relaxation import RELAXABLE, linear_log_prob, noisy_logits_given, to_value
-from .ordinary import OrdinaryGuide, Resolve, run_guide, scored
+from .control_flow import ControlFlow
+from .ordinary import OrdinaryGuide, Resolve, run_guide, scored, without_provenance
 from .terms import Term, left_padded, log_prob_of
 from .unwrap import cat_rows, coordinates, innermost, log_prob_by
 
@@ -103,11 +104,12 @@ class Program:
     def run(self, groups: tuple[Group, ...], ordinary: bool, track: bool = False) -> Pass:
         """Runs guide and model at the alternatives of ``groups``, and at the ordinary values."""
         relaxed = any(self.alternatives[group.owner].relaxed for group in groups)
+        watch = ControlFlow() if relaxed and not self.vectorized else None
         try:
-            run = self._run_guide(groups, relaxed)
+            run = self._run_guide(groups, relaxed, watch)
             if ordinary:
                 run = self._with_ordinary(run)
-            model_terms = self._model_terms(run, relaxed, remember=ordinary, track=track)
+            model_terms = self._model_terms(run, relaxed, remember=ordinary, track=track, watch=watch)
         except (RuntimeError, IndexError, ValueError) as error:
             if isinstance(error, EstimatorError) or not (groups and self.vectorized):
                 raise
@@ -119,6 +121,13 @@ class Program:
                 f"a fixed number of dims, no Python branch on a value), or pass "
                 f"vectorize_particles=False to run one evaluation at a time."
             ) from error
+        if watch is not None and watch.sites:
+            raise EstimatorError(
+                f"site '{self.sites[groups[0].owner].name}': its estimator evaluates relaxed values, "
+                f"between the support points, which guide or model turn into Python numbers (.item(), "
+                f"a branch); expected only tensor operations on them. Use DisARM, LeaveOneOut or "
+                f"LocalExpectation, which only evaluate values of the support."
+            )
         return self.collect(groups, ordinary, run.terms + model_terms)
 
     def parameters(self) -> dict[str, Tensor]:
@@ -149,13 +158,15 @@ class Program:
 
     # -- guide ------------------------------------------------------------------------------------
 
-    def _run_guide(self, groups: tuple[Group, ...], relaxed: bool) -> _GuideRun:
+    def _run_guide(
+        self, groups: tuple[Group, ...], relaxed: bool, watch: ControlFlow | None
+    ) -> _GuideRun:
         """Values of the sites that differ from the ordinary ones, and all guide terms."""
         ordinary = self.ordinary
         if not groups:
             return _GuideRun(ordinary.trace, ordinary.sites, {}, ordinary.terms)
         first = min(group.owner for group in groups)
-        messenger = _SlicePass(self, groups)
+        messenger = _SlicePass(self, groups, watch)
         if self.vectorized and first == len(self.sites) - 1:  # nothing is sampled after the owner
             site = ordinary.sites[first]
             draw = messenger.assemble(first, site.fn)
@@ -167,8 +178,9 @@ class Program:
         for name, node in trace.nodes.items():
             if node["type"] == "sample" and not site_is_subsample(node):
                 site, draw = messenger.sites[name], messenger.draws[name]
+                fn = without_provenance(node["fn"])[0] if watch else node["fn"]
                 sites.append(site)
-                terms.append(_guide_term(site, node, draw, relaxed))
+                terms.append(_guide_term(site, {**node, "fn": fn}, draw, relaxed))
         return _GuideRun(trace, sites, messenger.changed, terms)
 
     def _with_ordinary(self, run: _GuideRun) -> _GuideRun:
@@ -191,9 +203,16 @@ class Program:
 
     # -- model ------------------------------------------------------------------------------------
 
-    def _model_terms(self, run: _GuideRun, relaxed: bool, remember: bool, track: bool) -> list[Term]:
+    def _model_terms(
+        self,
+        run: _GuideRun,
+        relaxed: bool,
+        remember: bool,
+        track: bool,
+        watch: ControlFlow | None = None,
+    ) -> list[Term]:
         """The terms of the model, replayed against the values of a guide run."""
-        trace = self._replay(run, track)
+        trace = self._replay(run, track, watch)
         sites = {site.name: site for site in run.sites if not site.observed}
         terms = []
         for name, node in trace.nodes.items():
@@ -225,16 +244,16 @@ class Program:
                     _check_shape(node, terms, self.max_plate_nesting)
         return terms
 
-    def _replay(self, run: _GuideRun, track: bool) -> Trace:
+    def _replay(self, run: _GuideRun, track: bool, watch: ControlFlow | None) -> Trace:
         """Runs the model with the values of a guide run and what it drew by itself before."""
         replayed = run.trace
         if run.draws or self.model_values or self.ordinary.tracked:
-            replayed = self._replayed(run, track)
+            replayed = self._replayed(run, track, watch)
         with poutine.trace() as tracer, poutine.replay(trace=replayed):
             self.model(*self.args, **self.kwargs)
         return tracer.trace
 
-    def _replayed(self, run: _GuideRun, track: bool) -> Trace:
+    def _replayed(self, run: _GuideRun, track: bool, watch: ControlFlow | None) -> Trace:
         """The trace that the model is replayed against, where it is not the guide's own."""
         control = self.ordinary.control
         replayed = run.trace.copy()
@@ -246,6 +265,8 @@ class Program:
                 if track:
                     drawn = self.ordinary.trace.nodes[site.name]["value"]
                     value = control.track(value, get_provenance(drawn))
+                if watch is not None and site.name in run.draws:
+                    value = watch.track(value, frozenset([site.name]))
                 replayed.nodes[site.name] = {**replayed.nodes[site.name], "value": value}
         return replayed
 
@@ -306,8 +327,9 @@ def _stack(first: Tensor, rest: Tensor, batch_dims: int) -> Tensor:
 class _SlicePass(TraceMessenger):
     """Gives each latent site of the guide its values in the evaluations of a pass."""
 
-    def __init__(self, program: Program, groups: tuple[Group, ...]) -> None:
+    def __init__(self, program: Program, groups: tuple[Group, ...], watch: ControlFlow | None) -> None:
         super().__init__()
+        self.watch = watch
         self.program = program
         self.groups = groups
         self.index = {site.name: i for i, site in enumerate(program.sites)}
@@ -323,6 +345,8 @@ class _SlicePass(TraceMessenger):
             return
         if not isinstance(fn, TorchDistributionMixin):
             return
+        if self.watch is not None:
+            fn, _ = without_provenance(fn)
         if message["is_observed"]:
             self.draws[name] = Draw(message["value"])
             if name not in self.sites:
@@ -336,6 +360,8 @@ class _SlicePass(TraceMessenger):
             if draw is not self.program.ordinary.sites[self.index[name]].draw:
                 self.changed[name] = draw
         message["value"], message["done"] = draw.value, True
+        if self.watch is not None and name in self.changed:
+            message["value"] = self.watch.track(draw.value, frozenset([name]))
 
     def _new_site(self, message: dict[str, Any]) -> Site:
         """A site that the ordinary run did not have: only programs run one by one may do this."""

@@ -84,11 +84,38 @@ def test_dynamic_structure(name):
     make, num_particles = ESTIMATORS[name]
     elbo = pre.TraceEstimator_ELBO(make(), num_particles=num_particles, vectorize_particles=False)
     calls = 3 if name == "Enumeration" else 700
-    samples = gradients(elbo, model, guide, [], 1)
-    samples = gradients(elbo, model, guide, ["c"], 1)
     pyro.param("b", _tensor(-0.4))
     samples = gradients(elbo, model, guide, ["a", "b", "c"], calls)
     assert_mean(samples, _exact())
+
+
+def _branching_model():
+    z = pyro.sample("z", dist.Bernoulli(_tensor(0.6)))
+    pyro.sample("y", dist.Normal(_tensor(1.0 if z.detach() > 0.3 else 0.0), 1.0), obs=_tensor(0.5))
+
+
+def _branching_guide():
+    z = pyro.sample("z", dist.Bernoulli(logits=pyro.param("a", _tensor(0.3))))
+    float(z.detach())
+
+
+@pytest.mark.parametrize("branch", ["guide", "model"])
+def test_relaxed_values_that_are_read_raise(branch):
+    def plain_guide():
+        pyro.sample("z", dist.Bernoulli(logits=pyro.param("a", _tensor(0.3))))
+
+    def plain_model():
+        z = pyro.sample("z", dist.Bernoulli(_tensor(0.6)))
+        pyro.sample("y", dist.Normal(z, 1.0), obs=_tensor(0.5))
+
+    elbo = pre.TraceEstimator_ELBO(pre.REBAR(), vectorize_particles=False)
+    elbo.loss_and_grads(plain_model, plain_guide)
+    pyro.clear_param_store()
+    in_guide = branch == "guide"
+    programs = (plain_model, _branching_guide) if in_guide else (_branching_model, plain_guide)
+    with pytest.raises(pre.EstimatorError, match="'z'.*relaxed.*DisARM"):
+        elbo.loss_and_grads(*programs)
+    assert not list(pyro.get_param_store().keys())
 
 
 def test_branch_in_a_single_vectorised_run():
