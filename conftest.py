@@ -1,4 +1,4 @@
-"""Every test starts from one seed and an empty parameter store, and leaves nothing behind."""
+"""Every test and doctest starts from one seed and an empty parameter store, and leaves nothing."""
 
 import pyro
 import pytest
