@@ -17,26 +17,31 @@ class Moments:
     count: int = 0
     mean: dict[str, np.ndarray] = field(default_factory=dict)
     squares: dict[str, np.ndarray] = field(default_factory=dict)
-    pilot: dict[str, np.ndarray] = field(default_factory=dict)
+    pilot: dict[str, Tensor] = field(default_factory=dict)
     distances: dict[str, list[np.ndarray]] = field(default_factory=dict)
 
     def add(self, chunk: dict[str, Tensor]) -> None:
         """Adds draws, which lie on the leftmost dim."""
         before = self.count
         for name, draws in chunk.items():
-            x = draws.detach().cpu().double().numpy()
-            mean, size = x.mean(0), len(x)
-            squares = np.square(x - mean).sum(0)
+            size, flat = len(draws), draws.detach().reshape(len(draws), -1)
+            shifted = flat - flat[0]  # draws without variance stay so
+            center = shifted.mean(0)
+            deviations, center = shifted.sub_(center), flat[0] + center
+            squared = deviations.square()
+            mean = _double(center).reshape(draws.shape[1:])
+            squares = _double(squared.sum(0)).reshape(draws.shape[1:])
             if name not in self.mean:
-                self.mean[name], self.squares[name], self.pilot[name] = mean, squares, mean
-                self.distances[name] = []
+                self.mean[name], self.squares[name] = mean, squares
+                self.pilot[name], self.distances[name] = center, []
             else:
                 shift = mean - self.mean[name]
                 total = before + size
                 self.mean[name] = self.mean[name] + shift * (size / total)
                 self.squares[name] += squares + np.square(shift) * (before * size / total)
-            deviations = (x - self.pilot[name]).reshape(size, -1)
-            self.distances[name].append(np.square(deviations).sum(1))
+            offset = center - self.pilot[name]
+            distances = squared.sum(1) + 2 * (deviations @ offset) + offset.square().sum()
+            self.distances[name].append(_double(distances))
             self.count = before + size
 
     def flat_mean(self, names: list[str]) -> np.ndarray:
@@ -60,6 +65,10 @@ class Moments:
         error = float(distances.std(ddof=1)) / (math.sqrt(self.count) * float(distances.mean()))
         factor = math.exp(float(stats.norm.ppf(0.975)) * error)
         return total, total / factor, total * factor
+
+
+def _double(x: Tensor) -> np.ndarray:
+    return x.cpu().double().numpy()
 
 
 @dataclass(frozen=True, eq=False)

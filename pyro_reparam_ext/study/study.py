@@ -300,7 +300,7 @@ def _measure(
             {name: np.concatenate(parts) for name, parts in kept.items()},
             sampler.unbiased,
             sampler.evaluations,
-            sampler.seconds(names, repeats=11),
+            sampler.seconds(names, repeats=7),
             sampler.batched,
         )
     finally:
