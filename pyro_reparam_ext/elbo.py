@@ -88,6 +88,7 @@ class TraceEstimator_ELBO(ELBO):
         self.estimators = estimators
         self.states = nn.ModuleDict()
         self._names_checked = False
+        self._particles: pyro.plate | None = None
         self._schedules: dict[int, ExponentialDecay] = {}
 
     def __call__(self, model: nn.Module, guide: nn.Module) -> ELBOModule:
@@ -184,7 +185,13 @@ class TraceEstimator_ELBO(ELBO):
         return Layout(self.num_particles, plate_dims)
 
     def _in_particles(self, program: Callable[..., Any]) -> Callable[..., Any]:
-        return self._vectorized_num_particles(program) if self.vectorize_particles else program
+        """The program inside a plate of particles; the plate is made once."""
+        if not self.vectorize_particles or self.num_particles == 1:
+            return program
+        if self._particles is None or self._particles.dim != -self.max_plate_nesting:
+            name = "num_particles_vectorized"
+            self._particles = pyro.plate(name, self.num_particles, dim=-int(self.max_plate_nesting))
+        return self._particles(program)
 
     def _resolve(self, message: dict[str, Any]) -> Estimator:
         estimator = resolve(self.estimators, message, self.num_particles)
