@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
+from pyro.poutine.indep_messenger import IndepMessenger
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_subsample
@@ -30,13 +32,30 @@ def diagnosed(
     """Turns a distribution's complaint about a parameter that is not finite into one that names it."""
     try:
         yield
-    except EstimatorError:
-        raise
+    except ZeroDivisionError as error:
+        plate = _empty_plate(error)
+        if plate is None:
+            raise
+        raise EstimatorError(
+            f"plate '{plate}': it is empty, so no site inside it has a value; expected at least one "
+            f"element. Skip empty batches of data."
+        ) from error
     except (ValueError, RuntimeError) as error:
+        if isinstance(error, EstimatorError) and error.__cause__ is None:
+            raise
         cause = _cause(model, guide, args, kwargs)
         if cause is None:
             raise
         raise EstimatorError(f"{cause} {REMEDY}") from error
+
+
+def _empty_plate(error: ZeroDivisionError) -> str | None:
+    """The name of the plate that divided by its size, from where the error was raised."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        plate = frame.f_locals.get("self")
+        if isinstance(plate, IndepMessenger):
+            return frame.f_locals.get("name") or plate.name
+    return None
 
 
 def loss_error(

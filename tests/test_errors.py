@@ -37,6 +37,19 @@ def _run(estimators, fn=BERNOULLI, plate=3, model_fn=None, outside=False, new=Fa
     return elbo.loss_and_grads(model, guide)
 
 
+def _run_matrix(*args, **options):
+    """One step of a program that takes no dims on the left of its own."""
+
+    def guide():
+        pyro.sample("z", dist.Bernoulli(logits=pyro.param("p").expand(2)).to_event(1))
+
+    def model():
+        z = pyro.sample("z", dist.Bernoulli(0.5 * torch.ones(2)).to_event(1))
+        pyro.sample("y", dist.Normal(z.reshape(2, 1).t().sum(), 1.0), obs=torch.ones(()))
+
+    return pre.TraceEstimator_ELBO(*args, **options).loss_and_grads(model, guide)
+
+
 class _Shape(nn.Module):
     def forward(self):
         return torch.zeros(5)
@@ -57,7 +70,10 @@ CASES = [
     ("one particle", lambda: _run(pre.LeaveOneOut()), "'z'.*num_particles=2"),
     ("integer", lambda: _run({"z": pre.GumbelSoftmax(0.5)}, _categorical), "'z'.*OneHotCategorical"),
     ("integer REBAR", lambda: _run({"z": pre.REBAR()}, _categorical), "'z'.*OneHotCategorical"),
-    ("empty plate", lambda: _run(None, _bits(0), None), "'z'.*empty.*Skip"),
+    ("empty plate", lambda: _run(None, plate=0), "plate 'data'.*empty.*Skip"),
+    ("empty event", lambda: _run(None, _bits(0), None), "'z'.*empty.*Skip"),
+    ("particles", lambda: _run_matrix(num_particles=2), "2 particles.*vectorize_particles=False"),
+    ("evaluations at once", lambda: _run_matrix(pre.DisARM()), "'z'.*1 alternative.*=False"),
     ("class", lambda: _run({"z": pre.DisARM}), "'z'.*instance"),
     ("class for all", lambda: _run(pre.DisARM), "instance"),
     ("from callable", lambda: _run(lambda site: "DisARM", new=True), "'z'.*instance"),
@@ -76,7 +92,7 @@ CASES = [
     ("temperature ST", lambda: pre.StraightThroughGumbelSoftmax(-1.0), "must be positive"),
     ("temperature REBAR", lambda: pre.REBAR(0.0), "temperature must be positive"),
     ("pairs", lambda: pre.DisARM(0), "num_pairs must be positive"),
-    ("evaluations", lambda: pre.LocalExpectation(0), "max_evaluations must be positive"),
+    ("max_evaluations", lambda: pre.LocalExpectation(0), "max_evaluations must be positive"),
     ("baseline", lambda: pre.ScoreFunction("mean"), "baseline must be"),
     ("score", lambda: pre.GumbelSoftmax(1.0, "hard"), "score must be"),
     ("shape", lambda: _run(pre.ScoreFunction(_Shape()), new=True), r"'z'.*\(5,\).*baseline_input"),

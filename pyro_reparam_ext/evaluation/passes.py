@@ -39,6 +39,12 @@ Dependencies: TypeAlias = Mapping[tuple[str, str], frozenset[str]]
 """Which sites the term ``(side, name)`` depends on."""
 
 
+BROADCAST_REMEDY = (
+    "Let the program broadcast over dims on the left (no reshape to a fixed number of dims, no Python "
+    "branch on a value), or pass vectorize_particles=False to run one evaluation at a time."
+)
+
+
 @dataclass(frozen=True, eq=False)
 class Group:
     """Alternatives ``start`` to ``stop - 1`` of the site number ``owner``."""
@@ -117,9 +123,7 @@ class Program:
             raise EstimatorError(
                 f"sites {names}: model or guide failed when run at {sum(map(len, groups))} "
                 f"alternative values at once, on dim {-1 - self.batch_dims} (left of all plates and "
-                f"particles): {error}\nLet the program broadcast over dims on the left (no reshape to "
-                f"a fixed number of dims, no Python branch on a value), or pass "
-                f"vectorize_particles=False to run one evaluation at a time."
+                f"particles): {error}\n{BROADCAST_REMEDY}"
             ) from error
         if watch is not None and watch.sites:
             raise EstimatorError(

@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from pyro import poutine
 
+from ..errors import EstimatorError
 from .costs import Costs, plan
 from .ordinary import OrdinaryRun, Resolve, StateOf, ordinary_guide, padded
-from .passes import Dependencies, Group, Pass, Program
+from .passes import BROADCAST_REMEDY, Dependencies, Group, Pass, Program
 
 __all__ = ["Dependencies", "Layout", "evaluate", "plate_nesting"]
 
@@ -82,7 +83,15 @@ def evaluate(
         return _at_once(program, track) if program.vectorized else _one_by_one(program, track)
 
     if layout.plate_dims is not None:
-        return [run({})]
+        try:
+            return [run({})]
+        except (RuntimeError, IndexError, ValueError) as error:
+            if layout.num_particles == 1 or isinstance(error, EstimatorError):
+                raise
+            raise EstimatorError(
+                f"model or guide failed when run for {layout.num_particles} particles at once, which "
+                f"lie on dim {layout.particle_dim}: {error}\n{BROADCAST_REMEDY}"
+            ) from error
     results = []
     for _ in range(layout.num_particles):
         pending: list[dict[str, int]] = [{}]
