@@ -17,7 +17,8 @@ from .estimators import (
     StraightThroughGumbelSoftmax,
 )
 from .estimators.temperature import ExponentialDecay
-from .study.study import GradientStudy, Variant, gradient_study
+from .study.study import GradientStudy, gradient_study
+from .study.variant import Variant
 
 __all__ = [
     "DisARM",

@@ -16,7 +16,8 @@ from torch import Tensor
 from ..errors import EstimatorError
 from ..estimators.base import Site
 from ..estimators.enumeration import Enumeration
-from .passes import Group, Pass, Program
+from .passes import Pass, Program
+from .slices import Group
 from .terms import Term
 from .unwrap import cat_rows
 

@@ -17,10 +17,8 @@ from typing import Any, TypeAlias
 import torch
 from pyro import poutine
 from pyro.distributions import TorchDistribution
-from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.infer.util import is_validation_enabled
 from pyro.ops.provenance import detach_provenance, get_provenance
-from pyro.poutine.trace_messenger import TraceMessenger
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import prune_subsample_sites, site_is_subsample
 from pyro.util import check_model_guide_match, check_site_shape
@@ -29,11 +27,12 @@ from torch import Tensor
 from ..errors import EstimatorError
 from ..estimators.base import Alternatives, Draw, Estimator, Site
 from ..estimators.enumeration import Enumeration
-from ..estimators.relaxation import RELAXABLE, linear_log_prob, noisy_logits_given, to_value
+from ..estimators.relaxation import RELAXABLE, linear_log_prob
 from .control_flow import ControlFlow
 from .ordinary import OrdinaryGuide, Resolve, run_guide, scored, without_provenance
+from .slices import Group, SlicePass, cat, one
 from .terms import Term, left_padded, log_prob_of
-from .unwrap import cat_rows, coordinates, innermost, log_prob_by
+from .unwrap import cat_rows, innermost, log_prob_by
 
 Dependencies: TypeAlias = Mapping[tuple[str, str], frozenset[str]]
 """Which sites the term ``(side, name)`` depends on."""
@@ -43,18 +42,6 @@ BROADCAST_REMEDY = (
     "Let the program broadcast over dims on the left (no reshape to a fixed number of dims, no Python "
     "branch on a value), or pass vectorize_particles=False to run one evaluation at a time."
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Group:
-    """Alternatives ``start`` to ``stop - 1`` of the site number ``owner``."""
-
-    owner: int
-    start: int
-    stop: int
-
-    def __len__(self) -> int:
-        return self.stop - self.start
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,7 +157,7 @@ class Program:
         if not groups:
             return _GuideRun(ordinary.trace, ordinary.sites, {}, ordinary.terms)
         first = min(group.owner for group in groups)
-        messenger = _SlicePass(self, groups, watch)
+        messenger = SlicePass(self, groups, watch)
         if self.vectorized and first == len(self.sites) - 1:  # nothing is sampled after the owner
             site = ordinary.sites[first]
             draw = messenger.assemble(first, site.fn)
@@ -190,7 +177,7 @@ class Program:
     def _with_ordinary(self, run: _GuideRun) -> _GuideRun:
         """The ordinary evaluation put in front, where evaluations differ."""
         first = {site.name: site for site in self.sites}
-        draws = {name: _cat([_one(first[name].draw), draw]) for name, draw in run.draws.items()}
+        draws = {name: cat([one(first[name].draw), draw]) for name, draw in run.draws.items()}
         ordinary = {term.name: term for term in self.ordinary.terms}
         terms = []
         for term in run.terms:
@@ -326,126 +313,3 @@ def _check_scorable(site: Site, fn: TorchDistribution) -> None:
 def _stack(first: Tensor, rest: Tensor, batch_dims: int) -> Tensor:
     first = left_padded(first, batch_dims)
     return cat_rows([first[None], rest])
-
-
-class _SlicePass(TraceMessenger):
-    """Gives each latent site of the guide its values in the evaluations of a pass."""
-
-    def __init__(self, program: Program, groups: tuple[Group, ...], watch: ControlFlow | None) -> None:
-        super().__init__()
-        self.watch = watch
-        self.program = program
-        self.groups = groups
-        self.index = {site.name: i for i, site in enumerate(program.sites)}
-        self.sites = {site.name: site for site in program.sites}
-        self.draws: dict[str, Draw] = {}
-        self.changed: dict[str, Draw] = {}
-
-    def _pyro_sample(self, message: dict[str, Any]) -> None:
-        name, fn = message["name"], message["fn"]
-        if site_is_subsample(message):
-            message["value"] = self.program.ordinary.trace.nodes[name]["value"]
-            message["done"] = True
-            return
-        if not isinstance(fn, TorchDistributionMixin):
-            return
-        if self.watch is not None:
-            fn, _ = without_provenance(fn)
-        if message["is_observed"]:
-            self.draws[name] = Draw(message["value"])
-            if name not in self.sites:
-                self.sites[name] = self._new_site(message)
-            return
-        if name not in self.index:
-            self.sites[name] = site = self._new_site(message)
-            self.draws[name] = self.changed[name] = draw = site.estimator.draw(fn)
-        else:
-            self.draws[name] = draw = self.assemble(self.index[name], fn)
-            if draw is not self.program.ordinary.sites[self.index[name]].draw:
-                self.changed[name] = draw
-        message["value"], message["done"] = draw.value, True
-        if self.watch is not None and name in self.changed:
-            message["value"] = self.watch.track(draw.value, frozenset([name]))
-
-    def _new_site(self, message: dict[str, Any]) -> Site:
-        """A site that the ordinary run did not have: only programs run one by one may do this."""
-        if self.program.vectorized:
-            raise EstimatorError(
-                f"site '{message['name']}': it occurs in some evaluations only, so the program has "
-                f"dynamic structure. Pass vectorize_particles=False to the ELBO."
-            )
-        estimator = self.program.resolve(message)
-        return Site(
-            name=message["name"],
-            fn=message["fn"],
-            draw=Draw(torch.zeros(())),
-            log_prob=torch.zeros(()),
-            estimator=estimator,
-            observed=message["is_observed"],
-        )
-
-    def assemble(self, number: int, fn: TorchDistribution) -> Draw:
-        """The draws of site ``number`` in all evaluations; its ordinary one if they don't differ."""
-        program, site = self.program, self.program.sites[number]
-        natural = program.ordinary.sites[number]
-        depends = not program.vectorized or len(fn.batch_shape) > program.batch_dims
-        redrawn: Draw | None = None
-        pieces: list[Draw] = []
-        changed, position = False, 0
-        for group in self.groups:
-            rows = slice(position, position + len(group))
-            position += len(group)
-            if group.owner == number:
-                values = program.alternatives[number].values(group.start, group.stop)
-                pieces.append(Draw(values))
-                changed = True
-            elif group.owner > number or not depends or isinstance(site.estimator, Enumeration):
-                pieces.append(_repeat(site.draw, len(group)))
-            else:
-                changed = True
-                old = site if program.vectorized else natural
-                alternatives = program.alternatives[group.owner]
-                if alternatives.relaxed and not site.estimator.differentiable:
-                    draw = _relaxed_redraw(old, fn, alternatives, program.sites[group.owner].name)
-                else:
-                    redrawn = draw = redrawn or site.estimator.redraw(old, fn)
-                pieces.append(_rows(draw, rows) if program.vectorized else _one(draw))
-        if not changed:
-            return natural.draw
-        draw = _cat(pieces)
-        return draw if program.vectorized else draw.map(lambda x: x[0].reshape(fn.shape()))
-
-
-def _relaxed_redraw(site: Site, fn: TorchDistribution, owner: Alternatives, name: str) -> Draw:
-    """A discrete site downstream of a relaxed value, relaxed as well: its path stays differentiable."""
-    base = coordinates(fn)
-    if not isinstance(base, RELAXABLE):
-        raise EstimatorError(
-            f"site '{site.name}': it is sampled after site '{name}', whose estimator evaluates relaxed "
-            f"values, and {type(base).__name__} can neither be relaxed nor sampled pathwise; expected "
-            f"Bernoulli, OneHotCategorical or a distribution with rsample. Use DisARM, LeaveOneOut or "
-            f"LocalExpectation for site '{name}'."
-        )
-    noise = (noisy_logits_given(site.base, site.value) - site.base.logits).detach()
-    assert owner.temperature is not None
-    return Draw(to_value(base, (base.logits + noise) / owner.temperature))
-
-
-def _repeat(draw: Draw, count: int) -> Draw:
-    return draw.map(lambda x: x.expand((count, *x.shape)))
-
-
-def _rows(draw: Draw, rows: slice) -> Draw:
-    return draw.map(lambda x: x[rows])
-
-
-def _one(draw: Draw) -> Draw:
-    return draw.map(lambda x: x[None])
-
-
-def _cat(draws: list[Draw]) -> Draw:
-    if len(draws) == 1:
-        return draws[0]
-    coordinates_ = [draw.coordinate for draw in draws if draw.coordinate is not None]
-    value = cat_rows([draw.value for draw in draws])
-    return Draw(value, cat_rows(coordinates_) if len(coordinates_) == len(draws) else None)

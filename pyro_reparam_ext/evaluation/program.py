@@ -13,7 +13,8 @@ from pyro import poutine
 from ..errors import EstimatorError
 from .costs import Costs, plan
 from .ordinary import OrdinaryRun, Resolve, StateOf, ordinary_guide, padded
-from .passes import BROADCAST_REMEDY, Dependencies, Group, Pass, Program
+from .passes import BROADCAST_REMEDY, Dependencies, Pass, Program
+from .slices import Group
 
 __all__ = ["Dependencies", "Layout", "evaluate", "plate_nesting"]
 

@@ -161,6 +161,7 @@ class Sampler:
         """Trains control variates and baselines, with model and guide as they are."""
         program, elbo = self.program, self.program.elbo
         if not isinstance(elbo, TraceEstimator_ELBO) or not len(elbo.states):
+            advance(steps)
             return
         learned = [p for p in elbo.states.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(learned, lr=0.01) if learned else None
@@ -173,7 +174,7 @@ class Sampler:
                     for p, gradient in zip(learned, gradients, strict=True):
                         p.grad = gradient
                     optimizer.step()
-                advance()
+                advance(1)
         for p in learned:
             p.grad = None
 

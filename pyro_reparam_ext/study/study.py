@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -18,42 +18,17 @@ from pyro.infer import ELBO
 from torch import nn
 from tqdm.auto import tqdm
 
-from ..config import Configuration
 from ..elbo import TraceEstimator_ELBO
 from ..errors import EstimatorError
 from ..estimators.enumeration import Enumeration
-from ..estimators.leave_one_out import LeaveOneOut
 from .moments import Moments, Reference, bias, reference_of
-from .sampler import Program, Sampler
+from .sampler import Sampler
+from .variant import program_of
 
 Names: TypeAlias = Iterable[str] | Callable[[str], bool] | None
 
 KEPT_BYTES = 2**28
 """Draws are kept as long as all together take no more memory than this."""
-
-
-@dataclass(frozen=True, eq=False)
-class Variant:
-    """What one label of a study runs, where it is more than a configuration of estimators.
-
-    Args:
-        estimators: a configuration as ``TraceEstimator_ELBO`` takes it.
-        elbo: any ``pyro.infer.ELBO``, in place of ``estimators``.
-        context: called for a context manager that is entered around every run.
-        model: replaces the model of the study.
-        guide: replaces the guide of the study.
-
-    Example:
-        >>> import pyro_reparam_ext as pre
-        >>> four = pre.TraceEstimator_ELBO(pre.LeaveOneOut(), num_particles=4)
-        >>> variant = pre.Variant(elbo=four)
-    """
-
-    estimators: Configuration = None
-    elbo: ELBO | None = None
-    context: Callable[[], AbstractContextManager] | None = None
-    model: Callable[..., Any] | None = None
-    guide: Callable[..., Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,28 +227,28 @@ def gradient_study(
     with _restored(model, guide):
         samplers = {}
         for label, value in estimators.items():
-            samplers[label] = Sampler(_program(label, value, model, guide, args, kwargs))
+            samplers[label] = Sampler(program_of(label, value, model, guide, args, kwargs))
         label_of_reference, of_reference = None, None
         if isinstance(reference, str) and reference != "exact":
             label_of_reference = _check_label(reference, samplers)
         elif reference is not None:
             elbo = TraceEstimator_ELBO(Enumeration()) if reference == "exact" else reference
-            of_reference = Sampler(_program("reference", elbo, model, guide, args, kwargs))
+            of_reference = Sampler(program_of("reference", elbo, model, guide, args, kwargs))
         everything = [*samplers.values(), *([of_reference] if of_reference else [])]
         names = _select(_shared(everything), params)
-        jobs = [*samplers.items(), *([("reference", of_reference)] if of_reference else [])]
         keep = _kept_draws(everything[0], names, num_draws, len(samplers))
-        total = sum(1 if s.deterministic else num_draws for _, s in jobs) + warmup * len(samplers)
-        results = {}
+        jobs = [(label, sampler, num_draws, keep) for label, sampler in samplers.items()]
+        if of_reference:  # one draw of a gradient without variance is enough
+            jobs.append(("reference", of_reference, 1 if of_reference.deterministic else num_draws, 0))
+        measured = []
+        total = sum(draws + warmup for _, _, draws, _ in jobs)
         with tqdm(total=total, desc="gradients", disable=None if progress else True) as bar:
-            for number, (label, sampler) in enumerate(jobs):
+            for number, (label, sampler, draws, kept) in enumerate(jobs):
                 bar.set_postfix_str(label)
                 torch.manual_seed(seed + 1_000_003 * number)
-                draws = 1 if sampler is of_reference and sampler.deterministic else num_draws
-                results[label] = _measure(
-                    sampler, names, draws, warmup, 0 if sampler is of_reference else keep, bar
-                )
-    moments = results.pop("reference").moments if of_reference else None
+                measured.append(_measure(sampler, names, draws, warmup, kept, bar))
+    results = dict(zip(samplers, measured, strict=False))
+    moments = measured[-1].moments if of_reference else None
     if label_of_reference:
         moments = results[label_of_reference].moments
     settings = {"num_draws": num_draws, "seed": seed, "warmup": warmup, "draws_kept": keep}
@@ -310,38 +285,6 @@ def _measure(
 
 def _learns(sampler: Sampler) -> bool:
     return isinstance(sampler.program.elbo, TraceEstimator_ELBO)
-
-
-def _program(
-    label: str,
-    value: Any,
-    model: Callable[..., Any],
-    guide: Callable[..., Any],
-    args: tuple,
-    kwargs: dict,
-) -> Program:
-    variant = value if isinstance(value, Variant) else None
-    if variant is None:
-        variant = Variant(elbo=value) if isinstance(value, ELBO) else Variant(estimators=value)
-    try:
-        elbo = variant.elbo or _elbo(variant.estimators)
-    except EstimatorError as error:
-        raise EstimatorError(f"estimators[{label!r}]: {error}") from error
-    return Program(
-        elbo,
-        variant.model or model,
-        variant.guide or guide,
-        args,
-        kwargs,
-        variant.context or nullcontext,
-    )
-
-
-def _elbo(configuration: Configuration) -> TraceEstimator_ELBO:
-    """An ELBO with as many particles as the estimators need."""
-    values = configuration.values() if isinstance(configuration, Mapping) else [configuration]
-    particles = 2 if any(isinstance(value, LeaveOneOut) for value in values) else 1
-    return TraceEstimator_ELBO(configuration, num_particles=particles)
 
 
 def _check_label(reference: str, samplers: dict[str, Sampler]) -> str:

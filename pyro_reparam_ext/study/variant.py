@@ -1,0 +1,72 @@
+"""What a label of a study stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from pyro.infer import ELBO
+
+from ..config import Configuration
+from ..elbo import TraceEstimator_ELBO
+from ..errors import EstimatorError
+from ..estimators.leave_one_out import LeaveOneOut
+from .sampler import Program
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """What one label of a study runs, where it is more than a configuration of estimators.
+
+    Args:
+        estimators: a configuration as ``TraceEstimator_ELBO`` takes it.
+        elbo: any ``pyro.infer.ELBO``, in place of ``estimators``.
+        context: called for a context manager that is entered around every run.
+        model: replaces the model of the study.
+        guide: replaces the guide of the study.
+
+    Example:
+        >>> import pyro_reparam_ext as pre
+        >>> four = pre.TraceEstimator_ELBO(pre.LeaveOneOut(), num_particles=4)
+        >>> variant = pre.Variant(elbo=four)
+    """
+
+    estimators: Configuration = None
+    elbo: ELBO | None = None
+    context: Callable[[], AbstractContextManager] | None = None
+    model: Callable[..., Any] | None = None
+    guide: Callable[..., Any] | None = None
+
+
+def program_of(
+    label: str,
+    value: Any,
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    args: tuple,
+    kwargs: dict,
+) -> Program:
+    variant = value if isinstance(value, Variant) else None
+    if variant is None:
+        variant = Variant(elbo=value) if isinstance(value, ELBO) else Variant(estimators=value)
+    try:
+        elbo = variant.elbo or _elbo(variant.estimators)
+    except EstimatorError as error:
+        raise EstimatorError(f"estimators[{label!r}]: {error}") from error
+    return Program(
+        elbo,
+        variant.model or model,
+        variant.guide or guide,
+        args,
+        kwargs,
+        variant.context or nullcontext,
+    )
+
+
+def _elbo(configuration: Configuration) -> TraceEstimator_ELBO:
+    """An ELBO with as many particles as the estimators need."""
+    values = configuration.values() if isinstance(configuration, Mapping) else [configuration]
+    particles = 2 if any(isinstance(value, LeaveOneOut) for value in values) else 1
+    return TraceEstimator_ELBO(configuration, num_particles=particles)
