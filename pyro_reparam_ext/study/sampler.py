@@ -157,7 +157,7 @@ class Sampler:
             for leaf, old in zip(everything, before, strict=True):
                 leaf.grad = old
 
-    def learn(self, steps: int, advance: Callable[[], Any]) -> None:
+    def learn(self, steps: int, advance: Callable[[int], Any]) -> None:
         """Trains control variates and baselines, with model and guide as they are."""
         program, elbo = self.program, self.program.elbo
         if not isinstance(elbo, TraceEstimator_ELBO) or not len(elbo.states):
