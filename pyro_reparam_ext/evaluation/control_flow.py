@@ -13,7 +13,7 @@ from typing import Any
 
 from pyro.ops.provenance import ProvenanceTensor, detach_provenance, get_provenance
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 _READS = frozenset(
     getattr(Tensor, name)
@@ -50,17 +50,29 @@ class TrackedTensor(ProvenanceTensor):
         args: tuple = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        given = [args, dict(kwargs or {})]
-        sources = [x for x in tree_leaves(given) if isinstance(x, TrackedTensor)]
-        provenance: frozenset[str] = get_provenance(given)
+        sources: list[ProvenanceTensor] = []
+        plain_args = [_stripped(x, sources) for x in args]
+        plain_kwargs = {key: _stripped(x, sources) for key, x in (kwargs or {}).items()}
+        provenance: frozenset[str] = frozenset().union(*(x._provenance for x in sources))
+        control = next(x._control for x in sources if isinstance(x, TrackedTensor))
         if func in _READS:
             caller = sys._getframe(1).f_globals.get("__name__", "")
             if not caller.startswith(_LIBRARY):
-                sources[0]._control.sites |= provenance
-        plain_args, plain_kwargs = detach_provenance(given)
+                control.sites |= provenance
         result = func(*plain_args, **plain_kwargs)
-        control = sources[0]._control
+        if isinstance(result, Tensor):
+            return _wrapped(result, provenance, control)
         return tree_map(lambda x: _wrapped(x, provenance, control), result)
+
+
+def _stripped(x: Any, sources: list[ProvenanceTensor]) -> Any:
+    """``x`` with plain tensors; those that had provenance are added to ``sources``."""
+    if isinstance(x, ProvenanceTensor):
+        sources.append(x)
+        return x._t
+    if type(x) in (list, tuple):
+        return type(x)([_stripped(part, sources) for part in x])
+    return x
 
 
 def _wrapped(x: Any, provenance: frozenset[str], control: ControlFlow) -> Any:
