@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from .config import Configuration, check_configuration, check_names, resolve
 from .diagnosis import check_gradients, diagnosed, loss_error
 from .estimators.base import Estimator
+from .estimators.default import default_estimator
 from .estimators.temperature import ExponentialDecay
 from .evaluation.costs import Costs
 from .evaluation.program import Dependencies, Layout, evaluate, plate_nesting
@@ -47,6 +48,10 @@ class TraceEstimator_ELBO(ELBO):
         vectorize_particles: run all particles and evaluations at once. False runs them one by one,
             for programs of dynamic structure or that can't broadcast: the same estimates, slower.
         retain_graph: passed to ``backward``.
+
+    What an estimator learns at a site (REBAR's control variate, a baseline) is kept by the ELBO and put
+    in the parameter store as ``estimators/<site>/<estimator>``, where ``SVI`` finds, trains and saves
+    it; ELBOs that serve sites of the same name share it there, as all that is in the store.
 
     Raises:
         EstimatorError: an estimator can't serve its site, a site name is unknown, or the loss or a
@@ -89,10 +94,13 @@ class TraceEstimator_ELBO(ELBO):
         self.states = nn.ModuleDict()
         self._names_checked = False
         self._particles: pyro.plate | None = None
-        self._schedules: dict[int, ExponentialDecay] = {}
 
     def __call__(self, model: nn.Module, guide: nn.Module) -> ELBOModule:
-        """A module that computes the loss; its parameters include what estimators learn."""
+        """A module that computes the loss; its parameters include what estimators learn.
+
+        What they learn is made at the first call: call the module once before you build the optimiser
+        or load a ``state_dict``, as with anything in Pyro that is initialised lazily.
+        """
         return _EstimatorModule(model, guide, self)
 
     # -- pyro.infer.ELBO --------------------------------------------------------------------------
@@ -135,7 +143,7 @@ class TraceEstimator_ELBO(ELBO):
                 estimate.surrogate.backward(retain_graph=self.retain_graph)
             if is_validation_enabled():
                 check_gradients(runs, lambda: self.evaluate(model, guide, args, kwargs))
-        for schedule in self._schedules.values():
+        for schedule in _schedules(runs):
             schedule.step()
         return value
 
@@ -194,16 +202,14 @@ class TraceEstimator_ELBO(ELBO):
         return self._particles(program)
 
     def _resolve(self, message: dict[str, Any]) -> Estimator:
-        estimator = resolve(self.estimators, message, self.num_particles)
-        temperature = getattr(estimator, "temperature", None)
-        if isinstance(temperature, ExponentialDecay):
-            self._schedules[id(temperature)] = temperature
-        return estimator
+        if message["is_observed"]:  # pyro.factor in a guide: nothing to choose
+            return default_estimator(message["fn"], self.num_particles)
+        return resolve(self.estimators, message, self.num_particles)
 
     def _state(self, name: str, estimator: Estimator, like: Tensor) -> nn.Module | None:
         """What ``estimator`` has learned at a site, made at the first call."""
         key = f"{name}/{type(estimator).__name__}".replace(".", "/")
-        if key not in self.states:
+        if key not in self.states or not estimator.owns(self.states[key]):
             state = estimator.new_state()
             if state is None:
                 return None
@@ -212,10 +218,13 @@ class TraceEstimator_ELBO(ELBO):
 
     def _register(self) -> None:
         """Hands what estimators learn to the parameter store, so that ``SVI`` trains and saves it."""
+        if pyro.settings.get("module_local_params"):
+            return
         for key, state in self.states.items():
             pyro.module(f"estimators/{key}", state, update_module_params=True)
 
     def _get_trace(self, model: Any, guide: Any, args: tuple, kwargs: dict) -> Any:
+        """Required by the base class, whose way of evaluating programs is not used."""
         raise NotImplementedError("TraceEstimator_ELBO evaluates programs by its own passes")
 
 
@@ -225,6 +234,13 @@ class _EstimatorModule(ELBOModule):
     def __init__(self, model: nn.Module, guide: nn.Module, elbo: TraceEstimator_ELBO) -> None:
         super().__init__(model, guide, elbo)
         self.states = elbo.states
+
+
+def _schedules(runs: list[Costs]) -> list[ExponentialDecay]:
+    """The temperature schedules of all sites, each once."""
+    sites = (site for run in runs for site in run.program.sites)
+    found = (getattr(site.estimator, "temperature", None) for site in sites)
+    return list({id(t): t for t in found if isinstance(t, ExponentialDecay)}.values())
 
 
 @contextmanager

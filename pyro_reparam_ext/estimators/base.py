@@ -216,6 +216,10 @@ class Estimator(ABC):
         """A module with what the estimator learns at one site, if anything."""
         return None
 
+    def owns(self, state: nn.Module) -> bool:
+        """Whether a state that was made earlier at the same site is one of this estimator's."""
+        return True
+
     def learning_loss(self, evaluations: Evaluations) -> Tensor | None:
         """What the parameters of the state are trained on; it reaches nothing else."""
         return None

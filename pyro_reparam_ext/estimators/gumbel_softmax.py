@@ -20,7 +20,7 @@ from .relaxation import (
     relaxed_log_prob,
     to_value,
 )
-from .temperature import Temperature, now, state_of
+from .temperature import Temperature, held, now, state_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,8 @@ class GumbelSoftmax(Estimator):
     Bernoulli and one-hot sites. As ``T`` falls the bias vanishes and the variance grows.
 
     Args:
-        temperature: ``T > 0``: a float, a tensor, an ``nn.Parameter`` (learned), or an
+        temperature: ``T > 0``: a float, a tensor, an ``nn.Parameter`` (learned; for one
+            that stays positive give ``pyro.param`` with a constraint), or an
             :class:`~pyro_reparam_ext.ExponentialDecay`.
         score: how guide and model score the relaxed value. ``"relaxed"``: by the densities of the
             relaxed distributions at this temperature, which makes the loss a proper bound, on the
@@ -68,6 +69,7 @@ class GumbelSoftmax(Estimator):
 
     def __post_init__(self) -> None:
         require_positive("GumbelSoftmax", temperature=self.temperature)
+        object.__setattr__(self, "temperature", held(self.temperature))
         if self.score not in ("relaxed", "discrete"):
             raise EstimatorError(
                 f"GumbelSoftmax: score must be 'relaxed' or 'discrete', was given {self.score!r}."

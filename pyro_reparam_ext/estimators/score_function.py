@@ -53,7 +53,8 @@ class ScoreFunction(Estimator):
     costs that don't depend on the site are left out.
 
     Args:
-        baseline: ``None``; ``"ema"``, a decaying average of the costs of *past* steps; or an
+        baseline: ``None``; ``"ema"``, a decaying average of the costs of *past* steps (a buffer of the
+            ELBO: the parameter store does not save it); or an
             ``nn.Module``, trained by squared error on the costs (NVIL). The module is called with
             ``infer["baseline_input"]`` of the site (a tensor or a tuple of them), or where none is
             given with the arguments of the guide, and returns a tensor of the site's batch shape,
@@ -98,6 +99,11 @@ class ScoreFunction(Estimator):
             return Network(self.baseline)
         return MovingAverage() if self.baseline else None
 
+    def owns(self, state: nn.Module) -> bool:
+        if isinstance(state, Network):
+            return state.network is self.baseline
+        return self.baseline == "ema"
+
     def surrogate(self, evaluations: Evaluations) -> Tensor:
         site, cost = evaluations.site, evaluations.cost
         if isinstance(site.state, MovingAverage):
@@ -120,8 +126,16 @@ class ScoreFunction(Estimator):
 def _predict(network: nn.Module, evaluations: Evaluations) -> Tensor:
     """The baseline, which must not learn anything but itself: its inputs are detached."""
     inputs = (x.detach() if isinstance(x, Tensor) else x for x in evaluations.inputs)
-    prediction = network(*inputs)
     site, expected = evaluations.site, evaluations.cost.shape
+    try:
+        prediction = network(*inputs)
+    except TypeError as error:
+        raise EstimatorError(
+            f"site '{site.name}': the baseline network could not be called with "
+            f"{len(evaluations.inputs)} inputs: {error}. Give what it takes as "
+            f"infer={{'baseline_input': ...}} of the site, a tensor or a tuple; where none is given it "
+            f"gets the arguments of the guide."
+        ) from error
     if prediction.dim() == len(site.fn.batch_shape) + 1 and prediction.shape[-1] == 1:
         prediction = prediction.squeeze(-1)
     try:

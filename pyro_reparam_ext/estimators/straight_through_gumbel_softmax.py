@@ -19,7 +19,7 @@ from .relaxation import (
     noisy_logits_given,
     to_value,
 )
-from .temperature import Temperature, now, state_of
+from .temperature import Temperature, held, now, state_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,8 @@ class StraightThroughGumbelSoftmax(Estimator):
     probability, extended linearly; the guide's is held fixed in its parameters. One evaluation.
 
     Args:
-        temperature: ``T > 0``: a float, a tensor, an ``nn.Parameter`` (learned), or an
+        temperature: ``T > 0``: a float, a tensor, an ``nn.Parameter`` (learned; for one
+            that stays positive give ``pyro.param`` with a constraint), or an
             :class:`~pyro_reparam_ext.ExponentialDecay`.
 
     Raises:
@@ -61,6 +62,7 @@ class StraightThroughGumbelSoftmax(Estimator):
 
     def __post_init__(self) -> None:
         require_positive("StraightThroughGumbelSoftmax", temperature=self.temperature)
+        object.__setattr__(self, "temperature", held(self.temperature))
 
     def remedy(self, fn: TorchDistribution) -> str:
         return INTEGER_REMEDY

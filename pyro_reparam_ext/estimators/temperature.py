@@ -58,22 +58,32 @@ class ExponentialDecay(nn.Module):
         return f"start={self.start}, end={self.end}, rate={self.rate}"
 
 
-Temperature: TypeAlias = float | Tensor | ExponentialDecay
-
-
 class LearnedTemperature(nn.Module):
-    """Holds a temperature that the user gave as a parameter, so that it is trained."""
+    """Holds a temperature that the user gave as a parameter: the state that is trained."""
 
     def __init__(self, temperature: nn.Parameter) -> None:
         super().__init__()
         self.temperature = temperature
 
+    def forward(self) -> Tensor:
+        return self.temperature
+
+
+Temperature: TypeAlias = float | Tensor | ExponentialDecay | LearnedTemperature
+
+
+def held(temperature: Temperature) -> Temperature:
+    """The option as estimators keep it: a parameter in a module, from which it is read again."""
+    if isinstance(temperature, nn.Parameter):
+        return LearnedTemperature(temperature)
+    return temperature
+
 
 def now(temperature: Temperature) -> float | Tensor:
     """The current value of a temperature."""
-    return temperature() if isinstance(temperature, ExponentialDecay) else temperature
+    return temperature() if isinstance(temperature, nn.Module) else temperature
 
 
 def state_of(temperature: Temperature) -> nn.Module | None:
     """The module by which a learned temperature reaches the optimiser."""
-    return LearnedTemperature(temperature) if isinstance(temperature, nn.Parameter) else None
+    return temperature if isinstance(temperature, LearnedTemperature) else None

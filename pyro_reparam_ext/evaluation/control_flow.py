@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from pyro.ops.provenance import ProvenanceTensor, detach_provenance, get_provenance
 from torch import Tensor
 from torch.utils._pytree import tree_map
@@ -60,6 +61,8 @@ class TrackedTensor(ProvenanceTensor):
             if not caller.startswith(_LIBRARY):
                 control.sites |= provenance
         result = func(*plain_args, **plain_kwargs)
+        if isinstance(result, torch.Size):
+            return result
         if isinstance(result, Tensor):
             return _wrapped(result, provenance, control)
         return tree_map(lambda x: _wrapped(x, provenance, control), result)

@@ -76,6 +76,8 @@ class Costs:
     def _depends(self, term: Term, number: int) -> bool:
         """Whether a term, or its weight, depends on the value of a site, as far as is known."""
         name = self.program.sites[number].name
+        if self.program.sites[number].observed:
+            return True  # a factor stands for values that were sampled out of sight
         if term.upstream is not None:
             weights = {("guide", site.name) for site in self._enumerated(term)}
             of_weights = [t.upstream or () for t in self.passes[0].terms if t.key in weights]

@@ -20,7 +20,7 @@ from pyro.ops.provenance import (
 from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.trace_messenger import TraceMessenger
 from pyro.poutine.trace_struct import Trace
-from pyro.poutine.util import site_is_subsample
+from pyro.poutine.util import site_is_factor, site_is_subsample
 from torch import Tensor, nn
 
 from ..errors import EstimatorError
@@ -73,7 +73,7 @@ class OrdinaryRun(TraceMessenger):
         if site_is_subsample(message) or not isinstance(message["fn"], TorchDistributionMixin):
             return
         name, fn = message["name"], message["fn"]
-        if 0 in fn.batch_shape + fn.event_shape:
+        if 0 in fn.batch_shape + fn.event_shape and not site_is_factor(message):
             raise EstimatorError(
                 f"site '{name}': its distribution has shape {tuple(fn.shape())}, which is empty; "
                 f"expected at least one element in every plate. Skip empty batches of data."

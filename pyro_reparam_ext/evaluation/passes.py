@@ -104,7 +104,8 @@ class Program:
                 run = self._with_ordinary(run)
             model_terms = self._model_terms(run, relaxed, remember=ordinary, track=track, watch=watch)
         except (RuntimeError, IndexError, ValueError) as error:
-            if isinstance(error, EstimatorError) or not (groups and self.vectorized):
+            own = isinstance(error, EstimatorError) or "max_plate_nesting" in str(error)
+            if own or not (groups and self.vectorized):
                 raise
             names = ", ".join(repr(self.sites[group.owner].name) for group in groups)
             raise EstimatorError(

@@ -87,7 +87,8 @@ def evaluate(
         try:
             return [run({})]
         except (RuntimeError, IndexError, ValueError) as error:
-            if layout.num_particles == 1 or isinstance(error, EstimatorError):
+            own = isinstance(error, EstimatorError) or "max_plate_nesting" in str(error)
+            if own or layout.num_particles == 1:
                 raise
             raise EstimatorError(
                 f"model or guide failed when run for {layout.num_particles} particles at once, which "

@@ -129,9 +129,10 @@ def _relaxed_redraw(site: Site, fn: TorchDistribution, owner: Alternatives, name
     if not isinstance(base, RELAXABLE):
         raise EstimatorError(
             f"site '{site.name}': it is sampled after site '{name}', whose estimator evaluates relaxed "
-            f"values, and {type(base).__name__} can neither be relaxed nor sampled pathwise; expected "
-            f"Bernoulli, OneHotCategorical or a distribution with rsample. Use DisARM, LeaveOneOut or "
-            f"LocalExpectation for site '{name}'."
+            f"values; {type(base).__name__} can't be relaxed, and {type(site.estimator).__name__} does "
+            f"not sample it pathwise; expected Bernoulli, OneHotCategorical or Pathwise. "
+            + (f"Use Pathwise for site '{site.name}', or " if fn.has_rsample else "Use ")
+            + f"DisARM, LeaveOneOut or LocalExpectation for site '{name}'."
         )
     noise = (noisy_logits_given(site.base, site.value) - site.base.logits).detach()
     assert owner.temperature is not None

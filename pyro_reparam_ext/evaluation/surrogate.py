@@ -33,6 +33,8 @@ def surrogate_loss(
     if num_particles > 1:
         total = total / num_particles
     loss = total.detach()
+    # What is learned inside a torch.func transform would escape it.
+    learn = learn and not torch._C._functorch.is_functorch_wrapped_tensor(total)
     evaluations = [_evaluations(costs, particle_dim, learn) for costs in runs]
     for costs, of_run in zip(runs, evaluations, strict=True):
         for number, one in of_run.items():

@@ -1,0 +1,204 @@
+"""Programs and uses that are easy to break: factors, tracked shapes, copies, transforms."""
+
+import copy
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer import Trace_ELBO
+from pyro.nn import PyroModule
+from torch import nn
+from torch.func import functional_call, grad
+
+import pyro_reparam_ext as pre
+
+from .sampling import gradients
+from .statistics import assert_mean
+
+
+def _tensor(x):
+    return torch.tensor(x, dtype=torch.float64)
+
+
+def _model():
+    z = pyro.sample("z", dist.Bernoulli(_tensor(0.3)))
+    pyro.factor("f", -z)
+
+
+def _factor_guide():
+    z = pyro.sample("z", dist.Bernoulli(logits=pyro.param("c", _tensor(0.1))))
+    pyro.factor("gf", 0.3 * z, has_rsample=True)
+
+
+ESTIMATORS = [
+    pre.ScoreFunction(),
+    pre.DisARM(),
+    pre.REBAR(),
+    pre.LocalExpectation(),
+    pre.Enumeration(),
+]
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=repr)
+def test_factor_in_the_guide(estimator):
+    c = _tensor(0.1).requires_grad_()
+    q = c.sigmoid()
+    one = q.log() + 0.3 - _tensor(0.3).log() + 1
+    loss = q * one + (1 - q) * ((1 - q).log() - _tensor(0.7).log())
+    exact = torch.stack([loss.detach(), *torch.autograd.grad(loss, c)])
+    elbo = pre.TraceEstimator_ELBO({"z": estimator})
+    assert_mean(gradients(elbo, _model, _factor_guide, ["c"], 400), exact)
+
+
+def test_factor_that_was_sampled_out_of_sight():
+    """Its score weighs all costs, as in Trace_ELBO."""
+
+    def guide():
+        c = pyro.param("c", _tensor(0.1))
+        pyro.sample("z", dist.Normal(c, 1.0))
+        pyro.factor("gf", c * 0.7, has_rsample=False)
+
+    def model():
+        z = pyro.sample("z", dist.Normal(_tensor(0.0), 1.0))
+        pyro.sample("y", dist.Normal(z, 1.0), obs=_tensor(1.0))
+
+    results = []
+    for elbo in (pre.TraceEstimator_ELBO(max_plate_nesting=0), Trace_ELBO(max_plate_nesting=0)):
+        torch.manual_seed(0)
+        results.append(gradients(elbo, model, guide, ["c"], 3))
+    torch.testing.assert_close(*results)
+
+
+def test_shapes_of_tracked_values_are_shapes():
+    def model():
+        z = pyro.sample("z", dist.Bernoulli(0.4 * torch.ones(3)).to_event(1))
+        pyro.sample("b", dist.Bernoulli(0.3))
+        mean = z.sum(-1) / z.shape.numel() + z.max(-1).values
+        pyro.sample("x", dist.Normal(mean, 1.0), obs=torch.tensor(1.0))
+
+    def guide():
+        logits = pyro.param("l", torch.zeros(3))
+        z = pyro.sample("z", dist.Bernoulli(logits=logits).to_event(1))
+        assert isinstance(z.shape, torch.Size)
+        pyro.sample("b", dist.Bernoulli(logits=pyro.param("c", torch.tensor(0.1)) + z[..., 0]))
+
+    for num_particles in (1, 2):
+        elbo = pre.TraceEstimator_ELBO(num_particles=num_particles)
+        assert torch.tensor(elbo.loss_and_grads(model, guide)).isfinite()
+
+
+def test_a_copied_elbo_steps_its_schedule_once():
+    schedule = pre.ExponentialDecay(1.0, 0.1, 0.5)
+    elbo = pre.TraceEstimator_ELBO({"z": pre.GumbelSoftmax(schedule)})
+
+    def guide():
+        pyro.sample("z", dist.Bernoulli(logits=pyro.param("c", _tensor(0.1))))
+
+    elbo.loss_and_grads(_model, guide)
+    other = copy.deepcopy(elbo)
+    other.loss_and_grads(_model, guide)
+    assert schedule.steps == 1 and other.estimators["z"].temperature.steps == 2
+
+
+def test_another_baseline_gets_a_state_of_its_own():
+    first, second = nn.Linear(1, 1), nn.Linear(1, 1)
+
+    def guide(x, baseline):
+        logits = pyro.param("c", torch.tensor(0.1))
+        estimator = pre.ScoreFunction(baseline)
+        with pyro.plate("data", len(x)):
+            infer = {"estimator": estimator, "baseline_input": x[:, None]}
+            pyro.sample("z", dist.Bernoulli(logits=logits), infer=infer)
+
+    def model(x, baseline):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Bernoulli(0.3))
+
+    elbo = pre.TraceEstimator_ELBO()
+    for baseline in (first, second, "ema"):
+        pyro.clear_param_store()
+        elbo.loss_and_grads(model, guide, torch.ones(3), baseline)
+    assert first.weight.grad is not None and second.weight.grad is not None
+    assert [key.split(".")[-1] for key in elbo.states.state_dict()] == ["total", "weight"]
+
+
+def test_baseline_that_cannot_be_called():
+    def guide():
+        pyro.sample("z", dist.Bernoulli(logits=pyro.param("c", _tensor(0.1))))
+
+    elbo = pre.TraceEstimator_ELBO(pre.ScoreFunction(nn.Linear(1, 1)))
+    with pytest.raises(pre.EstimatorError, match="'z'.*0 inputs.*baseline_input"):
+        elbo.loss_and_grads(_model, guide)
+
+
+class Model(PyroModule):
+    def forward(self):
+        z = pyro.sample("z", dist.Bernoulli(0.3))
+        pyro.sample("x", dist.Normal(3 * z, 1.0), obs=torch.tensor(1.0))
+
+
+class Guide(PyroModule):
+    def __init__(self):
+        super().__init__()
+        self.logit = nn.Parameter(torch.tensor(0.2))
+
+    def forward(self):
+        pyro.sample("z", dist.Bernoulli(logits=self.logit))
+
+
+MAKERS = {
+    "REBAR": pre.REBAR,
+    "ema": lambda: pre.ScoreFunction("ema"),
+    "DisARM": pre.DisARM,
+    "learned temperature": lambda: pre.GumbelSoftmax(nn.Parameter(torch.tensor(0.5))),
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_functional_gradients_are_those_of_backward(name):
+    with pyro.settings.context(module_local_params=True):
+        loss = pre.TraceEstimator_ELBO(MAKERS[name]())(Model(), Guide())
+        loss()
+        parameters = {k: p.detach().clone() for k, p in loss.named_parameters()}
+        state = torch.get_rng_state()
+        buffers = {k: b.clone() for k, b in loss.named_buffers()}
+
+        def functional(values):
+            torch.set_rng_state(state)
+            return functional_call(loss, values, ())
+
+        given = grad(functional)(parameters)
+        assert all(torch.equal(b, buffers[k]) for k, b in loss.named_buffers())
+        torch.set_rng_state(state)
+        loss().backward()
+    names = ["guide.logit", *(k for k in parameters if k.endswith("temperature") and name != "REBAR")]
+    for key, p in loss.named_parameters():
+        if key in names:
+            torch.testing.assert_close(given[key], p.grad)
+    assert not list(pyro.get_param_store().keys())
+
+
+def test_one_hot_draws_are_batched():
+    def model():
+        z = pyro.sample("z", dist.OneHotCategorical(torch.ones(3)))
+        k = pyro.sample("k", dist.Categorical(torch.ones(3)))
+        pyro.sample("x", dist.Normal((z * torch.arange(3.0)).sum(-1) + k, 1.0), obs=torch.tensor(1.0))
+
+    def guide():
+        pyro.sample("z", dist.OneHotCategorical(logits=pyro.param("a", torch.tensor([0.1, 0.5, -0.3]))))
+        pyro.sample("k", dist.Categorical(logits=pyro.param("b", torch.tensor([0.2, -0.5, 0.3]))))
+
+    study = pre.gradient_study(
+        model,
+        guide,
+        num_draws=500,
+        reference="exact",
+        estimators={
+            "score": pre.ScoreFunction(),
+            "local": pre.LocalExpectation(),
+            "REBAR": {"z": pre.REBAR(), "k": pre.LocalExpectation()},
+        },
+    )
+    summary = study.summary()
+    assert summary["batched"].all() and (summary["bias_z"] < 5).all()
