@@ -16,6 +16,7 @@ from torch import Tensor
 from ..errors import EstimatorError
 from ..estimators.base import Site
 from ..estimators.enumeration import Enumeration
+from .ordinary import is_tracked
 from .passes import Pass, Program
 from .slices import Group
 from .terms import Term
@@ -75,13 +76,13 @@ class Costs:
 
     def _depends(self, term: Term, number: int) -> bool:
         """Whether a term, or its weight, depends on the value of a site, as far as is known."""
-        name = self.program.sites[number].name
-        if self.program.sites[number].observed:
+        site = self.program.sites[number]
+        if site.observed:
             return True  # a factor stands for values that were sampled out of sight
-        if term.upstream is not None:
-            weights = {("guide", site.name) for site in self._enumerated(term)}
+        if term.upstream is not None and is_tracked(site.estimator, self.program.vectorized):
+            weights = {("guide", other.name) for other in self._enumerated(term)}
             of_weights = [t.upstream or () for t in self.passes[0].terms if t.key in weights]
-            return name in term.upstream or any(name in upstream for upstream in of_weights)
+            return site.name in term.upstream or any(site.name in u for u in of_weights)
         if term.side == "model":
             return True
         order = [site.name for site in self.program.sites]
