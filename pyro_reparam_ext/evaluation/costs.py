@@ -193,6 +193,8 @@ class Costs:
 
         Differentiable in the probabilities of enumerated sites.
         """
+        if not self._all_enumerated and len(lawful) == 1:
+            return term.cost.sum()
         cost, sites = term.cost, self._enumerated(term)
         if sites:
             kept = frozenset().union(*(site.frames for site in sites))
