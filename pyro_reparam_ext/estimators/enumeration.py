@@ -11,7 +11,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from ..errors import EstimatorError
-from ..evaluation.unwrap import coordinates, num_coordinate_dims
+from ..evaluation.unwrap import coordinate_support, coordinates, num_coordinates
 from .base import Estimator, Paper
 
 
@@ -55,9 +55,7 @@ class Enumeration(Estimator):
 
     def support_size(self, fn: TorchDistribution) -> int:
         """Number of joint values of all coordinates of one batch element."""
-        base = coordinates(fn)
-        size = base.enumerate_support(expand=False).shape[0]
-        return int(size ** fn.event_shape[: num_coordinate_dims(fn)].numel())
+        return int(len(coordinate_support(coordinates(fn))) ** num_coordinates(fn))
 
     def support(self, name: str, fn: TorchDistribution, enumerated: int = 1) -> Tensor:
         """All joint values of the coordinates, shape ``(size,) + fn.event_shape``.
@@ -71,9 +69,6 @@ class Enumeration(Estimator):
                 f"values, expected at most {self.max_support:,}. Use LocalExpectation (exact over "
                 f"each coordinate), or DisARM or LeaveOneOut."
             )
-        base, dims = coordinates(fn), num_coordinate_dims(fn)
-        values = base.enumerate_support(expand=False)
-        values = values.reshape((values.shape[0],) + base.event_shape)
-        count = fn.event_shape[:dims].numel()
-        index = torch.tensor(list(itertools.product(range(len(values)), repeat=count)))
+        values = coordinate_support(coordinates(fn))
+        index = torch.tensor(list(itertools.product(range(len(values)), repeat=num_coordinates(fn))))
         return values[index.to(values.device)].reshape((size,) + fn.event_shape)

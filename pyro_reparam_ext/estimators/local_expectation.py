@@ -8,7 +8,12 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ..evaluation.unwrap import coordinates, num_coordinate_dims
+from ..evaluation.unwrap import (
+    coordinate_support,
+    coordinates,
+    num_coordinate_dims,
+    num_coordinates,
+)
 from .base import Alternatives, Estimator, Evaluations, Paper, Site, require_positive
 
 
@@ -62,12 +67,12 @@ class LocalExpectation(Estimator):
         require_positive("LocalExpectation", max_evaluations=self.max_evaluations)
 
     def evaluations(self, fn: TorchDistribution) -> int:
-        size = _support(coordinates(fn)).shape[0]
-        return 1 + (size - 1) * _num_coordinates(fn)
+        size = len(coordinate_support(coordinates(fn)))
+        return 1 + (size - 1) * num_coordinates(fn)
 
     def alternatives(self, site: Site) -> Alternatives:
         fn, base = site.fn, site.base
-        support, index = _support(base), _index(base, site.value)
+        support, index = coordinate_support(base), _index(base, site.value)
         others, dims = len(support) - 1, num_coordinate_dims(fn)
         events, event_dim = site.value.dim() - len(base.event_shape) - dims, len(base.event_shape)
         event_shape = site.value.shape[events : events + dims]
@@ -87,7 +92,7 @@ class LocalExpectation(Estimator):
 
     def surrogate(self, evaluations: Evaluations) -> Tensor:
         site, base = evaluations.site, evaluations.site.base
-        support, index = _support(base), _index(base, site.value)
+        support, index = coordinate_support(base), _index(base, site.value)
         others, dims = len(support) - 1, num_coordinate_dims(site.fn)
         log_probs = torch.stack([base.log_prob(value.expand(site.value.shape)) for value in support])
         order = index + torch.arange(1, others + 1, device=index.device).reshape(
@@ -99,16 +104,6 @@ class LocalExpectation(Estimator):
         probs = probs.flatten(probs.dim() - dims) if dims else probs.unsqueeze(-1)
         probs = probs.movedim(-1, 0).flatten(0, 1)
         return (probs * (evaluations.costs[1:] - evaluations.cost)).sum(0)
-
-
-def _num_coordinates(fn: TorchDistribution) -> int:
-    return fn.event_shape[: num_coordinate_dims(fn)].numel()
-
-
-def _support(base: TorchDistribution) -> Tensor:
-    """The support of a coordinate, shape ``(K,) + base.event_shape``."""
-    values = base.enumerate_support(expand=False)
-    return values.reshape((values.shape[0],) + base.event_shape)
 
 
 def _index(base: TorchDistribution, value: Tensor) -> Tensor:

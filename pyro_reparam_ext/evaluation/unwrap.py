@@ -35,6 +35,17 @@ def num_coordinate_dims(fn: TorchDistribution) -> int:
     return len(fn.event_shape) - len(innermost(fn).event_shape)
 
 
+def num_coordinates(fn: TorchDistribution) -> int:
+    """How many coordinates one batch element of ``fn`` has."""
+    return fn.event_shape[: num_coordinate_dims(fn)].numel()
+
+
+def coordinate_support(base: TorchDistribution) -> torch.Tensor:
+    """All values of a coordinate with a finite support, shape ``(K,) + base.event_shape``."""
+    values = base.enumerate_support(expand=False)
+    return values.reshape((len(values),) + base.event_shape)
+
+
 def sum_rightmost(x: torch.Tensor, dims: int) -> torch.Tensor:
     """Sum of the ``dims`` rightmost dims (none for 0)."""
     return x.flatten(-dims).sum(-1) if dims > 1 else x.sum(-1) if dims else x
