@@ -218,7 +218,7 @@ class TraceEstimator_ELBO(ELBO):
 
     def _register(self) -> None:
         """Hands what estimators learn to the parameter store, so that ``SVI`` trains and saves it."""
-        if pyro.settings.get("module_local_params"):
+        if not len(self.states) or pyro.settings.get("module_local_params"):
             return
         for key, state in self.states.items():
             pyro.module(f"estimators/{key}", state, update_module_params=True)

@@ -100,7 +100,7 @@ class Program:
         watch = ControlFlow() if relaxed and not self.vectorized else None
         try:
             run = self._run_guide(groups, relaxed, watch)
-            if ordinary:
+            if ordinary and groups:
                 run = self._with_ordinary(run)
             model_terms = self._model_terms(run, relaxed, remember=ordinary, track=track, watch=watch)
         except (RuntimeError, IndexError, ValueError) as error:
