@@ -93,10 +93,10 @@ def check_gradients(runs: list[Costs], again: Callable[[], list[Costs]]) -> None
 def _site_of_bad_gradient(runs: list[Costs], parameters: dict[str, Tensor]) -> str | None:
     for run in runs:
         for term in run.passes[0].terms:
-            if not term.cost.requires_grad:
+            if not term.log_prob.requires_grad:
                 continue
             gradients = torch.autograd.grad(
-                term.cost.sum(), list(parameters.values()), allow_unused=True, retain_graph=True
+                term.log_prob.sum(), list(parameters.values()), allow_unused=True, retain_graph=True
             )
             if not all(g is None or bool(g.isfinite().all()) for g in gradients):
                 return term.name

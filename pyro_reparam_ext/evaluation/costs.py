@@ -91,8 +91,7 @@ class Costs:
     def _sum(self, terms: list[Term], p: Pass, number: int, start: int, stop: int) -> Tensor:
         total: Tensor | None = None
         for term in terms:
-            cost = self._expect(term, p, number, start, stop)
-            total = cost if total is None else total + cost
+            total = term.added_to(total, self._expect(term, p, number, start, stop))
         return torch.zeros((1,) * (self.program.batch_dims + 1)) if total is None else total
 
     def gradients(self, number: int, learn: bool) -> Tensor:
@@ -105,7 +104,8 @@ class Costs:
                 if group.owner == number:
                     for term in p.terms:
                         if self._varies(term, p):
-                            total = total + self._expect(term, p, number, *p.span(group)).sum()
+                            part = self._expect(term, p, number, *p.span(group)).sum()
+                            total = term.added_to(total, part)
         return torch.autograd.grad(total, relaxed, create_graph=learn, retain_graph=True)[0]
 
     def _check_separable(self, term: Term, site: Site) -> None:
@@ -194,19 +194,19 @@ class Costs:
         Differentiable in the probabilities of enumerated sites.
         """
         if not self._all_enumerated and len(lawful) == 1:
-            return term.cost.sum()
-        cost, sites = term.cost, self._enumerated(term)
+            return term.log_prob.sum()
+        log_prob, sites = term.log_prob, self._enumerated(term)
         if sites:
             kept = frozenset().union(*(site.frames for site in sites))
             dims = [dim for name, dim in term.frames.items() if name not in kept]
-            cost = term.aligned.sum(dims, keepdim=True) if dims else term.aligned
+            log_prob = term.aligned.sum(dims, keepdim=True) if dims else term.aligned
             for site in sites:
-                cost = cost * p.probs[site.name]
+                log_prob = log_prob * p.probs[site.name]
         repeats = sum(lawful)
-        if cost.shape[:1] == (len(lawful),) and (term.sliced or sites):
-            cost, repeats = (cost if all(lawful) else cost[lawful]), 1
+        if log_prob.shape[:1] == (len(lawful),) and (term.sliced or sites):
+            log_prob, repeats = (log_prob if all(lawful) else log_prob[lawful]), 1
         factor = repeats * self._fraction(term)
-        return cost.sum() if factor == 1 else cost.sum() * factor
+        return log_prob.sum() if factor == 1 else log_prob.sum() * factor
 
 
 def plan(program: Program) -> tuple[tuple[Group, ...], list[tuple[Group, ...]]]:

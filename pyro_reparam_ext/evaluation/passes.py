@@ -183,13 +183,13 @@ class Program:
         terms = []
         for term in run.terms:
             before = ordinary[term.name]
-            if term.cost.dim() > self.batch_dims:
+            if term.log_prob.dim() > self.batch_dims:
                 assert before.score is not None and term.score is not None
                 score = term.score
                 if term.name in self.ordinary.support_sizes:
                     score = _stack(before.score, score, self.batch_dims)
-                cost = _stack(before.cost, term.cost, self.batch_dims)
-                before = replace(term, cost=cost, score=score, upstream=before.upstream)
+                log_prob = _stack(before.log_prob, term.log_prob, self.batch_dims)
+                before = replace(term, log_prob=log_prob, score=score, upstream=before.upstream)
             terms.append(before)
         return replace(run, draws=draws, terms=terms)
 
@@ -286,8 +286,8 @@ def _guide_term(site: Site, node: dict[str, Any], draw: Draw, relaxed: bool) -> 
 
 def _check_shape(node: dict[str, Any], terms: list[Term], max_plate_nesting: float) -> None:
     """Pyro's check that every dim of a log density belongs to a plate."""
-    cost = next(term.cost for term in terms if term.name == node["name"])
-    check_site_shape({**node, "log_prob": cost}, max_plate_nesting)
+    log_prob = next(term.log_prob for term in terms if term.name == node["name"])
+    check_site_shape({**node, "log_prob": log_prob}, max_plate_nesting)
 
 
 def _is_relaxable(site: Site) -> bool:

@@ -125,7 +125,7 @@ def _at_once(program: Program, track: bool) -> Costs:
 
 def _one_by_one(program: Program, track: bool) -> Costs:
     terms = program.ordinary.terms + program.run_ordinary(track)
-    program = replace(program, batch_dims=max(term.cost.dim() for term in terms))
+    program = replace(program, batch_dims=max(term.log_prob.dim() for term in terms))
     _add_alternatives(program)
     passes: list[Pass] = [program.collect((), True, terms)]
     for owner, alternatives in program.alternatives.items():

@@ -65,8 +65,7 @@ def _direct(costs: Costs) -> Tensor:
             continue
         for term in p.terms:
             term = term.detached() if term.side == "guide" and term.name in hard else term
-            cost = costs.expectation(term, p, lawful)
-            total = cost if total is None else total + cost
+            total = term.added_to(total, costs.expectation(term, p, lawful))
     assert total is not None
     evaluations = 1 + sum(a.count for a in program.alternatives.values() if _averaged(program, a))
     return total if evaluations == 1 else total / evaluations

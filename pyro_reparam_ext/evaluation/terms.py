@@ -12,9 +12,10 @@ from torch import Tensor
 
 @dataclass(eq=False)
 class Term:
-    """One summand of the cost ``log q - log p``, scaled and masked.
+    """One summand of the cost ``log q - log p``: a log density, scaled and masked.
 
-    ``cost`` has the evaluations on its leftmost dim, left of ``batch_dims`` batch dims, if these
+    It counts positive in the guide and negative in the model, which :meth:`added_to` sees to.
+    ``log_prob`` has the evaluations on its leftmost dim, left of ``batch_dims`` batch dims, if these
     differ (it is then *sliced*), and else any number of batch dims. ``frames`` maps the names of the
     vectorised plates that it lies in to their dims. ``upstream`` names the sites whose value it
     depends on, if tracked. ``score`` is the log density of a guide site neither scaled nor masked.
@@ -22,7 +23,7 @@ class Term:
 
     name: str
     side: Literal["guide", "model"]
-    cost: Tensor
+    log_prob: Tensor
     frames: Mapping[str, int]
     batch_dims: int = 0
     upstream: frozenset[str] | None = None
@@ -37,17 +38,23 @@ class Term:
         upstream: frozenset[str] | None = None,
     ) -> Term:
         """The term ``log q`` of a node of the guide's trace."""
-        cost = scale_and_mask(log_prob, node["scale"], node["mask"])
+        log_prob = scale_and_mask(log_prob, node["scale"], node["mask"])
         frames = vectorized_frames(node)
-        return cls(node["name"], "guide", cost, frames, upstream=upstream, score=score)
+        return cls(node["name"], "guide", log_prob, frames, upstream=upstream, score=score)
 
     @classmethod
     def of_model(
         cls, node: Mapping[str, Any], log_prob: Tensor, upstream: frozenset[str] | None = None
     ) -> Term:
-        """The term ``-log p`` of a node of the model's trace."""
-        cost = -scale_and_mask(log_prob, node["scale"], node["mask"])
-        return cls(node["name"], "model", cost, vectorized_frames(node), upstream=upstream)
+        """The term ``log p`` of a node of the model's trace."""
+        log_prob = scale_and_mask(log_prob, node["scale"], node["mask"])
+        return cls(node["name"], "model", log_prob, vectorized_frames(node), upstream=upstream)
+
+    def added_to(self, total: Tensor | None, part: Tensor) -> Tensor:
+        """``total`` with ``part`` of this term counted in."""
+        if self.side == "guide":
+            return part if total is None else total + part
+        return -part if total is None else total - part
 
     @property
     def key(self) -> tuple[str, str]:
@@ -55,25 +62,25 @@ class Term:
 
     @property
     def sliced(self) -> bool:
-        """Whether the cost differs between evaluations."""
-        return self.cost.dim() > self.batch_dims
+        """Whether it differs between evaluations."""
+        return self.log_prob.dim() > self.batch_dims
 
     @property
     def aligned(self) -> Tensor:
-        """The cost with evaluations (1 if they don't differ) and all batch dims."""
-        return left_padded(self.cost, self.batch_dims + 1)
+        """The log density with evaluations (1 if they don't differ) and all batch dims."""
+        return left_padded(self.log_prob, self.batch_dims + 1)
 
     def rows(self, start: int, stop: int) -> Tensor:
         """The evaluations ``start`` to ``stop - 1``, or the one that stands for all of them."""
-        return self.cost[start:stop] if self.sliced else self.aligned
+        return self.log_prob[start:stop] if self.sliced else self.aligned
 
     def size(self, dim: int) -> int:
         """The size of a batch dim."""
-        return self.cost.shape[dim] if self.cost.dim() >= -dim else 1
+        return self.log_prob.shape[dim] if self.log_prob.dim() >= -dim else 1
 
     def detached(self) -> Term:
         """The same term without a gradient."""
-        return replace(self, cost=self.cost.detach())
+        return replace(self, log_prob=self.log_prob.detach())
 
 
 def left_padded(x: Tensor, dims: int) -> Tensor:
