@@ -82,12 +82,15 @@ class DisARM(Estimator):
         assert evaluations.alternatives is not None
         site, costs = evaluations.site, evaluations.costs
         logits, dims = site.base.logits, num_coordinate_dims(site.fn)
-        values = evaluations.alternatives.values(0, len(costs) - 1)
-        value, twin = torch.cat([site.value[None], values[1::2]]), values[0::2]
-        differences = costs[0::2] - costs[1::2]
-        sign = value - twin  # (-1)^twin where the two differ, 0 where they agree
+        twins = evaluations.alternatives.values(0, len(costs) - 1)
+        values = site.value[None]
+        if self.num_pairs > 1:
+            values, twins = torch.cat([values, twins[1::2]]), twins[0::2]
+        # (-1)^twin where value and twin differ, 0 where they agree
+        sign = values - twins
         coefficient = (sign * logits.detach().abs().sigmoid()).detach()
-        terms = 0.5 * differences * sum_rightmost(coefficient * logits, dims)
+        differences = 0.5 * (costs[0::2] - costs[1::2])
+        terms = differences * sum_rightmost(coefficient * logits, dims)
         return terms.mean(0) if self.num_pairs > 1 else terms[0]
 
 

@@ -43,7 +43,8 @@ def surrogate_loss(
             estimator, state = one.site.estimator, one.site.state
             term = estimator.surrogate(one)
             if term is not None:
-                total = total + costs.weighted(term, number).sum() / num_particles
+                term = costs.weighted(term, number).sum()
+                total = total + (term / num_particles if num_particles > 1 else term)
             if learn and state is not None:
                 total = total + _learning_term(estimator, one)
                 estimator.update(one)
