@@ -59,3 +59,25 @@ class DigitsVAE(nn.Module):
         pyro.module("encoder", self.encoder)
         with pyro.plate("data", len(x)):
             pyro.sample("z", dist.Bernoulli(logits=self.encoder(x)).to_event(1))
+
+
+class TwoLayers(nn.Module):
+    """Binary 8x8 images - 32 Bernoulli latents - 16 Bernoulli latents, linear, and back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.ModuleList([nn.Linear(64, 32), nn.Linear(32, 16)])
+        self.decoder = nn.ModuleList([nn.Linear(16, 32), nn.Linear(32, 64)])
+
+    def model(self, x: torch.Tensor) -> None:
+        pyro.module("decoder", self.decoder)
+        with pyro.plate("data", len(x)):
+            z2 = pyro.sample("z2", dist.Bernoulli(0.5 * torch.ones(16)).to_event(1))
+            z1 = pyro.sample("z1", dist.Bernoulli(logits=self.decoder[0](z2)).to_event(1))
+            pyro.sample("x", dist.Bernoulli(logits=self.decoder[1](z1)).to_event(1), obs=x)
+
+    def guide(self, x: torch.Tensor) -> None:
+        pyro.module("encoder", self.encoder)
+        with pyro.plate("data", len(x)):
+            z1 = pyro.sample("z1", dist.Bernoulli(logits=self.encoder[0](x)).to_event(1))
+            pyro.sample("z2", dist.Bernoulli(logits=self.encoder[1](z1)).to_event(1))

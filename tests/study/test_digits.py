@@ -1,15 +1,19 @@
-"""The study of a real model: the Bernoulli VAE on digits, frozen late in training."""
+"""Studies of real models: the Bernoulli VAE on digits, frozen late in training, and two layers."""
 
 import pyro
 import pytest
 import torch
-from pyro.infer import SVI
+from pyro.infer import SVI, Trace_ELBO
 from pyro.optim import Adam
 from sklearn.datasets import load_digits
 
 import pyro_reparam_ext as pre
 
-from .programs import DigitsVAE
+from .programs import DigitsVAE, TwoLayers
+
+
+def _images(count):
+    return torch.tensor(load_digits().data[:count] / 16.0, dtype=torch.float32)
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +21,7 @@ def summary():
     pyro.clear_param_store()
     with torch.random.fork_rng(devices=[]), pyro.validation_enabled(False):
         torch.manual_seed(0)
-        images = torch.tensor(load_digits().data[:1500] / 16.0, dtype=torch.float32)
+        images = _images(1500)
         vae = DigitsVAE()
         elbo = pre.TraceEstimator_ELBO(pre.LeaveOneOut(), num_particles=4)
         svi = SVI(vae.model, vae.guide, Adam({"lr": 1e-3}), elbo)
@@ -61,3 +65,24 @@ def test_unbiased_estimators_show_no_bias(summary):
 
 def test_all_of_them_are_batched(summary):
     assert summary.batched.all()
+
+
+def test_two_layers_of_disarm_have_a_fraction_of_the_variance_of_trace_elbo():
+    program = TwoLayers()
+    study = pre.gradient_study(
+        program.model,
+        program.guide,
+        _images(20).bernoulli(),
+        num_draws=300,
+        params=lambda name: name.startswith("encoder"),
+        reference="local expectation",
+        estimators={
+            "Trace_ELBO": Trace_ELBO(),
+            "DisARM": pre.DisARM(),
+            "local expectation": pre.LocalExpectation(),
+        },
+    )
+    summary = study.summary()
+    assert summary.evaluations["DisARM"] == 3
+    assert summary.bias_z["DisARM"] < 5
+    assert summary.variance_low["Trace_ELBO"] > 15 * summary.variance_high["DisARM"]
