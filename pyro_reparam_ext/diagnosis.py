@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .errors import EstimatorError
 from .evaluation.costs import Costs
+from .evaluation.program import plain_traces
 
 REMEDY = (
     "Restore the parameters from before they diverged and lower the learning rate or clip gradients "
@@ -115,14 +116,10 @@ def _cause(
         _ZerosWhereSamplersFail(),
     ):
         try:
-            guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-            replayed = poutine.replay(model, trace=guide_trace)
-            traces = {
-                "guide": guide_trace,
-                "model": poutine.trace(replayed).get_trace(*args, **kwargs),
-            }
+            sides = plain_traces(model, guide, args, kwargs)
         except (ValueError, RuntimeError):
             return None
+        traces = dict(zip(("guide", "model"), sides, strict=True))
         site = _first_bad_site(traces)
         parameter = _first_bad_parameter(traces)
     if site is None and parameter is None:

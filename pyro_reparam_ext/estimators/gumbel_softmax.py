@@ -12,10 +12,7 @@ from ..errors import EstimatorError
 from ..evaluation.unwrap import coordinates, log_prob_by
 from .base import Draw, Estimator, Paper, Site, require_positive
 from .relaxation import (
-    INTEGER_REMEDY,
-    RELAXABLE,
-    held_log_prob,
-    linear_log_prob,
+    LinearlyScored,
     noisy_logits,
     relaxed_log_prob,
     to_value,
@@ -24,7 +21,7 @@ from .temperature import Temperature, held, now, state_of
 
 
 @dataclass(frozen=True, eq=False)
-class GumbelSoftmax(Estimator):
+class GumbelSoftmax(LinearlyScored, Estimator):
     r"""The Gumbel-Softmax (Concrete) relaxation: biased, of low variance, one evaluation.
 
     .. math::
@@ -64,8 +61,6 @@ class GumbelSoftmax(Estimator):
     paper = Paper(
         "Jang, Gu, Poole", "Categorical Reparameterization with Gumbel-Softmax", 2016, "1611.01144"
     )
-    supported = RELAXABLE
-    differentiable = True
 
     def __post_init__(self) -> None:
         require_positive("GumbelSoftmax", temperature=self.temperature)
@@ -74,9 +69,6 @@ class GumbelSoftmax(Estimator):
             raise EstimatorError(
                 f"GumbelSoftmax: score must be 'relaxed' or 'discrete', was given {self.score!r}."
             )
-
-    def remedy(self, fn: TorchDistribution) -> str:
-        return INTEGER_REMEDY
 
     def new_state(self) -> nn.Module | None:
         return state_of(self.temperature)
@@ -95,12 +87,12 @@ class GumbelSoftmax(Estimator):
 
     def log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
         if self.score == "discrete":
-            return log_prob_by(lambda base: linear_log_prob(base, draw.value), fn)
+            return super().log_prob(fn, draw)
         x, temperature = draw.coordinate, now(self.temperature)
         assert x is not None
         return log_prob_by(lambda base: relaxed_log_prob(base, x, temperature), fn)
 
     def guide_log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
         if self.score == "discrete":
-            return log_prob_by(lambda base: held_log_prob(base, draw.value), fn)
+            return super().guide_log_prob(fn, draw)
         return self.log_prob(fn, draw)

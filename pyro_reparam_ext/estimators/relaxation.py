@@ -7,6 +7,7 @@ unconstrained coordinate ``x``: ``y = sigmoid(x)`` for Bernoulli, ``y = softmax(
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from pyro.distributions import TorchDistribution
@@ -14,12 +15,33 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
 from ..evaluation.noise import categorical_noise, gumbel_like, logistic_like, logistic_noise
+from ..evaluation.unwrap import log_prob_by
+from .base import Draw
 
 RELAXABLE = (torch.distributions.Bernoulli, torch.distributions.OneHotCategorical)
 INTEGER_REMEDY = (
     "An integer Categorical has no values between its classes: use OneHotCategorical in guide and "
     "model."
 )
+
+
+class LinearlyScored:
+    """For estimators of a differentiable value that the discrete log probability scores, extended.
+
+    A mixin, left of ``Estimator``. In the guide the density is held fixed in its parameters.
+    """
+
+    supported: ClassVar[tuple[type, ...]] = RELAXABLE
+    differentiable: ClassVar[bool] = True
+
+    def remedy(self, fn: TorchDistribution) -> str:
+        return INTEGER_REMEDY
+
+    def log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
+        return log_prob_by(lambda base: linear_log_prob(base, draw.value), fn)
+
+    def guide_log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
+        return log_prob_by(lambda base: held_log_prob(base, draw.value), fn)
 
 
 def is_binary(base: TorchDistribution) -> bool:

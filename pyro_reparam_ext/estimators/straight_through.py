@@ -10,13 +10,16 @@ from torch import Tensor
 
 from ..evaluation.coupling import couple
 from ..evaluation.noise import hard_sample
-from ..evaluation.unwrap import coordinates, log_prob_by
+from ..evaluation.unwrap import coordinates
 from .base import Draw, Estimator, Paper, Site
-from .relaxation import INTEGER_REMEDY, RELAXABLE, held_log_prob, linear_log_prob, probabilities
+from .relaxation import (
+    LinearlyScored,
+    probabilities,
+)
 
 
 @dataclass(frozen=True, eq=False)
-class StraightThrough(Estimator):
+class StraightThrough(LinearlyScored, Estimator):
     r"""A hard sample whose backward pass is that of its probabilities: biased, one evaluation.
 
     .. math::
@@ -46,11 +49,6 @@ class StraightThrough(Estimator):
         2013,
         "1308.3432",
     )
-    supported = RELAXABLE
-    differentiable = True
-
-    def remedy(self, fn: TorchDistribution) -> str:
-        return INTEGER_REMEDY
 
     def draw(self, fn: TorchDistribution) -> Draw:
         return Draw(_attach(hard_sample(fn), fn))
@@ -59,12 +57,6 @@ class StraightThrough(Estimator):
         with torch.no_grad():
             hard = couple(site.fn, site.value, fn)
         return Draw(_attach(hard, fn))
-
-    def log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
-        return log_prob_by(lambda base: linear_log_prob(base, draw.value), fn)
-
-    def guide_log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
-        return log_prob_by(lambda base: held_log_prob(base, draw.value), fn)
 
 
 def _attach(hard: Tensor, fn: TorchDistribution) -> Tensor:

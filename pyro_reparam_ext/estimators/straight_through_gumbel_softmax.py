@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
-from ..evaluation.unwrap import coordinates, log_prob_by
+from ..evaluation.unwrap import coordinates
 from .base import Draw, Estimator, Paper, Site, require_positive
 from .relaxation import (
-    INTEGER_REMEDY,
-    RELAXABLE,
+    LinearlyScored,
     harden,
-    held_log_prob,
-    linear_log_prob,
     noisy_logits,
     noisy_logits_given,
     to_value,
@@ -23,7 +20,7 @@ from .temperature import Temperature, held, now, state_of
 
 
 @dataclass(frozen=True, eq=False)
-class StraightThroughGumbelSoftmax(Estimator):
+class StraightThroughGumbelSoftmax(LinearlyScored, Estimator):
     r"""A hard sample whose backward pass is that of its Gumbel-Softmax relaxation: biased.
 
     .. math::
@@ -57,15 +54,10 @@ class StraightThroughGumbelSoftmax(Estimator):
     paper = Paper(
         "Jang, Gu, Poole", "Categorical Reparameterization with Gumbel-Softmax", 2016, "1611.01144"
     )
-    supported = RELAXABLE
-    differentiable = True
 
     def __post_init__(self) -> None:
         require_positive("StraightThroughGumbelSoftmax", temperature=self.temperature)
         object.__setattr__(self, "temperature", held(self.temperature))
-
-    def remedy(self, fn: TorchDistribution) -> str:
-        return INTEGER_REMEDY
 
     def new_state(self) -> nn.Module | None:
         return state_of(self.temperature)
@@ -77,12 +69,6 @@ class StraightThroughGumbelSoftmax(Estimator):
         base, logits = coordinates(fn), site.base.logits.detach()
         noise = noisy_logits_given(site.base, site.value.detach()).detach() - logits
         return self._draw(base, base.logits + noise)
-
-    def log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
-        return log_prob_by(lambda base: linear_log_prob(base, draw.value), fn)
-
-    def guide_log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
-        return log_prob_by(lambda base: held_log_prob(base, draw.value), fn)
 
     def _draw(self, base: TorchDistribution, z: Tensor) -> Draw:
         soft = to_value(base, z / now(self.temperature))

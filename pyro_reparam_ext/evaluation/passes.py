@@ -20,7 +20,7 @@ from pyro.distributions import TorchDistribution
 from pyro.infer.util import is_validation_enabled
 from pyro.ops.provenance import detach_provenance, get_provenance
 from pyro.poutine.trace_struct import Trace
-from pyro.poutine.util import prune_subsample_sites, site_is_subsample
+from pyro.poutine.util import site_is_subsample
 from pyro.util import check_model_guide_match, check_site_shape
 from torch import Tensor
 
@@ -38,10 +38,15 @@ Dependencies: TypeAlias = Mapping[tuple[str, str], frozenset[str]]
 """Which sites the term ``(side, name)`` depends on."""
 
 
-BROADCAST_REMEDY = (
-    "Let the program broadcast over dims on the left (no reshape to a fixed number of dims, no Python "
-    "branch on a value), or pass vectorize_particles=False to run one evaluation at a time."
-)
+def broadcast_error(error: Exception, what: str) -> EstimatorError | None:
+    """What to raise where ``what`` failed by ``error``; None if the error says enough by itself."""
+    if isinstance(error, EstimatorError) or "max_plate_nesting" in str(error):
+        return None
+    return EstimatorError(
+        f"{what}: {error}\nLet the program broadcast over dims on the left (no reshape to a fixed "
+        f"number of dims, no Python branch on a value), or pass vectorize_particles=False to run one "
+        f"evaluation at a time."
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,15 +109,16 @@ class Program:
                 run = self._with_ordinary(run)
             model_terms = self._model_terms(run, relaxed, remember=ordinary, track=track, watch=watch)
         except (RuntimeError, IndexError, ValueError) as error:
-            own = isinstance(error, EstimatorError) or "max_plate_nesting" in str(error)
-            if own or not (groups and self.vectorized):
-                raise
             names = ", ".join(repr(self.sites[group.owner].name) for group in groups)
-            raise EstimatorError(
+            what = (
                 f"sites {names}: model or guide failed when run at {sum(map(len, groups))} "
                 f"alternative values at once, on dim {-1 - self.batch_dims} (left of all plates and "
-                f"particles): {error}\n{BROADCAST_REMEDY}"
-            ) from error
+                f"particles)"
+            )
+            explained = broadcast_error(error, what) if groups and self.vectorized else None
+            if explained is None:
+                raise
+            raise explained from error
         if watch is not None and watch.sites:
             raise EstimatorError(
                 f"site '{self.sites[groups[0].owner].name}': its estimator evaluates relaxed values, "
@@ -206,7 +212,7 @@ class Program:
         """The terms of the model, replayed against the values of a guide run."""
         trace = self._replay(run, track, watch)
         sites = {site.name: site for site in run.sites if not site.observed}
-        terms = []
+        terms, scored_nodes = [], []
         for name, node in trace.nodes.items():
             if node["type"] == "param":
                 self.model_parameters[name] = node["value"]
@@ -229,11 +235,11 @@ class Program:
                 log_prob = log_prob_of(name, partial(fn.log_prob, value))
             upstream = get_provenance(log_prob) | self.ordinary.control.sites if track else None
             terms.append(Term.of_model(node, detach_provenance(log_prob), upstream))
+            scored_nodes.append(node)
         if remember and is_validation_enabled():
             check_model_guide_match(trace, self.ordinary.trace, self.max_plate_nesting)
-            for node in prune_subsample_sites(trace).nodes.values():
-                if node["type"] == "sample":
-                    _check_shape(node, terms, self.max_plate_nesting)
+            for node, term in zip(scored_nodes, terms, strict=True):
+                check_site_shape({**node, "log_prob": term.log_prob}, self.max_plate_nesting)
         return terms
 
     def _replay(self, run: _GuideRun, track: bool, watch: ControlFlow | None) -> Trace:
@@ -282,12 +288,6 @@ def _guide_term(site: Site, node: dict[str, Any], draw: Draw, relaxed: bool) -> 
         with torch.set_grad_enabled(graph and torch.is_grad_enabled()):
             log_prob, score = scored(site.name, site.estimator, node["fn"], draw)
     return Term.of_guide(node, log_prob, score)
-
-
-def _check_shape(node: dict[str, Any], terms: list[Term], max_plate_nesting: float) -> None:
-    """Pyro's check that every dim of a log density belongs to a plate."""
-    log_prob = next(term.log_prob for term in terms if term.name == node["name"])
-    check_site_shape({**node, "log_prob": log_prob}, max_plate_nesting)
 
 
 def _is_relaxable(site: Site) -> bool:

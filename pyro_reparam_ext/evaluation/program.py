@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 from pyro import poutine
+from pyro.poutine.trace_struct import Trace
 
-from ..errors import EstimatorError
 from .costs import Costs, plan
 from .ordinary import OrdinaryRun, Resolve, StateOf, ordinary_guide, padded
-from .passes import BROADCAST_REMEDY, Dependencies, Pass, Program
+from .passes import Dependencies, Pass, Program, broadcast_error
 from .slices import Group
 
-__all__ = ["Dependencies", "Layout", "evaluate", "plate_nesting"]
+__all__ = ["Dependencies", "Layout", "evaluate", "plain_traces", "plate_nesting"]
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,22 @@ class Layout:
         return None if self.plate_dims is None or self.num_particles == 1 else -self.plate_dims
 
 
+def plain_traces(
+    model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict
+) -> tuple[Trace, Trace]:
+    """Guide and model run once, as without any estimator."""
+    guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+    replayed = poutine.replay(model, trace=guide_trace)
+    return guide_trace, poutine.trace(replayed).get_trace(*args, **kwargs)
+
+
 def plate_nesting(
     model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict
 ) -> int:
     """The number of dims that plates take, from one run of the program."""
     with poutine.block():
-        guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-        replayed = poutine.replay(model, trace=guide_trace)
-        model_trace = poutine.trace(replayed).get_trace(*args, **kwargs)
-    nodes = [*guide_trace.nodes.values(), *model_trace.nodes.values()]
+        traces = plain_traces(model, guide, args, kwargs)
+    nodes = [node for trace in traces for node in trace.nodes.values()]
     frames = [f for node in nodes if node["type"] == "sample" for f in node["cond_indep_stack"]]
     return -min((frame.dim for frame in frames if frame.vectorized), default=0)
 
@@ -87,13 +94,14 @@ def evaluate(
         try:
             return [run({})]
         except (RuntimeError, IndexError, ValueError) as error:
-            own = isinstance(error, EstimatorError) or "max_plate_nesting" in str(error)
-            if own or layout.num_particles == 1:
-                raise
-            raise EstimatorError(
+            what = (
                 f"model or guide failed when run for {layout.num_particles} particles at once, which "
-                f"lie on dim {layout.particle_dim}: {error}\n{BROADCAST_REMEDY}"
-            ) from error
+                f"lie on dim {layout.particle_dim}"
+            )
+            explained = broadcast_error(error, what) if layout.num_particles > 1 else None
+            if explained is None:
+                raise
+            raise explained from error
     results = []
     for _ in range(layout.num_particles):
         pending: list[dict[str, int]] = [{}]

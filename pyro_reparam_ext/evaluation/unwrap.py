@@ -9,10 +9,12 @@ from pyro.distributions import TorchDistribution
 from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
 from pyro.distributions.util import scale_and_mask
 
+WRAPPERS = (torch.distributions.Independent, MaskedDistribution, ExpandedDistribution)
+
 
 def innermost(fn: TorchDistribution) -> TorchDistribution:
     """The distribution under any nest of ``Independent``, ``ExpandedDistribution`` and mask."""
-    while isinstance(fn, (torch.distributions.Independent, MaskedDistribution, ExpandedDistribution)):
+    while isinstance(fn, WRAPPERS):
         fn = fn.base_dist
     return fn
 
@@ -53,7 +55,7 @@ def sum_rightmost(x: torch.Tensor, dims: int) -> torch.Tensor:
 
 def is_masked(fn: TorchDistribution) -> bool:
     """Whether there is a ``mask`` anywhere in ``fn``."""
-    while isinstance(fn, (torch.distributions.Independent, MaskedDistribution, ExpandedDistribution)):
+    while isinstance(fn, WRAPPERS):
         if isinstance(fn, MaskedDistribution):
             return True
         fn = fn.base_dist

@@ -44,6 +44,11 @@ class Program:
     kwargs: dict
     context: Callable[[], AbstractContextManager] = nullcontext
 
+    def evaluate(self, dependencies: Dependencies | None = None) -> list[Costs]:
+        """All evaluations for one gradient, where the ELBO is one of this package."""
+        assert isinstance(self.elbo, TraceEstimator_ELBO)
+        return self.elbo.evaluate(self.model, self.guide, self.args, self.kwargs, dependencies)
+
 
 class Sampler:
     """Draws of the gradient of one program in its parameters."""
@@ -70,7 +75,7 @@ class Sampler:
             self.unbiased = _is_unbiased(elbo, latent.distributions)
             self.evaluations = elbo.num_particles
             return
-        runs = elbo.evaluate(program.model, program.guide, program.args, program.kwargs)
+        runs = program.evaluate()
         sites = [site for run in runs for site in run.program.sites]
         self.unbiased = all(site.estimator.unbiased for site in sites)
         self.deterministic = all(
@@ -117,9 +122,7 @@ class Sampler:
         def surrogate(values: list[Tensor]) -> Tensor:
             pairs = zip(originals, values, strict=True)
             with Substitution({id(leaf): value for leaf, value in pairs}):
-                runs = elbo.evaluate(
-                    program.model, program.guide, program.args, program.kwargs, self.dependencies
-                )
+                runs = program.evaluate(self.dependencies)
                 return elbo.surrogate(runs, learn=False).surrogate
 
         def gradient(_: Tensor, values: list[Tensor]) -> list[Tensor]:
@@ -143,8 +146,7 @@ class Sampler:
             leaf.grad = None
         try:
             if isinstance(program.elbo, TraceEstimator_ELBO):
-                runs = program.elbo.evaluate(program.model, program.guide, program.args, program.kwargs)
-                program.elbo.surrogate(runs, learn=False).surrogate.backward()
+                program.elbo.surrogate(program.evaluate(), learn=False).surrogate.backward()
             else:
                 program.elbo.loss_and_grads(
                     program.model, program.guide, *program.args, **program.kwargs
@@ -167,8 +169,7 @@ class Sampler:
         optimizer = torch.optim.Adam(learned, lr=0.01) if learned else None
         with program.context():
             for _ in range(steps):
-                runs = elbo.evaluate(program.model, program.guide, program.args, program.kwargs)
-                surrogate = elbo.surrogate(runs, learn=True).surrogate
+                surrogate = elbo.surrogate(program.evaluate(), learn=True).surrogate
                 if optimizer is not None:
                     gradients = torch.autograd.grad(surrogate, learned, allow_unused=True)
                     for p, gradient in zip(learned, gradients, strict=True):

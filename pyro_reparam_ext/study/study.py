@@ -76,11 +76,10 @@ class GradientStudy:
             params: names of parameters, or a predicate of them, to restrict it to.
         """
         names = _select(self.names, params)
-        rows = {}
+        rows, norm = {}, self.reference_gradient(names).norm
         for label, result in self.results.items():
             variance, low, high = result.moments.variance(names)
-            whole, other = self.reference_gradient(names), self._reference(label, names)
-            norm = whole.norm
+            other = self._reference(label, names)
             size, z = bias(result.moments, other, names) if other else (np.nan, np.nan)
             rows[label] = {
                 "unbiased": result.unbiased,
@@ -258,7 +257,9 @@ def gradient_study(
 def _measure(
     sampler: Sampler, names: list[str], num_draws: int, warmup: int, keep: int, bar: tqdm
 ) -> Measured:
-    state = deepcopy(sampler.program.elbo.states.state_dict()) if _learns(sampler) else None
+    elbo = sampler.program.elbo
+    states = elbo.states if isinstance(elbo, TraceEstimator_ELBO) else nn.ModuleDict()
+    before = deepcopy(states.state_dict())
     try:
         sampler.learn(warmup, bar.update)
         kept: dict[str, list[np.ndarray]] = {name: [] for name in names}
@@ -279,12 +280,7 @@ def _measure(
             sampler.batched,
         )
     finally:
-        if state is not None:
-            sampler.program.elbo.states.load_state_dict(state)
-
-
-def _learns(sampler: Sampler) -> bool:
-    return isinstance(sampler.program.elbo, TraceEstimator_ELBO)
+        states.load_state_dict(before)
 
 
 def _check_label(reference: str, samplers: dict[str, Sampler]) -> str:
@@ -335,7 +331,7 @@ def _select(names: list[str], params: Names) -> list[str]:
 
 
 def _kept_draws(sampler: Sampler, names: list[str], num_draws: int, labels: int) -> int:
-    bytes_per_draw = sum(4 * sampler.parameters[name].numel() for name in names) * labels
+    bytes_per_draw = sum(sampler.parameters[name].nbytes for name in names) * labels
     return max(1, min(num_draws, KEPT_BYTES // max(bytes_per_draw, 1)))
 
 
