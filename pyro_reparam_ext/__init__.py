@@ -1,6 +1,6 @@
 """Gradient estimators for every site of a Pyro guide, and their measured variance and bias."""
 
-from . import estimators
+from . import distributions, estimators
 from .config import config_estimator
 from .elbo import TraceEstimator_ELBO
 from .errors import EstimatorError
@@ -37,6 +37,7 @@ __all__ = [
     "TraceEstimator_ELBO",
     "Variant",
     "config_estimator",
+    "distributions",
     "estimators",
     "gradient_study",
 ]

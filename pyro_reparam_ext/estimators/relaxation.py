@@ -14,8 +14,9 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 
-from ..evaluation.noise import categorical_noise, gumbel_like, logistic_like, logistic_noise
+from ..evaluation.noise import categorical_noise, logistic_noise
 from ..evaluation.unwrap import log_prob_by
+from ..noise import gumbel_like, logistic_like
 from .base import Draw
 
 RELAXABLE = (torch.distributions.Bernoulli, torch.distributions.OneHotCategorical)

@@ -1,0 +1,131 @@
+"""A given value of a univariate distribution, moving with its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from .base import Parametric
+from .implicit import implicit, implicit_joint
+from .special import dirichlet_grad, standard_gamma_grad
+
+Rule = Callable[[Any, Tensor], Tensor]
+_RULES: dict[type, Rule] = {}
+
+
+def register_pathwise(*classes: type) -> Callable[[Rule], Rule]:
+    """A decorator: :func:`pathwise_at` for these classes, and for what derives from them."""
+
+    def register(rule: Rule) -> Rule:
+        _RULES.update(dict.fromkeys(classes, rule))
+        return rule
+
+    return register
+
+
+def pathwise_at(fn: Distribution, value: Tensor) -> Tensor:
+    r"""``value`` as it is, with the gradient :math:`-\partial_\theta F_\theta(x) / f_\theta(x)`.
+
+    What ``rsample`` would give had it drawn this value. Closed forms for location-scale families and
+    for what is built from them by transforms, otherwise by the derivative of ``fn.cdf``, which can be
+    differentiated once.
+
+    Args:
+        fn: a univariate distribution, or a batch of them.
+        value: points of its support, of a shape that the batch shape broadcasts to; taken as constant.
+    """
+    for cls in type(fn).__mro__:
+        if cls in _RULES:
+            return _RULES[cls](fn, value.detach())
+    return _from_cdf(fn, value.detach())
+
+
+def _from_cdf(fn: Distribution, value: Tensor) -> Tensor:
+    cdf = fn.cdf(value)
+    density = fn.log_prob(value).exp().detach()
+    return implicit_joint(value.expand(cdf.shape), _by_cdf, cdf, density)
+
+
+def _by_cdf(gradient: Tensor, value: Tensor, cdf: Tensor, density: Tensor) -> tuple[Tensor, None]:
+    return _Once.apply(-gradient / density, cdf), None
+
+
+class _Once(torch.autograd.Function):
+    """``x``, which raises when it is differentiated as a function of ``source``."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, source: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        raise RuntimeError("The gradient of this sampler can't be differentiated a second time.")
+
+
+@register_pathwise(Parametric)
+def _parametric(fn: Parametric, value: Tensor) -> Tensor:
+    return fn._at(value)
+
+
+@register_pathwise(
+    torch.distributions.Normal,
+    torch.distributions.Laplace,
+    torch.distributions.Cauchy,
+    torch.distributions.Gumbel,
+    dist.Logistic,
+)
+def _location_scale(fn: Any, value: Tensor) -> Tensor:
+    return fn.loc + fn.scale * ((value - fn.loc) / fn.scale).detach()
+
+
+@register_pathwise(torch.distributions.Uniform)
+def _uniform(fn: torch.distributions.Uniform, value: Tensor) -> Tensor:
+    return fn.low + (fn.high - fn.low) * ((value - fn.low) / (fn.high - fn.low)).detach()
+
+
+@register_pathwise(torch.distributions.Exponential)
+def _exponential(fn: torch.distributions.Exponential, value: Tensor) -> Tensor:
+    return (value * fn.rate).detach() / fn.rate
+
+
+@register_pathwise(torch.distributions.Gamma)
+def _gamma(fn: torch.distributions.Gamma, value: Tensor) -> Tensor:
+    standard = (value * fn.rate).detach()
+    return implicit(standard, _gamma_velocity, fn.concentration) / fn.rate
+
+
+def _gamma_velocity(value: Tensor, concentration: Tensor) -> tuple[Tensor]:
+    return (standard_gamma_grad(value, concentration),)
+
+
+@register_pathwise(torch.distributions.Beta)
+def _beta(fn: torch.distributions.Beta, value: Tensor) -> Tensor:
+    return implicit(value.detach(), _beta_velocity, fn.concentration1, fn.concentration0)
+
+
+def _beta_velocity(value: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    total = a + b
+    da = (1 - value) * dirichlet_grad(value, a, total)
+    db = value * dirichlet_grad(1 - value, b, total)
+    return da, -db
+
+
+@register_pathwise(torch.distributions.TransformedDistribution)
+def _transformed(fn: torch.distributions.TransformedDistribution, value: Tensor) -> Tensor:
+    for transform in reversed(fn.transforms):
+        value = transform.inv(value)
+    value = pathwise_at(fn.base_dist, value.detach())
+    for transform in fn.transforms:
+        value = transform(value)
+    return value

@@ -1,0 +1,320 @@
+"""What every distribution has to do, at every point of the registry."""
+
+import copy
+import pickle
+
+import pyro
+import pytest
+import torch
+from pyro.infer import Trace_ELBO
+from scipy import stats
+
+import pyro_reparam_ext as pre
+
+from ..statistics import MAX_CASES, SUITE_FALSE_ALARM_RATE, assert_mean
+from .entry import Entry, tensors
+from .oracle import Joint
+from .registry import REGISTRY, named, points
+
+every_point = pytest.mark.parametrize(("name", "point"), points())
+every_entry = pytest.mark.parametrize("name", named())
+
+
+def at_point(name: str, point: int):
+    entry = REGISTRY[name]
+    parameters = entry.points[point]
+    return entry, parameters, entry.at(parameters)
+
+
+def draws_with_leaves(entry: Entry, parameters: dict, draws: int):
+    """Independent draws, each from its own copy of the parameters, so that gradients stay apart."""
+    leaves = {
+        name: x.expand((draws,) + x.shape).clone().requires_grad_()
+        for name, x in tensors(parameters).items()
+    }
+    return entry.make(**leaves).rsample(), leaves
+
+
+# Samples and densities
+
+
+@every_point
+def test_samples_follow_the_law(name, point):
+    entry, parameters, fn = at_point(name, point)
+    value = fn.sample((entry.draws,))
+    assert fn.support.check(value).all()
+    if isinstance(entry.oracle, Joint):
+        expected, _ = entry.oracle.expected_with_gradients(parameters)
+        assert_mean(entry.oracle.features(value), expected)
+    else:
+        frozen = entry.oracle.frozen(**parameters)
+        p = stats.kstest(value.numpy(), frozen.cdf).pvalue
+        assert p >= SUITE_FALSE_ALARM_RATE / MAX_CASES
+
+
+@every_point
+def test_log_prob(name, point):
+    entry, parameters, fn = at_point(name, point)
+    value = fn.sample((50,))
+    torch.testing.assert_close(
+        fn.log_prob(value), entry.oracle.log_prob(value, parameters), rtol=1e-6, atol=1e-6
+    )
+
+
+@every_point
+def test_moments(name, point):
+    entry, parameters, fn = at_point(name, point)
+    if isinstance(entry.oracle, Joint):
+        return  # moments of vectors are tested where they are defined
+    frozen = entry.oracle.frozen(**parameters)
+    for ours, theirs in (("mean", "mean"), ("variance", "var")):
+        if ours in entry.unknown:
+            with pytest.raises(NotImplementedError):
+                getattr(fn, ours)
+            continue
+        expected = torch.as_tensor(float(getattr(frozen, theirs)()), dtype=torch.float64)
+        torch.testing.assert_close(getattr(fn, ours), expected, rtol=1e-5, atol=1e-8)
+    if "entropy" in entry.unknown:
+        with pytest.raises(NotImplementedError):
+            fn.entropy()
+    else:
+        expected = torch.as_tensor(float(frozen.entropy()), dtype=torch.float64)
+        torch.testing.assert_close(fn.entropy(), expected, rtol=1e-5, atol=1e-6)
+
+
+@every_point
+def test_cdf_and_icdf(name, point):
+    entry, parameters, fn = at_point(name, point)
+    value = fn.sample((50,))
+    try:
+        cdf = fn.cdf(value)
+    except NotImplementedError:
+        return
+    torch.testing.assert_close(cdf, entry.oracle.cdf(value, parameters), rtol=1e-6, atol=1e-8)
+    try:
+        back = fn.icdf(cdf)
+    except NotImplementedError:
+        return
+    inside = (cdf > 1e-6) & (cdf < 1 - 1e-6)
+    torch.testing.assert_close(back[inside], value[inside], rtol=1e-5, atol=1e-7)
+
+
+# Gradients
+
+
+@every_point
+def test_velocity(name, point):
+    """The gradient of each draw, where it is the implicit one: no Monte Carlo error."""
+    entry, parameters, _ = at_point(name, point)
+    if entry.precision is None:
+        return
+    value, leaves = draws_with_leaves(entry, parameters, 200)
+    gradients = torch.autograd.grad(value.sum(), list(leaves.values()))
+    value = value.detach()
+    cdf = entry.oracle.cdf(value, parameters)
+    inside = (cdf > 0.01) & (cdf < 0.99)
+    for leaf, gradient in zip(leaves, gradients, strict=True):
+        exact = entry.oracle.velocity(value, parameters, leaf)
+        tolerance = {
+            "rtol": entry.precision,
+            "atol": entry.precision * float(exact[inside].abs().max()),
+        }
+        torch.testing.assert_close(
+            gradient[inside], exact[inside], **tolerance, msg=lambda m, leaf=leaf: f"{leaf}: {m}"
+        )
+
+
+@every_point
+def test_gradient_of_an_expectation(name, point):
+    entry, parameters, _ = at_point(name, point)
+    value, leaves = draws_with_leaves(entry, parameters, entry.draws)
+    if isinstance(entry.oracle, Joint):
+        features, (_, exact) = entry.oracle.features, entry.oracle.expected_with_gradients(parameters)
+    else:
+        features = entry.oracle.features(parameters)
+        exact = {leaf: entry.oracle.expected_gradient(parameters, leaf, features) for leaf in leaves}
+    outputs = features(value)
+    samples = []
+    for j in range(outputs.shape[-1]):
+        rows = torch.autograd.grad(outputs[:, j].sum(), list(leaves.values()), retain_graph=True)
+        samples.append(torch.cat([x.reshape(entry.draws, -1) for x in rows], 1))
+    expected = torch.cat([exact[leaf].reshape(outputs.shape[-1], -1) for leaf in leaves], 1)
+    assert_mean(torch.stack(samples, 1).flatten(1), expected.flatten())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@every_entry
+def test_finite_at_the_extremes(name, dtype):
+    entry = REGISTRY[name]
+    for parameters in entry.extremes:
+        leaves = {k: x.requires_grad_() for k, x in tensors(parameters, dtype).items()}
+        fn = entry.make(**leaves)
+        value = fn.rsample((500,))
+        assert value.isfinite().all(), parameters
+        assert fn.support.check(value.detach()).all(), parameters
+        for g in torch.autograd.grad(value.sum(), list(leaves.values())):
+            assert g.isfinite().all(), f"gradient of the sample: {parameters}"
+        log_prob = fn.log_prob(value.detach())
+        assert log_prob.isfinite().all(), f"log_prob: {parameters}"
+        for g in torch.autograd.grad(log_prob.sum(), list(leaves.values())):
+            assert g.isfinite().all(), f"gradient of log_prob: {parameters}"
+
+
+# A full distribution
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@every_entry
+def test_dtype(name, dtype):
+    fn = REGISTRY[name].at(REGISTRY[name].points[0], dtype)
+    value = fn.rsample((3,))
+    assert value.dtype == dtype
+    assert fn.log_prob(value).dtype == dtype
+
+
+@every_entry
+def test_shapes(name):
+    entry = REGISTRY[name]
+    event = entry.at(entry.points[0]).event_shape
+    parameters = tensors(entry.points[0])
+    shapes = [(3, 1), (2,)]
+    broadcast = {
+        k: x.expand(shapes[min(i, 1)] + x.shape) for i, (k, x) in enumerate(parameters.items())
+    }
+    batch = torch.Size((3, 2)) if len(parameters) > 1 else torch.Size((3, 1))
+    fn = entry.make(**broadcast)
+    assert (fn.batch_shape, fn.event_shape) == (batch, event)
+    for shape in ((), (4,), (5, 4)):
+        for value in (fn.rsample(shape), fn.sample(shape)):
+            assert value.shape == shape + batch + event
+            assert fn.log_prob(value).shape == shape + batch
+    assert fn.rsample().isfinite().all()
+    wider = fn.expand((7,) + batch)
+    assert type(wider) is type(fn)
+    assert wider.batch_shape == (7,) + batch
+    assert wider._validate_args == fn._validate_args
+    value = wider.rsample((4,))
+    assert value.shape == (4, 7) + batch + event
+    assert len(value.flatten().unique()) > 7 * batch.numel()
+    torch.testing.assert_close(wider.log_prob(value), fn.log_prob(value))
+    assert fn.to_event(1).log_prob(fn.rsample()).shape == batch[:1]
+    mask = torch.arange(2) > 0
+    masked = fn.expand((3, 2)).mask(mask).log_prob(fn.expand((3, 2)).rsample())
+    assert (masked[:, 0] == 0).all() and (masked[:, 1] != 0).any()
+
+
+@every_entry
+def test_copies_and_pickles(name):
+    entry = REGISTRY[name]
+    fn = entry.at(entry.points[0])
+    value = fn.sample((3,))
+    for twin in (copy.deepcopy(fn), pickle.loads(pickle.dumps(fn))):
+        torch.testing.assert_close(twin.log_prob(value), fn.log_prob(value))
+        assert twin.sample().shape == fn.sample().shape
+
+
+@every_entry
+def test_vmap(name):
+    entry = REGISTRY[name]
+    parameters = {k: x.expand((4,) + x.shape).clone() for k, x in tensors(entry.points[0]).items()}
+
+    def objective(parameters):
+        fn = entry.make(**parameters, validate_args=False)
+        value = fn.rsample((3,))
+        return value.sum() + fn.log_prob(value).sum(), value
+
+    gradients, values = torch.func.vmap(
+        torch.func.grad(objective, has_aux=True), randomness="different"
+    )(parameters)
+    assert values.shape[:2] == (4, 3)
+    assert len(values[:, 0].reshape(4, -1).unique(dim=0)) == 4
+    for k, g in gradients.items():
+        assert g.shape == parameters[k].shape
+        assert g.isfinite().all()
+
+
+@every_entry
+def test_vmap_of_log_prob(name):
+    entry = REGISTRY[name]
+    fn = entry.at(entry.points[0], validate_args=False)
+    value = fn.sample((4,))
+    torch.testing.assert_close(torch.func.vmap(fn.log_prob)(value), fn.log_prob(value))
+
+
+@every_entry
+def test_compiles_into_one_graph(name):
+    """No host round-trip and no branch on a value: the whole of it is one graph."""
+    entry = REGISTRY[name]
+    leaves = {k: x.requires_grad_() for k, x in tensors(entry.points[0]).items()}
+
+    def draw(parameters):
+        return entry.make(**parameters, validate_args=False).rsample((500,))
+
+    def score(parameters, value):
+        return entry.make(**parameters, validate_args=False).log_prob(value)
+
+    torch._dynamo.reset()
+    value = torch.compile(draw, backend="aot_eager", fullgraph=True)(leaves)
+    gradients = torch.autograd.grad(value.sum(), list(leaves.values()))
+    assert all(g.isfinite().all() for g in gradients)
+    value = value.detach()
+    log_prob = torch.compile(score, backend="aot_eager", fullgraph=True)(leaves, value)
+    torch.testing.assert_close(log_prob, entry.make(**leaves).log_prob(value))
+    ours = torch.autograd.grad(log_prob.sum(), list(leaves.values()))
+    eager = torch.autograd.grad(score(leaves, value).sum(), list(leaves.values()))
+    torch.testing.assert_close(ours, eager)
+
+
+@every_entry
+def test_validates_parameters(name):
+    entry = REGISTRY[name]
+    good = tensors(entry.points[0])
+    for k, x in good.items():
+        with pytest.raises(ValueError, match=k):
+            entry.make(**{**good, k: torch.full_like(x, float("nan"))}, validate_args=True)
+
+
+@every_entry
+def test_validates_values(name):
+    entry = REGISTRY[name]
+    fn = entry.at(entry.points[0], validate_args=True)
+    with pytest.raises(ValueError, match="support"):
+        fn.log_prob(torch.full_like(fn.sample(), float("nan")))
+
+
+@pytest.mark.parametrize("elbo", [Trace_ELBO, pre.TraceEstimator_ELBO])
+@every_entry
+def test_as_a_site_of_a_guide(name, elbo):
+    """Model and guide alike: the loss is 0 whatever is drawn, and gradients are finite."""
+    entry = REGISTRY[name]
+    parameters = tensors(entry.points[0])
+
+    def program(prefix):
+        given = {
+            k: pyro.param(f"{prefix}_{k}", x.expand((2,) + x.shape).clone())
+            for k, x in parameters.items()
+        }
+        with pyro.plate("plate", 2):
+            pyro.sample("x", entry.make(**given))
+
+    loss = elbo(num_particles=3, max_plate_nesting=1, vectorize_particles=True).loss_and_grads(
+        lambda: program("model"), lambda: program("guide")
+    )
+    assert loss == pytest.approx(0.0, abs=1e-8)
+    for p in pyro.get_param_store()._params.values():
+        assert p.grad is None or p.grad.isfinite().all()
+
+
+# The registry
+
+
+def test_every_distribution_is_registered():
+    public = {n for n in pre.distributions.__all__ if isinstance(getattr(pre.distributions, n), type)}
+    assert {name.split("-")[0] for name in REGISTRY} == public
+
+
+def test_every_distribution_documents_itself():
+    for name in {n.split("-")[0] for n in REGISTRY}:
+        doc = getattr(pre.distributions, name).__doc__
+        for section in (".. math::", "References:", "Args:", "Raises:", "Example:"):
+            assert section in doc, f"{name}: {section}"
