@@ -32,7 +32,9 @@ docs: $(INSTALLED)
 	$(PYTHON) -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@echo 'Built docs/_build/html/index.html'
 
+# JAX and TensorFlow Probability are compared with, and needed nowhere else.
 bench: $(INSTALLED)
+	@$(PYTHON) -m pip install --quiet -c constraints.txt -e '.[bench]'
 	$(PYTHON) -m tests.benchmarks
 
 clean:

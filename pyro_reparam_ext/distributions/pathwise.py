@@ -1,4 +1,4 @@
-"""A given value of a univariate distribution, moving with its parameters."""
+"""A given value of a distribution, moving with its parameters."""
 
 from __future__ import annotations
 
@@ -31,13 +31,25 @@ def register_pathwise(*classes: type) -> Callable[[Rule], Rule]:
 def pathwise_at(fn: Distribution, value: Tensor) -> Tensor:
     r"""``value`` as it is, with the gradient :math:`-\partial_\theta F_\theta(x) / f_\theta(x)`.
 
-    What ``rsample`` would give had it drawn this value. Closed forms for location-scale families and
-    for what is built from them by transforms, otherwise by the derivative of ``fn.cdf``, which can be
-    differentiated once.
+    What ``rsample`` would give had it drawn this value. Closed forms for location-scale families, for
+    what is built from them by transforms, for normal vectors and for the distributions of this
+    package; otherwise by the derivative of ``fn.cdf``, which can be differentiated once.
 
     Args:
-        fn: a univariate distribution, or a batch of them.
+        fn: a distribution, univariate where there is no rule for it.
         value: points of its support, of a shape that the batch shape broadcasts to; taken as constant.
+
+    Raises:
+        NotImplementedError: there is no rule for ``fn``, and it has no CDF.
+
+    Example:
+        >>> import pyro.distributions as dist, torch
+        >>> from pyro_reparam_ext.distributions import pathwise_at
+        >>> scale = torch.tensor(2.0, requires_grad=True)
+        >>> x = pathwise_at(dist.Normal(1.0, scale), torch.tensor(4.0))  # 1.5 scales from the mean
+        >>> x.backward()
+        >>> print(x.item(), scale.grad.item())
+        4.0 1.5
     """
     for cls in type(fn).__mro__:
         if cls in _RULES:
@@ -87,6 +99,14 @@ def _parametric(fn: Parametric, value: Tensor) -> Tensor:
 )
 def _location_scale(fn: Any, value: Tensor) -> Tensor:
     return fn.loc + fn.scale * ((value - fn.loc) / fn.scale).detach()
+
+
+@register_pathwise(torch.distributions.MultivariateNormal)
+def _multivariate_normal(fn: torch.distributions.MultivariateNormal, value: Tensor) -> Tensor:
+    tril = fn._unbroadcasted_scale_tril
+    centred = (value - fn.loc).unsqueeze(-1)
+    noise = torch.linalg.solve_triangular(tril, centred, upper=False).detach()
+    return fn.loc + (tril @ noise).squeeze(-1)
 
 
 @register_pathwise(torch.distributions.Uniform)

@@ -15,6 +15,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
+from ..distributions.pathwise import pathwise_at
 from .noise import categorical_noise, logistic_noise
 from .unwrap import coordinates
 
@@ -33,10 +34,12 @@ def couple(old: TorchDistribution, value: Tensor, new: TorchDistribution) -> Ten
         return coupled
     if coupled.requires_grad:
         # Equal parameters may still be different functions, such as w * z at w = 0: the value is
-        # kept, its gradient is that of ``new``. An independent draw knows no gradient at ``value``.
-        if _transport.dispatch(type(new)) is _transport.dispatch(object):
+        # kept, its gradient is that of ``new``.
+        try:
+            moving = pathwise_at(new, value.expand_as(coupled))
+        except NotImplementedError:
             return coupled
-        value = value.detach() + (coupled - coupled.detach())
+        value = value.detach() + (moving - moving.detach())
     return torch.where(same.reshape(same.shape + (1,) * event_dim), value, coupled)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from .timing import table
 
-BENCHMARKS = ("pathwise", "bernoulli_vae", "study")
+BENCHMARKS = ("pathwise", "bernoulli_vae", "study", "distributions")
 
 
 def main(args: argparse.Namespace) -> None:

@@ -12,7 +12,8 @@ from scipy import stats
 import pyro_reparam_ext as pre
 
 from ..statistics import MAX_CASES, SUITE_FALSE_ALARM_RATE, assert_mean
-from .entry import Entry, tensors
+from .entry import tensors
+from .gradients import exact, leaves_of, pathwise
 from .oracle import Joint
 from .registry import REGISTRY, named, points
 
@@ -24,15 +25,6 @@ def at_point(name: str, point: int):
     entry = REGISTRY[name]
     parameters = entry.points[point]
     return entry, parameters, entry.at(parameters)
-
-
-def draws_with_leaves(entry: Entry, parameters: dict, draws: int):
-    """Independent draws, each from its own copy of the parameters, so that gradients stay apart."""
-    leaves = {
-        name: x.expand((draws,) + x.shape).clone().requires_grad_()
-        for name, x in tensors(parameters).items()
-    }
-    return entry.make(**leaves).rsample(), leaves
 
 
 # Samples and densities
@@ -108,7 +100,8 @@ def test_velocity(name, point):
     entry, parameters, _ = at_point(name, point)
     if entry.precision is None:
         return
-    value, leaves = draws_with_leaves(entry, parameters, 200)
+    leaves = leaves_of(parameters, 200)
+    value = entry.make(**leaves).rsample()
     gradients = torch.autograd.grad(value.sum(), list(leaves.values()))
     value = value.detach()
     cdf = entry.oracle.cdf(value, parameters)
@@ -127,19 +120,11 @@ def test_velocity(name, point):
 @every_point
 def test_gradient_of_an_expectation(name, point):
     entry, parameters, _ = at_point(name, point)
-    value, leaves = draws_with_leaves(entry, parameters, entry.draws)
-    if isinstance(entry.oracle, Joint):
-        features, (_, exact) = entry.oracle.features, entry.oracle.expected_with_gradients(parameters)
-    else:
-        features = entry.oracle.features(parameters)
-        exact = {leaf: entry.oracle.expected_gradient(parameters, leaf, features) for leaf in leaves}
-    outputs = features(value)
-    samples = []
-    for j in range(outputs.shape[-1]):
-        rows = torch.autograd.grad(outputs[:, j].sum(), list(leaves.values()), retain_graph=True)
-        samples.append(torch.cat([x.reshape(entry.draws, -1) for x in rows], 1))
-    expected = torch.cat([exact[leaf].reshape(outputs.shape[-1], -1) for leaf in leaves], 1)
-    assert_mean(torch.stack(samples, 1).flatten(1), expected.flatten())
+    samples, expected = pathwise(entry, parameters, entry.draws), exact(entry, parameters)
+    assert_mean(
+        torch.cat([samples[k].flatten(1) for k in expected], 1),
+        torch.cat([x.flatten() for x in expected.values()]),
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -263,6 +248,17 @@ def test_compiles_into_one_graph(name):
     ours = torch.autograd.grad(log_prob.sum(), list(leaves.values()))
     eager = torch.autograd.grad(score(leaves, value).sum(), list(leaves.values()))
     torch.testing.assert_close(ours, eager)
+
+
+@every_entry
+def test_stays_on_its_device(name):
+    """Nothing is made on another device: the meta device has shapes only, and refuses to be mixed."""
+    entry = REGISTRY[name]
+    parameters = {k: x.to("meta") for k, x in tensors(entry.points[0]).items()}
+    fn = entry.make(**parameters, validate_args=False)
+    value = fn.rsample((3,))
+    assert value.device.type == "meta"
+    assert fn.log_prob(value).device.type == "meta"
 
 
 @every_entry

@@ -49,7 +49,8 @@ def _zero_weight(downstream):
         z = pyro.sample("z", dist.Bernoulli(torch.tensor(0.6, dtype=torch.float64)))
         e = pyro.sample("e", downstream(torch.zeros((), dtype=torch.float64)))
         obs = torch.tensor(2.5, dtype=torch.float64)
-        pyro.sample("y", dist.Normal(e * (z - 0.3), 1.0), obs=obs)
+        mean = e if e.dim() == z.dim() else e[..., 0]
+        pyro.sample("y", dist.Normal(mean * (z - 0.3), 1.0), obs=obs)
 
     return model, guide
 
@@ -60,8 +61,11 @@ def _zero_weight(downstream):
         lambda x: dist.Normal(x, 1.0),
         lambda x: dist.Gamma(2.0 + x, torch.ones_like(x)),
         lambda x: dist.LogNormal(x, 0.3),
+        lambda x: dist.InverseGamma(4.0 + x, torch.ones_like(x)),
+        lambda x: dist.MultivariateNormal(torch.stack([x, x], -1), torch.eye(2, dtype=x.dtype)),
+        lambda x: dist.Dirichlet(torch.stack([2.0 + x, 3.0 - x], -1)),
     ],
-    ids=["Normal", "Gamma", "LogNormal"],
+    ids=["Normal", "Gamma", "LogNormal", "InverseGamma", "MultivariateNormal", "Dirichlet"],
 )
 def test_equal_parameters_of_different_functions(downstream):
     """At ``weight = 0`` the distribution of ``e`` is the same for both values of ``z``."""
@@ -75,20 +79,42 @@ def test_equal_parameters_of_different_functions(downstream):
     assert_mean(difference, torch.zeros(3))
 
 
-def test_cost_of_an_independent_site_cancels():
+@pytest.mark.parametrize(
+    "downstream",
+    [lambda x: dist.Bernoulli(logits=x), lambda x: dist.Gamma(2.0 + x, torch.ones_like(x))],
+    ids=["Bernoulli", "Gamma"],
+)
+def test_cost_of_an_independent_site_cancels(downstream):
     """A site downstream in time but not in law contributes no variance to DisARM's gradient."""
     big = torch.tensor(50.0, dtype=torch.float64)
 
     def guide():
         logit = pyro.param("logit", torch.tensor(0.3, dtype=torch.float64))
         z = pyro.sample("z", dist.Bernoulli(logits=logit))
-        pyro.sample("e", dist.Bernoulli(logits=0.0 * z))
+        pyro.sample("e", downstream(0.0 * z))
 
     def model():
         pyro.sample("z", dist.Bernoulli(logits=torch.tensor(0.3, dtype=torch.float64)))
-        e = pyro.sample("e", dist.Bernoulli(torch.tensor(0.5, dtype=torch.float64)))
+        e = pyro.sample("e", downstream(torch.tensor(0.0, dtype=torch.float64)))
         pyro.sample("y", dist.Normal(big * e, 1.0), obs=big)
 
     elbo = pre.TraceEstimator_ELBO({"z": pre.DisARM()})
     samples = gradients(elbo, model, guide, ["logit"], 30)
     torch.testing.assert_close(samples[:, 1], torch.zeros(30, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("make", [dist.Gamma, dist.Normal, dist.Gumbel])
+def test_kept_value_moves_as_a_draw_of_the_new_distribution(make):
+    """Both scale parameters: the velocity of a draw in its scale is known at its value."""
+    one = torch.ones(20, dtype=torch.float64)
+    scale = one.clone().requires_grad_()
+    value = make(2.0 * one, one).sample()
+    coupled = couple(make(2.0 * one, one), value, make(2.0 * one, scale))
+    assert torch.equal(coupled, value)
+    exact = {
+        dist.Gamma: -value,
+        dist.Normal: value - 2.0,
+        dist.Gumbel: value - 2.0,
+    }
+    (gradient,) = torch.autograd.grad(coupled.sum(), scale)
+    torch.testing.assert_close(gradient, exact[make])
