@@ -1,11 +1,19 @@
 """Sphinx configuration."""
 
 import inspect
+import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from types import ModuleType
 
+import torch
+
 import pyro_reparam_ext as package
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tests.distributions.entry import tensors  # noqa: E402
+from tests.distributions.registry import REGISTRY  # noqa: E402
 
 project = "pyro_reparam_ext"
 author = "The pyro_reparam_ext authors"
@@ -54,7 +62,29 @@ def api_page() -> str:
     )
 
 
+def distributions_table() -> str:
+    """Every distribution of the tests' registry: sampler, gradients, and where others stand."""
+    head = ("distribution", "sampler", "pathwise in", "torch", "Pyro", "TFP", "NumPyro")
+    rows = [head, ("---",) * len(head)]
+    for name, entry in sorted(REGISTRY.items()):
+        if "-" in name:
+            continue
+        leaves = {k: x.requires_grad_() for k, x in tensors(entry.points[0]).items()}
+        with torch.random.fork_rng(devices=[]):
+            value = entry.make(**leaves).rsample((3,))
+        gradients = torch.autograd.grad(value.sum(), list(leaves.values()), allow_unused=True)
+        reached = [k for k, g in zip(leaves, gradients, strict=True) if g is not None]
+        missed = (
+            "" if len(reached) == len(leaves) else f" (not {', '.join(set(leaves) - set(reached))})"
+        )
+        other = entry.elsewhere
+        elsewhere = (other.torch, other.pyro, other.tfp, other.numpyro)
+        rows.append((f"`{name}`", entry.sampler, ", ".join(reached), *elsewhere))
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
 def setup(app):
-    page = Path(app.srcdir) / "_generated" / "api.md"
-    page.parent.mkdir(exist_ok=True)
-    page.write_text(api_page() + "\n", encoding="utf-8")
+    generated = Path(app.srcdir) / "_generated"
+    generated.mkdir(exist_ok=True)
+    (generated / "api.md").write_text(api_page() + "\n", encoding="utf-8")
+    (generated / "distributions.md").write_text(distributions_table() + "\n", encoding="utf-8")

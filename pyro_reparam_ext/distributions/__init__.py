@@ -1,9 +1,61 @@
 """Continuous distributions, each with a right pathwise gradient in every parameter."""
 
+from .beta import Beta
+from .continuous_bernoulli import ContinuousBernoulli
+from .dirichlet import Dirichlet
+from .exponentially_modified_gaussian import ExponentiallyModifiedGaussian
+from .gamma import Gamma
+from .generalized_gamma import GeneralizedGamma
+from .generalized_pareto import GeneralizedPareto
+from .implicit_univariate import ImplicitUnivariate
 from .inverse_gaussian import InverseGaussian
+from .inverse_wishart import InverseWishart
+from .kumaraswamy import Kumaraswamy
+from .lkj_cholesky import LKJCholesky
+from .log_beta import LogBeta
+from .log_dirichlet import LogDirichlet
+from .log_gamma import LogGamma
+from .mixture_of_diag_normals import MixtureOfDiagNormals
+from .mixture_of_diag_normals_shared_covariance import MixtureOfDiagNormalsSharedCovariance
+from .mixture_same_family import MixtureSameFamily
 from .pathwise import pathwise_at
+from .power_spherical import PowerSpherical
+from .skew_normal import SkewNormal
+from .student_t import StudentT
+from .triangular import Triangular
+from .truncated import Truncated
+from .truncated_normal import TruncatedNormal
+from .von_mises import VonMises
+from .von_mises_fisher import VonMisesFisher
+from .wishart import Wishart
 
 __all__ = [
+    "Beta",
+    "ContinuousBernoulli",
+    "Dirichlet",
+    "ExponentiallyModifiedGaussian",
+    "Gamma",
+    "GeneralizedGamma",
+    "GeneralizedPareto",
+    "ImplicitUnivariate",
     "InverseGaussian",
+    "InverseWishart",
+    "Kumaraswamy",
+    "LKJCholesky",
+    "LogBeta",
+    "LogDirichlet",
+    "LogGamma",
+    "MixtureOfDiagNormals",
+    "MixtureOfDiagNormalsSharedCovariance",
+    "MixtureSameFamily",
+    "PowerSpherical",
+    "SkewNormal",
+    "StudentT",
+    "Triangular",
+    "Truncated",
+    "TruncatedNormal",
+    "VonMises",
+    "VonMisesFisher",
+    "Wishart",
     "pathwise_at",
 ]

@@ -58,7 +58,7 @@ def implicit(value: Tensor, velocity: Velocity, *parameters: Tensor) -> Tensor:
         parameters: tensors, not expanded: what depends on them alone is then computed in their shape.
     """
 
-    return _Implicit.apply(value, _Elementwise(velocity), *parameters)
+    return implicit_joint(value, _Elementwise(velocity), *parameters)
 
 
 def implicit_joint(value: Tensor, pull_back: PullBack, *parameters: Tensor) -> Tensor:
@@ -67,6 +67,8 @@ def implicit_joint(value: Tensor, pull_back: PullBack, *parameters: Tensor) -> T
     For coordinates that move together. It returns one gradient for each parameter, which is then
     summed to the parameter's shape.
     """
+    if not torch.is_grad_enabled():
+        return value  # torch.compile can't trace the function there
     return _Implicit.apply(value, pull_back, *parameters)
 
 

@@ -7,10 +7,11 @@ import math
 import torch
 from pyro.distributions import constraints
 from torch import Size, Tensor
-from torch.special import erfcx, log_ndtr
+from torch.distributions import register_kl
 
 from .base import Parametric
 from .implicit import implicit
+from .normal_tail import HALF_LOG_2PI, excess_hazard
 
 
 class InverseGaussian(Parametric):
@@ -21,10 +22,10 @@ class InverseGaussian(Parametric):
             \exp\Big(-\frac{\lambda (x - \mu)^2}{2 \mu^2 x}\Big), \qquad x > 0
 
     Sampled from one normal and one uniform (Michael et al.), with the implicit gradient, which is
-    closed: with :math:`b = \sqrt{\lambda / x}\,(x / \mu + 1)`,
+    closed: with :math:`b = \sqrt{\lambda / x}\,(x / \mu + 1)` and the hazard h of the standard normal,
 
     .. math::
-        \frac{dx}{d\mu} = \frac{\sqrt{2 \pi \lambda x^3}}{\mu^2} \mathrm{erfcx}(b / \sqrt{2}), \qquad
+        \frac{dx}{d\mu} = \frac{2 \sqrt{\lambda x^3}}{\mu^2\, h(b)}, \qquad
         \lambda \frac{dx}{d\lambda} = x - \mu \frac{dx}{d\mu}.
 
     See also:
@@ -63,12 +64,14 @@ class InverseGaussian(Parametric):
         super().__init__({"loc": loc, "concentration": concentration}, validate_args=validate_args)
 
     def _draw(self, shape: Size) -> Tensor:
-        normal = torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
-        # The smaller root over the mean; its product with the larger one is 1.
-        w = 0.5 * normal.square() * (self.loc / self.concentration)
-        root = 1 / (1 + w + (w * (w + 2)).sqrt())
-        smaller = torch.rand_like(root) * (1 + root) < 1
-        value = self.loc * torch.where(smaller, root, 1 / root)
+        """Both roots in logarithms: they are exp(+-e), and the smaller has probability sigmoid(e)."""
+        options = {"dtype": self.loc.dtype, "device": self.loc.device}
+        half = 0.5 * (self.loc / self.concentration).sqrt()
+        slope = torch.randn(shape, **options).abs_() * half
+        # Twice the inverse hyperbolic sine, whose kernel in torch is slow.
+        exponent = slope.square().add_(1).sqrt_().add_(slope).log_().mul_(2)
+        sign = torch.rand(shape, **options) - exponent.sigmoid()
+        value = self.loc * exponent.copysign(sign).exp_()
         info = torch.finfo(value.dtype)
         return value.clamp(info.tiny, info.max)
 
@@ -89,7 +92,9 @@ class InverseGaussian(Parametric):
             self._validate_sample(value)
         root = (self.concentration / value).sqrt()
         lower, upper = root * (value / self.loc - 1), root * (value / self.loc + 1)
-        return torch.special.ndtr(lower) + (2 * self.concentration / self.loc + log_ndtr(-upper)).exp()
+        # exp(2 concentration / loc) Q(upper), where the factors overflow and underflow.
+        reflected = (-0.5 * lower.square() - HALF_LOG_2PI).exp() / (upper + excess_hazard(upper))
+        return torch.special.ndtr(lower) + reflected
 
     @property
     def mean(self) -> Tensor:
@@ -101,8 +106,17 @@ class InverseGaussian(Parametric):
 
 
 def _velocity(value: Tensor, loc: Tensor, concentration: Tensor) -> tuple[Tensor, Tensor]:
-    ratio = value / loc
-    upper = (concentration / value).sqrt() * (ratio + 1)
-    mills = erfcx(upper * math.sqrt(0.5))
-    d_loc = (2 * math.pi * concentration * value).sqrt() / loc * ratio * mills
-    return d_loc, (value - loc * d_loc) / concentration
+    ratio, root = value / loc, (concentration / value).sqrt()
+    upper = root * (ratio + 1)
+    excess = excess_hazard(upper)
+    mills = ratio / (upper + excess)
+    d_loc = 2 * root * ratio * mills
+    d_concentration = (root * (1 - ratio) + excess) * mills * loc / concentration
+    return d_loc, d_concentration
+
+
+@register_kl(InverseGaussian, InverseGaussian)
+def _kl(p: InverseGaussian, q: InverseGaussian) -> Tensor:
+    ratio = q.concentration / p.concentration
+    shift = q.concentration / p.loc * (p.loc / q.loc - 1).square()
+    return 0.5 * (ratio - 1 - ratio.log() + shift)

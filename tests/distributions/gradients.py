@@ -31,9 +31,7 @@ def exact(entry: Entry, parameters: dict[str, Any]) -> dict[str, Tensor]:
         _, jacobians = oracle.expected_with_gradients(parameters)
     else:
         features = oracle.features(parameters)
-        jacobians = {
-            name: oracle.expected_gradient(parameters, name, features) for name in parameters
-        }
+        jacobians = {name: oracle.expected_gradient(parameters, name, features) for name in parameters}
     return {name: x.reshape(x.shape[0], -1) for name, x in jacobians.items()}
 
 

@@ -137,7 +137,7 @@ def test_finite_at_the_extremes(name, dtype):
         value = fn.rsample((500,))
         assert value.isfinite().all(), parameters
         assert fn.support.check(value.detach()).all(), parameters
-        for g in torch.autograd.grad(value.sum(), list(leaves.values())):
+        for g in torch.autograd.grad(value.sum(), list(leaves.values()), retain_graph=True):
             assert g.isfinite().all(), f"gradient of the sample: {parameters}"
         log_prob = fn.log_prob(value.detach())
         assert log_prob.isfinite().all(), f"log_prob: {parameters}"

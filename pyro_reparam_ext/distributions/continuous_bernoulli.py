@@ -1,0 +1,291 @@
+"""The continuous Bernoulli distribution."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions import constraints
+from torch import Size, Tensor
+from torch.distributions.distribution import Distribution
+from torch.distributions.kl import register_kl
+from torch.distributions.utils import lazy_property
+
+from .implicit import implicit_joint
+from .noise import standard_uniform
+from .pathwise import register_pathwise
+from .select import select
+
+# Of log(sinh(m / 2) / (m / 2)) in powers of m^2: Bernoulli numbers over 2k (2k)!.
+_LOG_SINHC = (
+    1 / 24,
+    -1 / 2880,
+    1 / 181440,
+    -1 / 9676800,
+    1 / 479001600,
+    -691 / 15692092416000,
+    1 / 1046139494400,
+    -3617 / 170729965486080000,
+    43867 / 91963695909076992000,
+)
+
+
+class ContinuousBernoulli(dist.ContinuousBernoulli):
+    r"""An exponential density on the unit interval, of either sign.
+
+    .. math::
+        f(x; \lambda) = \frac{\lambda e^{\lambda x}}{e^\lambda - 1}, \qquad 0 \le x \le 1, \qquad
+        \lambda = \log \frac{p}{1 - p}
+
+    It is the uniform at :math:`\lambda = 0`, where everything is continued by its series. A draw is the
+    inverse CDF of a uniform and moves by
+
+    .. math::
+        \frac{dx}{d\lambda} = \frac1\lambda \Big(\frac{1 - e^{-\lambda x}}{1 - e^{-\lambda}} - x\Big)
+            \;\xrightarrow{\lambda \to 0}\; \frac{x (1 - x)}{2}.
+
+    All is computed from the distance to the end at which the density is largest, so that it holds for
+    any ``logits``.
+
+    See also:
+        ``scipy.stats.truncexpon``; :class:`pyro.distributions.ContinuousBernoulli`, from which it
+        derives.
+
+    References:
+        Loaiza-Ganem, Cunningham, *The Continuous Bernoulli: Fixing a Pervasive Error in Variational
+        Autoencoders*, 2019, https://arxiv.org/abs/1907.06845.
+
+    Args:
+        probs: :math:`p` in [0, 1], without unit; not a probability.
+        logits: :math:`\lambda`, real; instead of ``probs``.
+        validate_args: whether to check parameters and values.
+
+    Raises:
+        ValueError: not exactly one of ``probs`` and ``logits`` is given, or it is outside its domain,
+            with validation on.
+
+    Example:
+        >>> import pyro_reparam_ext as pre, torch
+        >>> probs = torch.tensor(0.5, requires_grad=True)
+        >>> x = pre.distributions.ContinuousBernoulli(probs).rsample((100_000,))
+        >>> x.mean().backward()
+        >>> print(f"{x.mean().item():.2f}, {probs.grad.item():.2f}")
+        0.50, 0.33
+    """
+
+    arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
+    support = constraints.unit_interval
+    has_rsample = True
+
+    def __init__(
+        self,
+        probs: Tensor | float | None = None,
+        logits: Tensor | float | None = None,
+        *,
+        validate_args: bool | None = None,
+    ) -> None:
+        if (probs is None) == (logits is None):
+            raise ValueError("ContinuousBernoulli takes either probs or logits.")
+        name, given = ("probs", probs) if logits is None else ("logits", logits)
+        self._param = torch.as_tensor(given, dtype=None if isinstance(given, Tensor) else _default())
+        self._given = name
+        setattr(self, name, self._param)
+        Distribution.__init__(self, self._param.shape, validate_args=validate_args)
+
+    def expand(self, batch_shape: Size, _instance: Any = None) -> Any:
+        new = self._get_checked_instance(type(self), _instance)
+        batch_shape = torch.Size(batch_shape)
+        new._given, new._param = self._given, self._param.expand(batch_shape)
+        setattr(new, new._given, new._param)
+        Distribution.__init__(new, batch_shape, validate_args=False)
+        new._validate_args = self._validate_args
+        return new
+
+    @property
+    def _natural(self) -> Tensor:
+        """The logits, by a graph of their own: losses of one object are differentiated apart."""
+        if self._given == "logits":
+            return self.logits
+        info = torch.finfo(self.probs.dtype)
+        probs = self.probs.clamp(info.tiny, 1 - info.eps / 2)
+        return probs.log() - torch.log1p(-probs)
+
+    @lazy_property
+    def logits(self) -> Tensor:
+        return self._natural
+
+    @lazy_property
+    def probs(self) -> Tensor:
+        return torch.sigmoid(self.logits)
+
+    def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
+        with torch.no_grad():
+            logits = self._natural
+            sign, origin, m = _from_peak(logits)
+            m = m.clamp(min=1e-20)  # as flat as 0
+            u = standard_uniform(self._extended_shape(torch.Size(sample_shape)), logits)
+            fallen = u * torch.expm1(-m)
+            value = torch.addcmul(origin, sign, fallen.log1p().mul_(-1 / m)).clamp(0, 1)
+            above = (u * (-m).exp()).div_(fallen.add_(1))
+        return implicit_joint(value, _pull_back, self._natural, above)
+
+    def sample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
+        with torch.no_grad():
+            return self.rsample(sample_shape)
+
+    def _at(self, value: Tensor) -> Tensor:
+        with torch.no_grad():
+            sign, origin, m = _from_peak(self._natural)
+            m = m.clamp(min=1e-20)
+            scaled = m * (origin + sign * value)
+            above = (scaled - m).exp() * ((-scaled).expm1() / (-m).expm1())
+        return implicit_joint(value, _pull_back, self._natural, above)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        sign, origin, m = _from_peak(self._natural)
+        return -m * (origin + sign * value) - _log_mass(m)
+
+    def cdf(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        value = value.clamp(0, 1)
+        _, origin, m = _from_peak(self._natural)
+        # For a rising density the same, times the quotient of the densities at x and at 1.
+        tilt = m * (1 - value) * origin
+        return value * (_log_mass(m * value) - _log_mass(m) - tilt).exp()
+
+    def icdf(self, value: Tensor) -> Tensor:
+        logits = self._natural
+        info = torch.finfo(logits.dtype)
+        flat, steep = logits.abs() < info.eps, logits > 10
+        one = torch.ones_like(logits)
+        low = torch.where(flat | steep, one, logits)
+        high = torch.where(steep, logits, one)
+        below = torch.log1p(value * low.expm1()) / low
+        # At u = 0 the second is 0 but for rounding.
+        above = (1 + (value + (1 - value) * (-high).exp()).clamp(min=info.tiny).log() / high).clamp(
+            min=0
+        )
+        curve = torch.where(steep, above, below)
+        return torch.where(flat, value + 0.5 * logits * value * (1 - value), curve)
+
+    @property
+    def mean(self) -> Tensor:
+        sign, origin, m = _from_peak(self._natural)
+        return origin + sign * _distance(m)
+
+    @property
+    def variance(self) -> Tensor:
+        _, _, m = _from_peak(self._natural)
+        near, m_near, m_far = _split(m)
+        series = _even(m_near, tuple(2 * k * (2 * k - 1) * c for k, c in enumerate(_LOG_SINHC, 1)))
+        far = (1 / m_far).square() - (-m_far).exp() / (-m_far).expm1().square()
+        return torch.where(near, series, far)
+
+    @property
+    def stddev(self) -> Tensor:
+        return self.variance.sqrt()
+
+    def entropy(self) -> Tensor:
+        _, _, m = _from_peak(self._natural)
+        near, m_near, m_far = _split(m)
+        series = m_near.square() * _even(
+            m_near, tuple((1 - 2 * k) * c for k, c in enumerate(_LOG_SINHC, 1))
+        )
+        mass = -(-m_far).expm1()
+        far = 1 - m_far * (-m_far).exp() / mass + mass.log() - m_far.log()
+        return torch.where(near, series, far)
+
+    def _cont_bern_log_norm(self) -> Tensor:
+        _, _, m = _from_peak(self._natural)
+        return (-m).exp().log1p() - _log_mass(m)
+
+    def _log_normalizer(self, x: Tensor) -> Tensor:
+        _, origin, m = _from_peak(x)
+        return _log_mass(m) + origin * m
+
+
+@register_pathwise(ContinuousBernoulli)
+def _continuous_bernoulli(fn: ContinuousBernoulli, value: Tensor) -> Tensor:
+    return fn._at(value)
+
+
+@register_kl(ContinuousBernoulli, ContinuousBernoulli)
+def _kl(p: ContinuousBernoulli, q: ContinuousBernoulli) -> Tensor:
+    sign_p, _, m_p = _from_peak(p._natural)
+    sign_q, _, m_q = _from_peak(q._natural)
+    distance = _distance(m_p)
+    distance_q = torch.where(sign_p == sign_q, distance, 1 - distance)
+    return m_q * distance_q - m_p * distance + _log_mass(m_q) - _log_mass(m_p)
+
+
+def _default() -> torch.dtype:
+    return torch.get_default_dtype()
+
+
+def _from_peak(logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """sign and origin, so that the distance to the peak's end is origin + sign x, and |logits|.
+
+    The slope of the last at 0 is 1, not 0: each branch is right there on its own.
+    """
+    rising = logits >= 0
+    origin = rising.to(logits.dtype)
+    sign = 1 - 2 * origin
+    return sign, origin, -sign * logits
+
+
+def _split(m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    near = m < 1
+    return near, torch.where(near, m, torch.zeros_like(m)), torch.where(near, torch.ones_like(m), m)
+
+
+def _even(m: Tensor, coefficients: tuple[float, ...]) -> Tensor:
+    """c1 + c2 m^2 + ..."""
+    square = m * m
+    total = torch.full_like(m, coefficients[-1])
+    for c in coefficients[-2::-1]:
+        total = total * square + c
+    return total
+
+
+def _log_mass(m: Tensor) -> Tensor:
+    """log of the integral of exp(-m x) over the unit interval."""
+    near, m_near, m_far = _split(m)
+    series = m_near * (m_near * _even(m_near, _LOG_SINHC) - 0.5)
+    return torch.where(near, series, (-(-m_far).expm1()).log() - m_far.log())
+
+
+def _distance(m: Tensor) -> Tensor:
+    """The mean distance to the peak's end."""
+    near, m_near, m_far = _split(m)
+    slopes = tuple(2 * k * c for k, c in enumerate(_LOG_SINHC, 1))
+    far = 1 / m_far + (-m_far).exp() / (-m_far).expm1()
+    return torch.where(near, 0.5 - m_near * _even(m_near, slopes), far)
+
+
+def _pull_back(gradient: Tensor, value: Tensor, logits: Tensor, above: Tensor) -> tuple[Tensor, None]:
+    """``above``: (exp(-m (1 - d)) - exp(-m)) / (1 - exp(-m)) at the distance d to the peak's end."""
+    sign, origin, m = _from_peak(logits)
+    # The velocity by its series below the radius, with so many terms that the dtype asks for.
+    radius, count = (0.5, 10) if m.dtype == torch.float64 else (0.125, 4)
+    near = m < radius
+    steep = torch.where(near, torch.ones_like(m), m)
+    far = (torch.addcmul(origin, sign, value) - above) * (1 / steep)
+    # Near 0, x (1 - x) times a polynomial in 1 - 2 x; the coefficients are of the parameters' shape.
+    t = 1 - 2 * value
+    first, *others = _series_coefficients(0.5 * torch.where(near, logits, torch.zeros_like(m)), count)
+    series = first
+    for c in others:
+        series = torch.addcmul(c, series, t)
+    return gradient * select(near, value * (1 - value) * series, far), None
+
+
+def _series_coefficients(h: Tensor, count: int) -> list[Tensor]:
+    r"""Tails of the series of cosh and sinh at h = logits / 2, over :math:`h \sinh h`, last first."""
+    terms = [h ** (i - 2) / math.factorial(i) for i in range(2, 2 + count)]
+    sinhc = sum(h ** (2 * k) / math.factorial(2 * k + 1) for k in range(6))
+    return [torch.stack(terms[i::2]).sum(0) / sinhc for i in reversed(range(len(terms)))]

@@ -1,0 +1,115 @@
+"""The sum of a normal and an exponential variable."""
+
+from __future__ import annotations
+
+import torch
+from pyro.distributions import constraints
+from torch import Size, Tensor
+from torch.special import ndtr
+
+from .base import Parametric
+from .implicit import implicit
+from .noise import standard_exponential
+from .normal_tail import HALF_LOG_2PI, excess_hazard, hazard_and_excess, log_ndtr
+
+
+class ExponentiallyModifiedGaussian(Parametric):
+    r"""The sum of a normal and an independent exponential variable (ex-Gaussian).
+
+    With :math:`z = (x - \mu) / \sigma`, :math:`k = \lambda \sigma`, :math:`w = k - z` and the hazard
+    :math:`h(w) = \phi(w) / (1 - \Phi(w))` of the standard normal,
+
+    .. math::
+        f(x; \mu, \sigma, \lambda) = \lambda\, e^{k^2 / 2 - k z}\, \Phi(z - k)
+            = \lambda\, \frac{\phi(z)}{h(w)}.
+
+    Sampled as the sum, with the implicit gradient, which is closed and has less variance than that of
+    the sum:
+
+    .. math::
+        \frac{dx}{d\mu} = 1, \qquad \frac{dx}{d\sigma} = k - h(w), \qquad
+        \frac{dx}{d\lambda} = -\frac{\sigma}{\lambda} (h(w) - w).
+
+    See also:
+        ``scipy.stats.exponnorm(K=1 / (scale * rate), loc, scale)``.
+
+    References:
+        Grushka, *Characterization of Exponentially Modified Gaussian Peaks in Chromatography*, 1972,
+        https://doi.org/10.1021/ac60319a011.
+
+    Args:
+        loc: the mean :math:`\mu` of the normal.
+        scale: the standard deviation :math:`\sigma > 0` of the normal.
+        rate: the rate :math:`\lambda > 0` of the exponential, in the inverse unit of ``scale``.
+        validate_args: whether to check parameters and values.
+
+    Raises:
+        ValueError: a parameter is invalid, with validation on.
+
+    Example:
+        >>> import pyro_reparam_ext as pre, torch
+        >>> rate = torch.tensor(0.5, requires_grad=True)
+        >>> x = pre.distributions.ExponentiallyModifiedGaussian(0.0, 1.0, rate).rsample((100_000,))
+        >>> x.mean().backward()  # -1 / rate**2
+        >>> print(f"{rate.grad.item():.1f}")
+        -4.0
+    """
+
+    arg_constraints = {
+        "loc": constraints.real,
+        "scale": constraints.positive,
+        "rate": constraints.positive,
+    }
+    support = constraints.real
+    has_rsample = True
+
+    def __init__(
+        self,
+        loc: Tensor | float,
+        scale: Tensor | float,
+        rate: Tensor | float,
+        *,
+        validate_args: bool | None = None,
+    ) -> None:
+        parameters = {"loc": loc, "scale": scale, "rate": rate}
+        super().__init__(parameters, validate_args=validate_args)
+
+    def _draw(self, shape: Size) -> Tensor:
+        normal = torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
+        return self.loc + self.scale * normal + standard_exponential(shape, self.loc) / self.rate
+
+    def _at(self, value: Tensor) -> Tensor:
+        return implicit(value, _velocity, self.loc, self.scale, self.rate)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        z, k = (value - self.loc) / self.scale, self.scale * self.rate
+        w = k - z
+        inner = w > 0
+        safe = torch.where(inner, w, 1.0)
+        by_hazard = -0.5 * z.square() - HALF_LOG_2PI - (safe + excess_hazard(safe)).log()
+        by_tail = k * (0.5 * k - torch.where(inner, k, z)) + log_ndtr(torch.where(inner, 1.0, -w))
+        return self.rate.log() + torch.where(inner, by_hazard, by_tail)
+
+    def cdf(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        z = (value - self.loc) / self.scale
+        return ndtr(z) - (self.log_prob(value) - self.rate.log()).exp()
+
+    @property
+    def mean(self) -> Tensor:
+        return self.loc + 1 / self.rate
+
+    @property
+    def variance(self) -> Tensor:
+        return self.scale.square() + 1 / self.rate.square()
+
+
+def _velocity(value: Tensor, loc: Tensor, scale: Tensor, rate: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    z, k = (value - loc) / scale, scale * rate
+    hazard, excess = hazard_and_excess(k - z)
+    # Two forms of one number: the difference of nearly equal ones is taken by neither.
+    d_scale = torch.where(z < k, z - excess, k - hazard)
+    return torch.ones_like(z), d_scale, -scale / rate * excess

@@ -1,0 +1,208 @@
+r"""How the logarithm of a Gamma variable moves with the concentration.
+
+For :math:`y = \log x`, :math:`x \sim \mathrm{Gamma}(a, 1)`, the implicit gradient :math:`w = dy/da`
+solves the equation of transport of the mass,
+
+.. math::
+    \frac{\partial w}{\partial y} + (a - x)\, w = \psi(a) - y,
+
+and all its values follow from three facts:
+
+- for large :math:`a` it is a series in :math:`1/a` whose terms are analytic in :math:`L = y - \log a`,
+  :math:`w = \sum_k w_k(L)\, a^{-k}` with :math:`w_1 = L / (e^L - 1)` and
+  :math:`w_{k+1} = (w_k' - c_k) / (e^L - 1)`, where :math:`\psi(a) - \log a = \sum_k c_k a^{-k}`;
+- :math:`w_a = (x\, w_{a+1} + \psi(a + 1) - y) / a`, which is stable unless :math:`x` is large;
+- for large :math:`x`, :math:`w = \int_0^\infty e^{-r} (1 + r/x)^{a-1} (\log(x + r) - \psi(a))\, dr / x`, by
+  Gauss-Laguerre quadrature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .in_pieces import in_pieces
+from .select import select
+
+LARGE = 8.0
+"""From here on the concentration is large enough for the series."""
+LOW, HIGH = -4.0, 2.0
+"""The range of L in which the terms of the series are fitted."""
+_DIGAMMA = {1: -1 / 2, 2: -1 / 12, 4: 1 / 120, 6: -1 / 252, 8: 1 / 240, 10: -1 / 132}
+
+Numbers = tuple[float, ...]
+
+
+class Order(NamedTuple):
+    """What reaches the precision of a dtype: steps of the recurrence, terms of the series, nodes."""
+
+    steps: int
+    rows: tuple[Numbers, ...]
+    nodes: Numbers
+    weights: Numbers
+
+
+def _order(steps: int, terms: int, degree: int, nodes: int) -> Order:
+    laguerre, weights = np.polynomial.laguerre.laggauss(nodes)
+    return Order(steps, _fitted_terms(terms, degree), numbers(laguerre), numbers(weights))
+
+
+def numbers(x: Iterable[float]) -> Numbers:
+    return tuple(map(float, x))
+
+
+def _fitted_terms(terms: int, degree: int) -> tuple[Numbers, ...]:
+    """For w_2, w_3, ... the coefficients of the powers of the scaled L.
+
+    By Taylor series about the middle, whose coefficients are sums over a circle around the singular
+    points of the formula at L = 0, and polynomials through Chebyshev's points.
+    """
+    count, radius, middle = 256, 5.2, 0.5 * (LOW + HIGH)
+    circle = middle + radius * np.exp(2j * np.pi * np.arange(count) / count)
+    powers = np.arange(80)
+    basis = (circle[:, None] - middle) ** powers
+    points = np.cos(np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1))
+    rows = []
+    values = circle / np.expm1(circle)
+    for k in range(1, terms):
+        taylor = (np.fft.fft(values) / count)[:80] / radius**powers
+        slope = basis[:, :-1] @ (powers * taylor)[1:]
+        values = (slope - _DIGAMMA.get(k, 0.0)) / np.expm1(circle)
+        taylor = ((np.fft.fft(values) / count)[:80] / radius**powers).real
+        at_points = ((0.5 * (HIGH - LOW) * points)[:, None] ** powers) @ taylor
+        chebyshev = np.polynomial.chebyshev.chebfit(points, at_points, degree)
+        rows.append(np.polynomial.chebyshev.cheb2poly(chebyshev))
+    return tuple(map(numbers, rows))
+
+
+SINGLE = _order(steps=5, terms=6, degree=8, nodes=6)
+DOUBLE = _order(steps=9, terms=10, degree=17, nodes=16)
+
+
+def log_gamma_velocity(log_value: Tensor, concentration: Tensor) -> Tensor:
+    r""":math:`dy/da` of :math:`y = \log x`, :math:`x \sim \mathrm{Gamma}(a, 1)`; differentiable.
+
+    Relative error 1e-9 in float64, and 1e-5 in float32 (without that of the given :math:`y`).
+    """
+    order = order_of(log_value)
+    a = with_dims_of(log_value, concentration)
+    low = a < LARGE
+    small = torch.where(low, a, torch.ones_like(a))
+    raised = torch.where(low, a + order.steps, a)
+    # w_{a+j} / (a)_j, for j = 1, 2, ...
+    inverses, digammas = ladder(small, order.steps)
+    factor = low.to(a.dtype)
+    rising = []
+    for inverse in inverses:
+        factor = factor * inverse
+        rising.append(factor)
+    constants = [d * r for d, r in zip(digammas, rising, strict=True)]
+    bound = switch(small)
+    return in_pieces(
+        _velocity,
+        log_value,
+        *(raised.log(), limit_below(raised), *coefficients(raised, order).unbind(), 1 / raised),
+        *(*rising, *constants, 1 - low.to(a.dtype)),
+        *(torch.where(low, bound, torch.inf), bound.log(), small - 1, digammas[0] - inverses[0]),
+    )
+
+
+def _velocity(y: Tensor, *parameters: Tensor) -> Tensor:
+    order = order_of(y)
+    n = len(order.rows[0])
+    log_raised, limit, *columns = parameters[: n + 2]
+    inverse, *rest = parameters[n + 2 :]
+    rising, constants = rest[: order.steps], rest[order.steps : 2 * order.steps]
+    high, bound, log_bound, power, digamma = rest[2 * order.steps :]
+    x = y.exp()
+    shift = y - log_raised
+    series = torch.addcmul(remainder(shift, columns, limit), leading(shift), inverse)
+    scaled = series * rising[-1]
+    for r, constant in zip(reversed(rising), reversed(constants), strict=True):
+        scaled = torch.addcmul(torch.addcmul(constant, y, r, value=-1), x, scaled)
+    body = torch.addcmul(scaled, series, high)
+    y_tail = torch.maximum(y, log_bound)
+    inverse_x = (-y_tail).exp()
+    mass, moment = quadrature((inverse_x * node for node in order.nodes), power, order)
+    tail = torch.addcmul(moment, y_tail - digamma, mass) * inverse_x
+    return select(x > bound, tail, body)
+
+
+def order_of(x: Tensor) -> Order:
+    return DOUBLE if x.dtype == torch.float64 else SINGLE
+
+
+def along(numbers: Sequence[float], like: Tensor) -> Tensor:
+    """The numbers along a new first dim."""
+    x = torch.tensor(tuple(numbers), dtype=like.dtype, device=like.device)
+    return x.reshape((-1,) + (1,) * like.dim())
+
+
+def rows_along(rows: Sequence[Numbers], like: Tensor) -> tuple[Tensor, ...]:
+    """Each row along a new first dim."""
+    x = torch.tensor(rows, dtype=like.dtype, device=like.device)
+    return x.reshape(x.shape + (1,) * like.dim()).unbind()
+
+
+def with_dims_of(like: Tensor, x: Tensor) -> Tensor:
+    return x.reshape((1,) * (like.dim() - x.dim()) + x.shape)
+
+
+def ladder(a: Tensor, steps: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    r""":math:`1 / (a + j)` and :math:`\psi(a + j + 1)` for j = 0, 1, ..."""
+    inverses = 1 / (a + along(range(steps), a))
+    above = inverses * along((0, *(1,) * (steps - 1)), a)
+    return inverses.unbind(), (torch.digamma(a + 1) + above.cumsum(0)).unbind()
+
+
+def switch(a: Tensor) -> Tensor:
+    """The value above which small concentrations need quadrature."""
+    return 2.8 + 0.7 * a
+
+
+def coefficients(a: Tensor, order: Order) -> Tensor:
+    """Of the polynomial in the scaled L, over a, that is left of the series after its leading term."""
+    inverse = 1 / a
+    return horner(inverse, rows_along(order.rows, a)) * inverse.square()
+
+
+def horner(x: Tensor, coefficients: Sequence[Tensor]) -> Tensor:
+    total = coefficients[-1]
+    for c in reversed(coefficients[:-1]):
+        total = torch.addcmul(c, total, x)
+    return total
+
+
+def leading(shift: Tensor) -> Tensor:
+    """The leading term, times a, at L = ``shift``."""
+    tiny = torch.finfo(shift.dtype).tiny
+    return (shift + tiny) / (shift.expm1() + tiny)
+
+
+def remainder(shift: Tensor, columns: Sequence[Tensor], limit: Tensor) -> Tensor:
+    """The other terms, by the polynomial with these coefficients, and their limit far below."""
+    fitted = shift.clamp(LOW, HIGH)
+    unit = fitted * (2 / (HIGH - LOW)) - (HIGH + LOW) / (HIGH - LOW)
+    # Beyond HIGH all terms fall like exp(-L), below LOW they tend to the limit like exp(L).
+    inside = torch.lerp(limit, horner(unit, columns), (shift - fitted).clamp(max=0.0).exp())
+    return inside * (fitted - shift).clamp(max=0.0).exp()
+
+
+def limit_below(a: Tensor) -> Tensor:
+    """Where the remainder, over a, tends to far below: the variable is then that of F ~ x^a."""
+    return (torch.digamma(a + 1) - a.log()) / a
+
+
+def quadrature(increments: Iterable[Tensor], power: Tensor, order: Order) -> tuple[Tensor, Tensor]:
+    """The mean of (1 + s)^power, and with log(1 + s) as a further factor, over the increments s."""
+    mass = moment = torch.zeros_like(power)
+    for s, weight in zip(increments, order.weights, strict=True):
+        step = s.log1p()
+        density = (power * step).exp()
+        mass = mass.add(density, alpha=weight)
+        moment = torch.addcmul(moment, density, step, value=weight)
+    return mass, moment

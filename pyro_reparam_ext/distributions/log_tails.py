@@ -1,0 +1,161 @@
+r"""CDF and survival function in logarithms, with inverses, of families that have them in closed form.
+
+What :class:`~pyro_reparam_ext.distributions.Truncated` uses where a probability itself would
+underflow or round to 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+from torch.nn.functional import logsigmoid
+from torch.special import ndtri
+
+from .normal_tail import log_ndtr, tail_quantile
+
+_LOG_2 = math.log(2)
+
+Function = Callable[[Any, Tensor], Tensor]
+
+
+class LogTails(NamedTuple):
+    """Functions of a distribution and a value, or a log probability."""
+
+    log_cdf: Function
+    log_survival: Function
+    from_log_cdf: Function
+    from_log_survival: Function
+
+
+_TAILS: dict[type, LogTails] = {}
+
+
+def register_log_tails(*classes: type) -> Callable[[LogTails], LogTails]:
+    def register(tails: LogTails) -> LogTails:
+        _TAILS.update(dict.fromkeys(classes, tails))
+        return tails
+
+    return register
+
+
+def log_tails(fn: Distribution) -> LogTails:
+    """Of the class or of a base class of it, otherwise from ``cdf`` and ``icdf``."""
+    for cls in type(fn).__mro__:
+        if cls in _TAILS:
+            return _TAILS[cls]
+    return _BY_CDF
+
+
+def log1mexp(x: Tensor) -> Tensor:
+    """log(1 - exp(-x)) for x > 0."""
+    return torch.where(
+        x < _LOG_2,
+        (-torch.expm1(-x.clamp(max=1.0))).log(),
+        torch.log1p(-(-x.clamp(min=0.5)).exp()),
+    )
+
+
+def _floor(log_probability: Tensor) -> Tensor:
+    return log_probability.clamp(max=-torch.finfo(log_probability.dtype).tiny)
+
+
+def _symmetric(log_cdf: Callable[[Tensor], Tensor], quantile: Callable[[Tensor], Tensor]) -> LogTails:
+    """A symmetric location-scale family, from its standard log-CDF and the inverse of that."""
+    return LogTails(
+        lambda fn, x: log_cdf((x - fn.loc) / fn.scale),
+        lambda fn, x: log_cdf((fn.loc - x) / fn.scale),
+        lambda fn, p: fn.loc + fn.scale * quantile(p),
+        lambda fn, p: fn.loc - fn.scale * quantile(p),
+    )
+
+
+_LOG_Q_1 = float(log_ndtr(torch.tensor(-1.0, dtype=torch.float64)))
+
+
+def _normal_quantile(log_p: Tensor) -> Tensor:
+    far = log_p < _LOG_Q_1
+    exponent = (_LOG_Q_1 - log_p).clamp(min=0.0).detach()
+    tail = -1 - tail_quantile(torch.ones((), dtype=log_p.dtype, device=log_p.device), exponent)
+    return torch.where(far, tail, ndtri(torch.where(far, _LOG_Q_1, log_p).exp()))
+
+
+def _laplace_log_cdf(z: Tensor) -> Tensor:
+    return torch.where(z < 0, z - _LOG_2, torch.log1p(-0.5 * (-z.clamp(min=0.0)).exp()))
+
+
+def _laplace_quantile(log_p: Tensor) -> Tensor:
+    upper = -_LOG_2 - log1mexp(-_floor(log_p).clamp(min=-_LOG_2))
+    return torch.where(log_p < -_LOG_2, log_p + _LOG_2, upper)
+
+
+def _logistic_quantile(log_p: Tensor) -> Tensor:
+    log_p = _floor(log_p)
+    return log_p - log1mexp(-log_p)
+
+
+def _cauchy_log_cdf(z: Tensor) -> Tensor:
+    return (torch.atan2(torch.ones_like(z), -z) / math.pi).log()
+
+
+def _cauchy_quantile(log_p: Tensor) -> Tensor:
+    """Of the nearer end, since 1 / tan is as precise as its argument."""
+    tiny = torch.finfo(log_p.dtype).tiny
+    lower = 1 / torch.tan(math.pi * log_p.exp().clamp(tiny, 0.5))
+    upper = 1 / torch.tan(math.pi * (-torch.expm1(log_p)).clamp(tiny, 0.5))
+    return torch.where(log_p < -_LOG_2, -lower, upper)
+
+
+register_log_tails(torch.distributions.Normal)(_symmetric(log_ndtr, _normal_quantile))
+register_log_tails(torch.distributions.Laplace)(_symmetric(_laplace_log_cdf, _laplace_quantile))
+register_log_tails(dist.Logistic)(_symmetric(logsigmoid, _logistic_quantile))
+register_log_tails(torch.distributions.Cauchy)(_symmetric(_cauchy_log_cdf, _cauchy_quantile))
+
+
+def _gumbel_log_survival(fn: Any, x: Tensor) -> Tensor:
+    z = (x - fn.loc) / fn.scale
+    far = z > 12
+    near = log1mexp((-torch.where(far, 0.0, z)).exp())
+    return torch.where(far, -z - 0.5 * (-z.clamp(min=0.0)).exp(), near)
+
+
+def _gumbel_from_log_survival(fn: Any, log_p: Tensor) -> Tensor:
+    log_p = _floor(log_p)
+    far = log_p < -12
+    near = -(-log1mexp(-torch.where(far, -1.0, log_p))).log()
+    return fn.loc + fn.scale * torch.where(far, -log_p - 0.5 * log_p.exp(), near)
+
+
+register_log_tails(torch.distributions.Gumbel)(
+    LogTails(
+        lambda fn, x: -((fn.loc - x) / fn.scale).exp(),
+        _gumbel_log_survival,
+        lambda fn, p: fn.loc - fn.scale * (-_floor(p)).log(),
+        _gumbel_from_log_survival,
+    )
+)
+register_log_tails(torch.distributions.Exponential)(
+    LogTails(
+        lambda fn, x: log1mexp((fn.rate * x).clamp(min=torch.finfo(x.dtype).tiny)),
+        lambda fn, x: -fn.rate * x,
+        lambda fn, p: -log1mexp(-_floor(p)) / fn.rate,
+        lambda fn, p: -p / fn.rate,
+    )
+)
+
+
+def _log_probability(p: Tensor) -> Tensor:
+    return p.clamp(torch.finfo(p.dtype).tiny, 1.0).log()
+
+
+_BY_CDF = LogTails(
+    lambda fn, x: _log_probability(fn.cdf(x)),
+    lambda fn, x: _log_probability(1 - fn.cdf(x)),
+    lambda fn, p: fn.icdf(p.exp()),
+    lambda fn, p: fn.icdf(-torch.expm1(p)),
+)

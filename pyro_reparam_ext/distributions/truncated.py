@@ -1,0 +1,248 @@
+"""Any univariate distribution, conditioned on an interval."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from pyro.distributions import constraints
+from torch import Size, Tensor
+from torch.distributions import Distribution
+
+from .base import Parametric
+from .implicit import implicit_joint
+from .interval import ExtendedInterval, check_order
+from .log_tails import log1mexp, log_tails
+from .pathwise import _Once, pathwise_at
+
+
+class Truncated(Parametric):
+    r"""A distribution with CDF :math:`F` and density :math:`f`, conditioned on an interval.
+
+    .. math::
+        f(x; \theta, l, h) = \frac{f_\theta(x)}{F_\theta(h) - F_\theta(l)}, \qquad l \le x \le h
+
+    Sampled by the inverse CDF, from the end of the line that is nearer in probability, in logarithms
+    for the families that have them in closed form (normal, Laplace, logistic, Cauchy, Gumbel,
+    exponential). With :math:`u` the CDF at x, :math:`w_l = (1 - u) f(l) / f(x)`,
+    :math:`w_h = u f(h) / f(x)` and the velocity :math:`v = -\partial_\theta F / f` of the base,
+
+    .. math::
+        \frac{dx}{d\theta} = v(x) - w_l v(l) - w_h v(h), \quad
+        \frac{dx}{dl} = w_l, \quad \frac{dx}{dh} = w_h.
+
+    See also:
+        :class:`TruncatedNormal`, which is faster and has moments.
+
+    References:
+        Figurnov, Mohamed, Mnih, *Implicit Reparameterization Gradients*, 2018,
+        https://arxiv.org/abs/1805.08498.
+
+    Args:
+        base: a univariate distribution, or a batch of them, with ``cdf`` and ``icdf``.
+        low: the lower bound; ``-inf``, or below the support of the base, for none.
+        high: the upper bound, above ``low``; ``inf``, or above the support of the base, for none.
+        validate_args: whether to check parameters and values.
+
+    Raises:
+        ValueError: the base is not univariate, or ``low`` is not below ``high``, with validation on.
+        NotImplementedError: the base has no ``cdf`` or no ``icdf``.
+
+    Example:
+        >>> import pyro.distributions as dist
+        >>> import pyro_reparam_ext as pre, torch
+        >>> loc = torch.tensor(0.0, requires_grad=True)
+        >>> fn = pre.distributions.Truncated(dist.Logistic(loc, 1.0), 0.0, 1.0)
+        >>> x = fn.rsample((10_000,))
+        >>> x.mean().backward()
+        >>> print(f"{x.mean().item():.1f}, {loc.grad.item():.2f}")
+        0.5, 0.04
+    """
+
+    arg_constraints = {"low": constraints.real, "high": constraints.real}
+    has_rsample = True
+
+    def __init__(
+        self,
+        base: Distribution,
+        low: Tensor | float,
+        high: Tensor | float,
+        *,
+        validate_args: bool | None = None,
+    ) -> None:
+        if base.event_shape:
+            raise ValueError(f"Truncated needs a univariate base; got event_shape {base.event_shape}.")
+        for method in ("cdf", "icdf"):
+            if not _has(base, method):
+                name = type(base).__name__
+                raise NotImplementedError(
+                    f"Truncated needs {method} of its base, which {name} does not have. Write it in a"
+                    f" subclass of {name}, or truncate another distribution."
+                )
+        low, high = _like(base, low), _like(base, high)
+        shape = torch.broadcast_shapes(base.batch_shape, low.shape, high.shape)
+        self.base = base if base.batch_shape == shape else base.expand(shape)
+        parameters: dict[str, Tensor | float] = {"low": low.expand(shape), "high": high.expand(shape)}
+        super().__init__(parameters, validate_args=validate_args)
+        if self._validate_args:
+            check_order(self.low, self.high)
+
+    def _expand_into(self, new: Any, batch_shape: Size) -> None:
+        super()._expand_into(new, batch_shape)
+        new.base = self.base.expand(batch_shape)
+
+    @constraints.dependent_property(is_discrete=False, event_dim=0)
+    def support(self) -> constraints.Constraint:
+        below, above = _ends_of(self.base)
+        low = self.low if below is None else torch.maximum(self.low, _as(below, self.low))
+        high = self.high if above is None else torch.minimum(self.high, _as(above, self.high))
+        return ExtendedInterval(low, high)
+
+    def _draw(self, shape: Size) -> Tensor:
+        uniform = torch.rand(shape, dtype=self.low.dtype, device=self.low.device)
+        return self.icdf(uniform.clamp(min=torch.finfo(uniform.dtype).eps / 4))
+
+    def _at(self, value: Tensor) -> Tensor:
+        with torch.no_grad():
+            bounds = self._bounds()
+            below, above = self._shares(value, bounds)
+            log_density = self.base.log_prob(value)
+            at_low = (self.base.log_prob(bounds.low) - log_density).exp()
+            at_high = (self.base.log_prob(bounds.high) - log_density).exp()
+            w_low = torch.where(bounds.has_low, above * at_low, 0.0)
+            w_high = torch.where(bounds.has_high, below * at_high, 0.0)
+        moving = [pathwise_at(self.base, x) for x in (value, bounds.low, bounds.high)]
+        return implicit_joint(value, _pull_back, *moving, self.low, self.high, w_low, w_high)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        inside = self.support.check(value)
+        bounds = self._bounds()
+        safe = torch.where(inside, value, bounds.middle)
+        return torch.where(inside, self.base.log_prob(safe) - self._log_mass(bounds), -math.inf)
+
+    def cdf(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        return self._shares(value, self._bounds())[0]
+
+    def icdf(self, value: Tensor) -> Tensor:
+        """Without a gradient."""
+        with torch.no_grad():
+            bounds, tails = self._bounds(), log_tails(self.base)
+            (cdf_low, cdf_high), (survival_low, survival_high) = self._log_ends(bounds)
+            upper = survival_low < cdf_high
+            whole = torch.where(upper, survival_low, cdf_high)
+            rest = torch.where(upper, survival_high, cdf_low) - whole
+            share = torch.where(upper, value, 1 - value) * torch.expm1(rest)
+            log_p = whole + torch.log1p(share)
+            log_half = -math.log(2)
+            from_upper = tails.from_log_survival(self.base, torch.where(upper, log_p, log_half))
+            from_lower = tails.from_log_cdf(self.base, torch.where(upper, log_half, log_p))
+            support = self.support
+            x = torch.where(upper, from_upper, from_lower)
+            return torch.minimum(torch.maximum(x, support.lower_bound), support.upper_bound)
+
+    def _bounds(self) -> _Bounds:
+        """Bounds that matter; at the others, the median of the base as a safe point."""
+        below, above = _ends_of(self.base)
+        has_low = self.low > (-math.inf if below is None else below)
+        has_high = self.high < (math.inf if above is None else above)
+        with torch.no_grad():
+            half = torch.full_like(self.low, -math.log(2))
+            middle = log_tails(self.base).from_log_cdf(self.base, half)
+        low, high = torch.where(has_low, self.low, middle), torch.where(has_high, self.high, middle)
+        support = self.support
+        middle = torch.minimum(torch.maximum(middle, support.lower_bound), support.upper_bound).detach()
+        return _Bounds(low, high, has_low, has_high, middle)
+
+    def _log_ends(self, bounds: _Bounds) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """log F and log (1 - F), each at the lower and at the upper bound."""
+        tails = log_tails(self.base)
+        low, high, has_low, has_high, _ = bounds
+        return (
+            torch.where(has_low, tails.log_cdf(self.base, low), -math.inf),
+            torch.where(has_high, tails.log_cdf(self.base, high), 0.0),
+        ), (
+            torch.where(has_low, tails.log_survival(self.base, low), 0.0),
+            torch.where(has_high, tails.log_survival(self.base, high), -math.inf),
+        )
+
+    def _log_mass(self, bounds: _Bounds) -> Tensor:
+        (cdf_low, cdf_high), (survival_low, survival_high) = self._log_ends(bounds)
+        upper = survival_low < cdf_high
+        whole = torch.where(upper, survival_low, cdf_high)
+        return whole + log1mexp(whole - torch.where(upper, survival_high, cdf_low))
+
+    def _shares(self, value: Tensor, bounds: _Bounds) -> tuple[Tensor, Tensor]:
+        """The CDF and the survival function, each to its own relative precision."""
+        tails = log_tails(self.base)
+        (cdf_low, cdf_high), (survival_low, survival_high) = self._log_ends(bounds)
+        upper = survival_low < cdf_high
+        # From the lower end, on the scale of the mass beyond it; and the mirror image of that.
+        far = tails.log_survival(self.base, value) - survival_low
+        end = survival_high - survival_low
+        whole = torch.expm1(end)
+        below, above = torch.expm1(far) / whole, far.exp() * torch.expm1(end - far) / whole
+        far = tails.log_cdf(self.base, value) - cdf_high
+        end = cdf_low - cdf_high
+        whole = torch.expm1(end)
+        below = torch.where(upper, below, far.exp() * torch.expm1(end - far) / whole)
+        above = torch.where(upper, above, torch.expm1(far) / whole)
+        return below.clamp(0.0, 1.0), above.clamp(0.0, 1.0)
+
+
+class _Bounds(NamedTuple):
+    low: Tensor
+    high: Tensor
+    has_low: Tensor
+    has_high: Tensor
+    middle: Tensor
+
+
+def _has(fn: Distribution, method: str) -> bool:
+    """Whether it is more than the stub of torch's base class, also inside a transform."""
+    owner = next(cls for cls in type(fn).__mro__ if method in vars(cls))
+    inner = getattr(fn, "base_dist", None)
+    if isinstance(inner, Distribution) and owner is torch.distributions.TransformedDistribution:
+        return _has(inner, method)
+    return owner is not Distribution
+
+
+def _ends_of(fn: Distribution) -> tuple[Any, Any]:
+    support = fn.support
+    return getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
+
+
+def _as(x: Any, like: Tensor) -> Tensor:
+    return x if isinstance(x, Tensor) else torch.full_like(like, x)
+
+
+def _like(fn: Distribution, x: Tensor | float) -> Tensor:
+    """Numbers take dtype and device of the parameters of ``fn``."""
+    if isinstance(x, Tensor):
+        return x
+    inner: Any = fn
+    while not inner.arg_constraints and hasattr(inner, "base_dist"):
+        inner = inner.base_dist
+    parameters = (getattr(inner, name, None) for name in inner.arg_constraints)
+    like = next((p for p in parameters if isinstance(p, Tensor)), torch.empty(()))
+    return torch.as_tensor(x, dtype=like.dtype, device=like.device)
+
+
+def _pull_back(
+    gradient: Tensor,
+    value: Tensor,
+    at_value: Tensor,
+    at_low: Tensor,
+    at_high: Tensor,
+    low: Tensor,
+    high: Tensor,
+    w_low: Tensor,
+    w_high: Tensor,
+) -> tuple[Tensor | None, ...]:
+    to_low = _Once.apply((gradient * w_low).sum_to_size(low.shape), value)
+    to_high = _Once.apply((gradient * w_high).sum_to_size(high.shape), value)
+    return _Once.apply(gradient, value), -to_low, -to_high, to_low, to_high, None, None

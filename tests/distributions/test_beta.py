@@ -1,0 +1,85 @@
+"""Beta at small and at large concentrations, and as Pyro's."""
+
+import pyro.distributions as dist
+import pytest
+import torch
+from scipy import special, stats
+from torch.distributions import kl_divergence
+
+import pyro_reparam_ext as pre
+from pyro_reparam_ext.distributions import pathwise_at
+
+from ..statistics import assert_mean
+
+Beta = pre.distributions.Beta
+
+
+def test_share_of_draws_in_the_middle():
+    """At 1e-3 all but 4e-4 of the mass lies at the ends."""
+    fn = Beta(torch.tensor(1e-3), torch.tensor(1e-3))
+    x = fn.sample((200_000, 1))
+    exact = stats.beta(1e-3, 1e-3)
+    expected = exact.cdf(0.6) - exact.cdf(0.4)
+    assert_mean(((x > 0.4) & (x < 0.6)).double(), torch.tensor([expected]))
+
+
+def test_gradient_of_the_mean_at_small_concentrations_in_float32():
+    a, b = (torch.full((100_000,), 1e-3, requires_grad=True) for _ in range(2))
+    x = Beta(a, b).rsample()
+    for gradient, sign in zip(torch.autograd.grad(x.sum(), (a, b)), (1, -1), strict=True):
+        assert_mean(gradient[:, None], torch.tensor([sign * 250.0]))
+
+
+def test_gradient_of_both_logarithms_in_float32():
+    """Although most draws are cut to the floats inside the interval, that of the logit is right."""
+    a, b = torch.full((50_000,), 0.01, requires_grad=True), torch.tensor(0.02)
+    x = Beta(a, b).rsample()
+    (gradient,) = torch.autograd.grad(torch.logit(x).sum(), a)
+    assert_mean(gradient[:, None] * 1e-4, torch.tensor([special.polygamma(1, 0.01) * 1e-4]))
+
+
+@pytest.mark.parametrize("b", [0.5, 5.0, 70_000.0])
+def test_backward_around_two_to_the_sixteen(b):
+    a = torch.arange(2**16 + 900, 2**16 + 1200, 5, dtype=torch.float32, requires_grad=True)
+    x = Beta(a, torch.tensor(b)).rsample((20,))
+    (gradient,) = torch.autograd.grad((-x).log1p().sum(), a)
+    assert gradient.isfinite().all()
+    # log(1 - x) is nearly log G(b) - log a.
+    torch.testing.assert_close(gradient * a / 20, -a.detach() / (a.detach() + b), rtol=0.2, atol=0)
+
+
+def test_own_samples_have_a_finite_density_inside():
+    for a in (1e-5, 1e-2, 1.0, 1e6):
+        for b in (1e-5, 1e-2, 1.0, 1e6):
+            fn = Beta(torch.tensor(a), torch.tensor(b))
+            x = fn.sample((500,))
+            assert ((x > 0) & (x < 1)).all()
+            assert fn.log_prob(x).isfinite().all()
+
+
+def test_second_derivative():
+    a = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
+    x = Beta(a, torch.tensor(0.8).double()).rsample()
+    (first,) = torch.autograd.grad(x, a, create_graph=True)
+    (second,) = torch.autograd.grad(first, a)
+    u, h = special.betainc(1.5, 0.8, x.item()), 1e-3
+    low, middle, high = (special.betaincinv(1.5 + s, 0.8, u) for s in (-h, 0, h))
+    torch.testing.assert_close(second.item(), (high - 2 * middle + low) / h**2, rtol=1e-4, atol=1e-5)
+
+
+def test_pathwise_at_a_value():
+    a, b = (torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (0.4, 6.0))
+    x = pathwise_at(Beta(a, b), torch.tensor(0.15, dtype=torch.float64))
+    da, db = torch.autograd.grad(x, (a, b))
+    u, h = special.betainc(0.4, 6.0, 0.15), 1e-5
+    slope_a = (special.betaincinv(0.4 + h, 6, u) - special.betaincinv(0.4 - h, 6, u)) / (2 * h)
+    slope_b = (special.betaincinv(0.4, 6 + h, u) - special.betaincinv(0.4, 6 - h, u)) / (2 * h)
+    torch.testing.assert_close(da.item(), slope_a, rtol=1e-6, atol=0)
+    torch.testing.assert_close(db.item(), slope_b, rtol=1e-6, atol=0)
+
+
+def test_stays_a_beta_of_pyro():
+    p, q = Beta(torch.tensor(2.0), 1.0), dist.Beta(torch.tensor(3.0), 0.5)
+    assert isinstance(p, dist.Beta)
+    torch.testing.assert_close(kl_divergence(p, q), kl_divergence(dist.Beta(2.0, 1.0), q))
+    torch.testing.assert_close(p.entropy(), dist.Beta(2.0, 1.0).entropy())

@@ -1,0 +1,59 @@
+"""Dirichlet at small concentrations, and as Pyro's."""
+
+import pyro.distributions as dist
+import torch
+from torch.distributions import kl_divergence
+
+import pyro_reparam_ext as pre
+from pyro_reparam_ext.distributions import pathwise_at
+
+from ..statistics import assert_mean
+
+Dirichlet = pre.distributions.Dirichlet
+
+
+def test_no_uniform_vectors():
+    """At 1e-3 the largest of three components is above 0.9 in all but about 1 % of the draws."""
+    x = Dirichlet(torch.full((3,), 1e-3)).sample((50_000,))
+    assert (x.max(-1).values < 0.4).double().mean() < 1e-3
+    assert (x.max(-1).values > 0.9).double().mean() > 0.98
+    assert_mean(x, torch.full((3,), 1 / 3))
+
+
+def test_gradient_at_small_concentrations_in_float32():
+    alpha = torch.full((50_000, 3), 1e-3, requires_grad=True)
+    x = Dirichlet(alpha).rsample()
+    (gradient,) = torch.autograd.grad(x[:, 0].sum(), alpha)
+    assert_mean(gradient, torch.tensor([2.0, -1.0, -1.0]) / 0.009)
+
+
+def test_logarithms_have_the_gradient_of_the_draw():
+    alpha = torch.full((50_000, 3), 0.01, requires_grad=True)
+    x = Dirichlet(alpha).rsample()
+    (gradient,) = torch.autograd.grad(x[:, 0].log().sum(), alpha)
+    small, large = (torch.polygamma(1, torch.tensor(v)) for v in (0.01, 0.03))
+    assert_mean(gradient * 1e-4, torch.stack([small - large, -large, -large]) * 1e-4)
+
+
+def test_two_components_are_a_beta():
+    alpha = torch.tensor([0.7, 3.0], dtype=torch.float64, requires_grad=True)
+    value = torch.tensor([0.2, 0.8], dtype=torch.float64)
+    x = pathwise_at(Dirichlet(alpha), value)
+    (gradient,) = torch.autograd.grad(x[0], alpha)
+    twin = pathwise_at(pre.distributions.Beta(alpha[0], alpha[1]), value[0])
+    torch.testing.assert_close(gradient, torch.autograd.grad(twin, alpha)[0])
+
+
+def test_moves_within_the_simplex():
+    alpha = torch.tensor([0.3, 1.0, 20.0], dtype=torch.float64, requires_grad=True)
+    x = Dirichlet(alpha).rsample((10,))
+    (gradient,) = torch.autograd.grad(x.sum(), alpha)
+    torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-10)
+
+
+def test_stays_a_dirichlet_of_pyro():
+    p, q = Dirichlet(torch.tensor([2.0, 1.0])), dist.Dirichlet(torch.tensor([0.5, 3.0]))
+    assert isinstance(p, dist.Dirichlet)
+    twin = dist.Dirichlet(p.concentration)
+    torch.testing.assert_close(kl_divergence(p, q), kl_divergence(twin, q))
+    torch.testing.assert_close(p.entropy(), twin.entropy())
