@@ -32,8 +32,8 @@ class Beta(dist.Beta):
         \frac{d\,\mathrm{logit}\,x}{da} = -\frac{\partial_a I_x(a, b)}{x (1 - x) f(x; a, b)}
             = \mathrm{E}_s\big[w_a(\log x + \log s)\big], \qquad s \sim \mathrm{Gamma}(a + b, 1),
 
-    where :math:`w_a` is that of :class:`LogGamma`, and likewise in :math:`b`. Draws are cut to the floats
-    inside the interval; their logit has the gradient of the draw as it was.
+    where :math:`w_a` is that of :class:`LogGamma`, and likewise in :math:`b`. Draws are cut to the
+    floats inside the interval; their logit has the gradient of the draw as it was.
 
     See also:
         :class:`pyro.distributions.Beta`, from which it derives; :class:`LogBeta`.

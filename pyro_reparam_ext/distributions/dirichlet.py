@@ -21,10 +21,10 @@ class Dirichlet(dist.Dirichlet):
         f(x; \alpha) = \frac{\Gamma(\sum_k \alpha_k)}{\prod_k \Gamma(\alpha_k)}
             \prod_k x_k^{\alpha_k - 1}, \qquad \sum_k x_k = 1
 
-    Drawn in log space, as :class:`LogDirichlet`, and moving as it does: with :math:`\alpha_i` the logit of
-    :math:`x_i` moves as that of a variable :class:`Beta`, and the other components keep their proportions.
-    A component below the smallest normal float is raised to it; its logarithm has the gradient of the draw
-    as it was.
+    Drawn in log space, as :class:`LogDirichlet`, and moving as it does: with :math:`\alpha_i` the logit
+    of :math:`x_i` moves as that of a variable :class:`Beta`, and the other components keep their
+    proportions. A component below the smallest normal float is raised to it; its logarithm has the
+    gradient of the draw as it was.
 
     See also:
         :class:`pyro.distributions.Dirichlet`, from which it derives; :class:`LogDirichlet`.
@@ -45,7 +45,7 @@ class Dirichlet(dist.Dirichlet):
         >>> alpha = torch.full((3,), 1e-3, requires_grad=True)
         >>> x = pre.distributions.Dirichlet(alpha).rsample((100_000,))
         >>> x[:, 0].mean().backward()  # (2, -1, -1) / 0.009
-        >>> print((alpha.grad * 0.009).round(decimals=1).tolist())
+        >>> print((alpha.grad * 0.009).round().tolist())
         [2.0, -1.0, -1.0]
     """
 

@@ -25,8 +25,8 @@ class Gamma(dist.Gamma):
         \frac{dx}{da} = -\frac{\partial_a P(a, \beta x)}{f(x; a, \beta)}, \qquad
         \frac{dx}{d\beta} = -\frac{x}{\beta}.
 
-    A draw below the smallest normal float is raised to it; its logarithm has the gradient of the draw as
-    it was.
+    A draw below the smallest normal float is raised to it; its logarithm has the gradient of the draw
+    as it was.
 
     See also:
         :class:`pyro.distributions.Gamma`, from which it derives; :class:`LogGamma`.
@@ -58,7 +58,7 @@ class Gamma(dist.Gamma):
         with torch.no_grad():
             info = torch.finfo(self.rate.dtype)
             standard, log_scale = standard_gamma(self.concentration, shape)
-            value = (standard * log_scale.exp() / self.rate).clamp(info.tiny, info.max)
+            value = (standard * log_scale.exp() * (1 / self.rate)).clamp(info.tiny, info.max)
             log_standard = standard.log() + log_scale
         return implicit_joint(value, _pull_back, self.concentration, self.rate, log_standard)
 
@@ -81,8 +81,10 @@ def _velocity(value: Tensor, concentration: Tensor, rate: Tensor) -> tuple[Tenso
 def _pull_back(
     gradient: Tensor, value: Tensor, concentration: Tensor, rate: Tensor, log_standard: Tensor
 ) -> tuple[Tensor, Tensor, None]:
-    # The logarithm as it was drawn, differentiable as that of the value.
-    by_value = (value * rate).log()
-    log_value = by_value + (log_standard - by_value).detach()
+    log_value = log_standard
+    if torch.is_grad_enabled():
+        # For a second derivative: as it was drawn, differentiable as the logarithm of the value.
+        by_value = (value * rate).log()
+        log_value = by_value + (log_standard - by_value).detach()
     weighted = gradient * value
     return weighted * log_gamma_velocity(log_value, concentration), weighted * (-1 / rate), None

@@ -23,8 +23,8 @@ class GeneralizedGamma(Parametric):
         f(x; c, p, s) = \frac{p}{s\, \Gamma(c)} \Big(\frac{x}{s}\Big)^{c p - 1}
             \exp\Big(-\Big(\frac{x}{s}\Big)^p\Big), \qquad x > 0
 
-    It is the law of :math:`s\, e^{y / p}` with :math:`y` a :class:`LogGamma` of concentration :math:`c`,
-    and moves with the implicit gradient
+    It is the law of :math:`s\, e^{y / p}` with :math:`y` a :class:`LogGamma` of concentration
+    :math:`c`, and moves with the implicit gradient
 
     .. math::
         \frac{dx}{dc} = \frac{x}{p} \frac{dy}{dc}, \qquad \frac{dx}{dp} = -\frac{x}{p} \log\frac{x}{s},
@@ -37,9 +37,9 @@ class GeneralizedGamma(Parametric):
         ``scipy.stats.gengamma(a=concentration, c=power, scale=scale)``.
 
     References:
-        Stacy, *A Generalization of the Gamma Distribution*, 1962, https://doi.org/10.1214/aoms/1177704481.
-        Bauckhage, *Computing the Kullback-Leibler Divergence between two Generalized Gamma Distributions*,
-        2014, https://arxiv.org/abs/1401.6853.
+        Stacy, *A Generalization of the Gamma Distribution*, 1962,
+        https://doi.org/10.1214/aoms/1177704481. Bauckhage, *Computing the Kullback-Leibler Divergence
+        between two Generalized Gamma Distributions*, 2014, https://arxiv.org/abs/1401.6853.
 
     Args:
         concentration: :math:`c > 0`, without unit.

@@ -24,10 +24,10 @@ class LogDirichlet(Parametric):
 
     a density with respect to the Lebesgue measure of :math:`(y_1, \ldots, y_{K-1})`.
 
-    Components that underflow in :math:`x` keep their logarithm, and a component close to 1 its distance.
-    It moves as follows: with :math:`\alpha_i` the logit of :math:`x_i` moves as that of a variable
-    :class:`Beta` of :math:`\alpha_i` and :math:`\sum_k \alpha_k - \alpha_i`, and the other components keep
-    their proportions.
+    Components that underflow in :math:`x` keep their logarithm, and a component close to 1 its
+    distance. It moves as follows: with :math:`\alpha_i` the logit of :math:`x_i` moves as that of a
+    variable :class:`Beta` of :math:`\alpha_i` and :math:`\sum_k \alpha_k - \alpha_i`, and the other
+    components keep their proportions.
 
     See also:
         :class:`Dirichlet`, :class:`LogBeta`.

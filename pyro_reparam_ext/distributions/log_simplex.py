@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.distributions import constraints
 
 
-
 class _LogSimplex(constraints.Constraint):
     """Vectors whose exponentials sum to 1."""
 

@@ -14,8 +14,8 @@ _SERIES = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 1
 def stirling_rest(a: Tensor) -> tuple[Tensor, Tensor]:
     r""":math:`\log \Gamma(a) - a \log a + a`, and its derivative :math:`\psi(a) - \log a`.
 
-    Without the cancellation of large terms: about :math:`\frac12 \log(2 \pi / a)` and :math:`-1 / 2a` for
-    large :math:`a`.
+    Without the cancellation of large terms: about :math:`\frac12 \log(2 \pi / a)` and :math:`-1 / 2a`
+    for large :math:`a`.
     """
     large = a > LARGE
     far = torch.where(large, a, torch.full_like(a, LARGE))

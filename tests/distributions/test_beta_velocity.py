@@ -58,7 +58,7 @@ def test_against_many_digits(dtype, rtol):
     torch.testing.assert_close(velocity, expected, rtol=rtol, atol=0)
 
 
-@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 2e-5), (torch.float64, 1e-8)])
+@pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 2e-5), (torch.float64, 2e-8)])
 def test_both_tails_where_the_law_is_closed(dtype, rtol):
     """At b = 1, F = x^a: d logit(x) / da = -log(x) / (a (1 - x)); for all x, also close to 1."""
     a = torch.tensor([1e-3, 0.1, 1.0, 5.0, 9.0, 1e4], dtype=dtype)[:, None]

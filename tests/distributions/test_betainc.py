@@ -14,7 +14,9 @@ X = np.array([1e-8, 0.2, 0.9, 0.6, 0.46, 0.3])
 def test_value_and_gradients():
     a, b, x = (torch.tensor(v, requires_grad=True) for v in (A, B, X))
     value = betainc(a, b, x)
-    torch.testing.assert_close(value.detach(), torch.tensor(special.betainc(A, B, X)), rtol=1e-8, atol=0)
+    torch.testing.assert_close(
+        value.detach(), torch.tensor(special.betainc(A, B, X)), rtol=1e-8, atol=0
+    )
     da, db, dx = torch.autograd.grad(value.sum(), (a, b, x))
     h = 1e-5
     slope_a = (special.betainc(A * (1 + h), B, X) - special.betainc(A * (1 - h), B, X)) / (2 * h * A)

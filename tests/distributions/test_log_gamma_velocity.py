@@ -59,9 +59,7 @@ def test_solves_the_equation_of_transport():
     y = torch.tensor([-3.0, 0.5, 1.8, 3.6], dtype=torch.float64, requires_grad=True)
     w = log_gamma_velocity(y, a)
     (slope,) = torch.autograd.grad(w.sum(), y)
-    torch.testing.assert_close(
-        slope + (a - y.exp()) * w, torch.digamma(a) - y, rtol=1e-6, atol=1e-6
-    )
+    torch.testing.assert_close(slope + (a - y.exp()) * w, torch.digamma(a) - y, rtol=1e-6, atol=1e-6)
 
 
 def test_pieces_of_large_tensors():

@@ -72,9 +72,7 @@ def moments(x):
 def dirichlet_moments(concentration):
     a, total = concentration, concentration.sum()
     second = total * (total + 1)
-    return torch.stack(
-        [a[0] / total, a[-1] / total, a[0] * a[1] / second, a[0] * (a[0] + 1) / second]
-    )
+    return torch.stack([a[0] / total, a[-1] / total, a[0] * a[1] / second, a[0] * (a[0] + 1) / second])
 
 
 def log_dirichlet_moments(concentration):
@@ -82,9 +80,7 @@ def log_dirichlet_moments(concentration):
     mean = torch.digamma(a) - torch.digamma(total)
     covariance = -torch.polygamma(1, total)
     variance = torch.polygamma(1, a[0]) + covariance
-    return torch.stack(
-        [mean[0], mean[-1], mean[0] * mean[1] + covariance, mean[0] ** 2 + variance]
-    )
+    return torch.stack([mean[0], mean[-1], mean[0] * mean[1] + covariance, mean[0] ** 2 + variance])
 
 
 CONCENTRATIONS = (
@@ -133,7 +129,10 @@ ENTRIES = (
             *grid(concentration=(0.5, 4.0), power=(0.7, 3.0), scale=(2.0,)),
             {"concentration": 0.1, "power": 1.0, "scale": 0.5},
         ),
-        extremes=grid(concentration=(1e-4, 0.3, 1e4), power=(0.2, 1.0, 50.0), scale=(1e-3, 1e3)),
+        extremes=(
+            *grid(concentration=(1e-4, 0.3, 1e4), power=(0.2, 1.0, 50.0), scale=(1e-3, 1e3)),
+            *grid(concentration=(1e-4, 0.3), power=(0.05,), scale=(1e-3, 1e3)),
+        ),
         oracle=Univariate(
             lambda concentration, power, scale: stats.gengamma(concentration, power, scale=scale)
         ),
