@@ -74,9 +74,6 @@ def distributions_table() -> str:
             value = entry.make(**leaves).rsample((3,))
         gradients = torch.autograd.grad(value.sum(), list(leaves.values()), allow_unused=True)
         reached = [k for k, g in zip(leaves, gradients, strict=True) if g is not None]
-        missed = (
-            "" if len(reached) == len(leaves) else f" (not {', '.join(set(leaves) - set(reached))})"
-        )
         other = entry.elsewhere
         elsewhere = (other.torch, other.pyro, other.tfp, other.numpyro)
         rows.append((f"`{name}`", entry.sampler, ", ".join(reached), *elsewhere))

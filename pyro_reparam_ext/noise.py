@@ -1,15 +1,25 @@
-"""Standard noise that every discrete or continuous sampler starts from."""
+"""The standard noise that samplers start from, never at an end of its range."""
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Size, Tensor
+
+
+def standard_uniform(shape: Size, like: Tensor) -> Tensor:
+    """Uniform on (0, 1), both excluded: a shift by less than half of the step keeps it off 0."""
+    u = torch.rand(shape, dtype=like.dtype, device=like.device)
+    return u.add_(torch.finfo(u.dtype).eps / 8)
+
+
+def standard_exponential(shape: Size, like: Tensor) -> Tensor:
+    """By the logarithm of a uniform, which is vectorised on a CPU, unlike ``exponential_``."""
+    return standard_uniform(shape, like).log_().neg_()
 
 
 def uniform_like(x: Tensor) -> Tensor:
-    """Uniform noise that is never 0 or 1, in the shape and dtype of ``x``."""
-    info = torch.finfo(x.dtype)
-    return torch.rand(x.shape, dtype=x.dtype, device=x.device).clamp(info.tiny, 1 - info.eps)
+    """Uniform noise in the shape and dtype of ``x``."""
+    return standard_uniform(x.shape, x)
 
 
 def gumbel_like(x: Tensor) -> Tensor:

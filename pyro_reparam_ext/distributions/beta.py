@@ -11,11 +11,11 @@ from torch import Size, Tensor
 from torch.distributions.distribution import Distribution
 from torch.distributions.utils import broadcast_all
 
-from .beta_velocity import logit_beta_velocity
-from .betainc import betainc
 from .implicit import implicit
-from .log1mexp import log_sigmoids
 from .log_gamma import standard_gamma
+from .numerics.beta_velocity import logit_beta_velocity
+from .numerics.betainc import betainc
+from .numerics.log1mexp import log_sigmoids
 from .pathwise import register_pathwise
 
 
@@ -107,8 +107,8 @@ def logit_velocity(logit: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]
     return logit_beta_velocity(log_x, log_rest, a, b), -logit_beta_velocity(log_rest, log_x, b, a)
 
 
-@register_pathwise(Beta)
-def _at(fn: Beta, value: Tensor) -> Tensor:
+@register_pathwise(torch.distributions.Beta)
+def _at(fn: torch.distributions.Beta, value: Tensor) -> Tensor:
     return implicit(value, _velocity, fn.concentration1, fn.concentration0)
 
 

@@ -13,10 +13,10 @@ from torch.distributions.distribution import Distribution
 from torch.distributions.kl import register_kl
 from torch.distributions.utils import lazy_property
 
+from ..noise import standard_uniform
 from .implicit import implicit_joint
-from .noise import standard_uniform
+from .numerics.select import select
 from .pathwise import register_pathwise
-from .select import select
 
 # Of log(sinh(m / 2) / (m / 2)) in powers of m^2: Bernoulli numbers over 2k (2k)!.
 _LOG_SINHC = (

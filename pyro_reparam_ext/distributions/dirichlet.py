@@ -67,7 +67,7 @@ class Dirichlet(dist.Dirichlet):
         return value * moving.exp()
 
 
-@register_pathwise(Dirichlet)
-def _at(fn: Dirichlet, value: Tensor) -> Tensor:
+@register_pathwise(torch.distributions.Dirichlet)
+def _at(fn: torch.distributions.Dirichlet, value: Tensor) -> Tensor:
     moving = implicit_joint(value.log(), log_pull_back, fn.concentration)
     return value * (moving - value.log()).exp()

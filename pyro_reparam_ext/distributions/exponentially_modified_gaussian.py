@@ -7,10 +7,10 @@ from pyro.distributions import constraints
 from torch import Size, Tensor
 from torch.special import ndtr
 
+from ..noise import standard_exponential
 from .base import Parametric
 from .implicit import implicit
-from .noise import standard_exponential
-from .normal_tail import HALF_LOG_2PI, excess_hazard, hazard_and_excess, log_ndtr
+from .numerics.normal_tail import HALF_LOG_2PI, excess_hazard, hazard_and_excess, log_ndtr
 
 
 class ExponentiallyModifiedGaussian(Parametric):

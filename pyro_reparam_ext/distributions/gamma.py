@@ -6,10 +6,10 @@ import pyro.distributions as dist
 import torch
 from torch import Size, Tensor
 
-from .gamma_cdf import gamma_cdf
 from .implicit import implicit, implicit_joint
 from .log_gamma import standard_gamma
-from .log_gamma_velocity import log_gamma_velocity
+from .numerics.gamma_cdf import gamma_cdf
+from .numerics.log_gamma_velocity import log_gamma_velocity
 from .pathwise import register_pathwise
 
 
@@ -69,8 +69,8 @@ class Gamma(dist.Gamma):
         return gamma_cdf((value * self.rate).clamp(min=tiny).log(), self.concentration)
 
 
-@register_pathwise(Gamma)
-def _at(fn: Gamma, value: Tensor) -> Tensor:
+@register_pathwise(torch.distributions.Gamma)
+def _at(fn: torch.distributions.Gamma, value: Tensor) -> Tensor:
     return implicit(value, _velocity, fn.concentration, fn.rate)
 
 

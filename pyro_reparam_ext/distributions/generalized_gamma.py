@@ -8,12 +8,12 @@ from torch import Size, Tensor
 from torch.distributions import register_kl
 
 from .base import Parametric
-from .gamma_cdf import gamma_cdf, log_gamma_density
 from .implicit import implicit
 from .log_gamma import standard_gamma
-from .log_gamma_ratio import log_gamma_curvature, log_gamma_ratio
-from .log_gamma_velocity import log_gamma_velocity
-from .stirling import stirling_rest
+from .numerics.gamma_cdf import gamma_cdf, log_gamma_density
+from .numerics.log_gamma_ratio import log_gamma_curvature, log_gamma_ratio
+from .numerics.log_gamma_velocity import log_gamma_velocity
+from .numerics.stirling import stirling_rest
 
 
 class GeneralizedGamma(Parametric):

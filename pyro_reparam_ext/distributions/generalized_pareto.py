@@ -8,11 +8,11 @@ import torch
 from pyro.distributions import constraints
 from torch import Size, Tensor
 
+from ..noise import standard_exponential
 from .base import Parametric
 from .implicit import implicit, implicit_joint
-from .log1p_series import NEAR, log1p_ratio
-from .noise import standard_exponential
-from .select import select
+from .numerics.log1p_series import NEAR, log1p_ratio
+from .numerics.select import select
 
 
 class GeneralizedPareto(Parametric):

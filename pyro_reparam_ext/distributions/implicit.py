@@ -78,3 +78,27 @@ class _Elementwise:
 
     def __call__(self, gradient: Tensor, value: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
         return tuple(gradient * v for v in self.velocity(value, *parameters))
+
+
+class _Once(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, source: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        pass
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        raise RuntimeError("The gradient of this sampler can't be differentiated a second time.")
+
+
+def once(x: Tensor, source: Tensor) -> Tensor:
+    """``x``, which raises when it is differentiated, also as a function of ``source``.
+
+    For pull-backs that are right to first order only: no second derivative rather than a wrong one.
+    """
+    return _Once.apply(x, source)

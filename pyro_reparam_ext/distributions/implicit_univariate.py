@@ -10,10 +10,10 @@ from pyro.distributions import constraints
 from torch import Size, Tensor
 
 from .base import Parametric
-from .chart import chart_of
-from .density_search import locate
 from .implicit import implicit_joint
-from .panels import WEIGHTS, Series, nodes, series
+from .numerics.chart import chart_of
+from .numerics.density_search import locate
+from .numerics.panels import WEIGHTS, Series, nodes, series
 from .pathwise import _by_cdf
 
 Function = Callable[..., Tensor]

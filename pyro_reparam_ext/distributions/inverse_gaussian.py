@@ -11,7 +11,7 @@ from torch.distributions import register_kl
 
 from .base import Parametric
 from .implicit import implicit
-from .normal_tail import HALF_LOG_2PI, excess_hazard
+from .numerics.normal_tail import HALF_LOG_2PI, excess_hazard
 
 
 class InverseGaussian(Parametric):

@@ -13,7 +13,7 @@ from torch.distributions.utils import lazy_property
 
 from .bartlett import bartlett, cholesky_of, gram, log_det, square_norm_of_solution
 from .base import Parametric
-from .multigamma import log_multigamma, multidigamma
+from .numerics.multigamma import log_multigamma, multidigamma
 from .wishart import _only, wishart_kl
 
 

@@ -8,11 +8,12 @@ import torch
 from pyro.distributions import constraints
 from torch import Size, Tensor
 
+from ..noise import standard_uniform
 from .base import Parametric
 from .implicit import implicit_joint
-from .log_gamma_ratio import log_gamma_curvature, log_gamma_ratio
-from .noise import standard_uniform
-from .select import select
+from .numerics.log1mexp import log1mexp
+from .numerics.log_gamma_ratio import log_gamma_curvature, log_gamma_ratio
+from .numerics.select import select
 
 EULER = 0.5772156649015329
 
@@ -89,7 +90,7 @@ class Kumaraswamy(Parametric):
 
     def _at(self, value: Tensor) -> Tensor:
         with torch.no_grad():
-            log_rest = log1mexp(-self.concentration1 * _inside(value).log())
+            log_rest = log1mexp(self.concentration1 * _inside(value).log())
             log_rest = log_rest.clamp(max=-torch.finfo(value.dtype).tiny)
         return self._moving(value, log_rest)
 
@@ -102,16 +103,16 @@ class Kumaraswamy(Parametric):
             self._validate_sample(value)
         a, b = self.concentration1, self.concentration0
         log_value = _inside(value).log()
-        return a.log() + b.log() + (a - 1) * log_value + (b - 1) * log1mexp(-a * log_value)
+        return a.log() + b.log() + (a - 1) * log_value + (b - 1) * log1mexp(a * log_value)
 
     def cdf(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
         log_value = _inside(value).log()
-        return -(self.concentration0 * log1mexp(-self.concentration1 * log_value)).expm1()
+        return -(self.concentration0 * log1mexp(self.concentration1 * log_value)).expm1()
 
     def icdf(self, value: Tensor) -> Tensor:
-        log_power = log1mexp(-torch.log1p(-value) / self.concentration0)
+        log_power = log1mexp(torch.log1p(-value) / self.concentration0)
         return _inside((log_power / self.concentration1).exp())
 
     @property
@@ -141,14 +142,6 @@ class Kumaraswamy(Parametric):
         a, b = self.concentration1, self.concentration0
         harmonic = torch.digamma(b + 1) + EULER
         return 1 - 1 / b + (1 - 1 / a) * harmonic - a.log() - b.log()
-
-
-def log1mexp(t: Tensor) -> Tensor:
-    r""":math:`\log(1 - e^{-t})` for :math:`t > 0`, differentiable."""
-    near = t < math.log(2)
-    t_near = torch.where(near, t, torch.ones_like(t)).clamp(min=torch.finfo(t.dtype).tiny)
-    t_far = torch.where(near, torch.ones_like(t), t)
-    return torch.where(near, (-(-t_near).expm1()).log(), (-(-t_far).exp()).log1p())
 
 
 def _inside(value: Tensor) -> Tensor:

@@ -12,9 +12,9 @@ from torch.distributions import Distribution
 from torch.distributions.kl import register_kl
 from torch.nn.functional import logsigmoid, pad
 
-from .beta_velocity import logit_beta_velocity
 from .implicit import implicit_joint
 from .log_gamma import standard_gamma
+from .numerics.beta_velocity import logit_beta_velocity
 from .pathwise import register_pathwise
 
 

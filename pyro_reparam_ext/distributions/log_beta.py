@@ -12,10 +12,10 @@ from torch.nn.functional import logsigmoid
 
 from .base import Parametric
 from .beta import draw_logit, logit_velocity
-from .beta_velocity import logit_beta_velocity
-from .betainc import betainc, log_beta_density
 from .implicit import implicit
-from .log1mexp import log1mexp
+from .numerics.beta_velocity import logit_beta_velocity
+from .numerics.betainc import betainc, log_beta_density
+from .numerics.log1mexp import log1mexp
 
 LEADING = -60.0
 """Below it the leading term of the CDF is exact."""

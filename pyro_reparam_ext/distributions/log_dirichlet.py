@@ -8,11 +8,11 @@ from torch import Size, Tensor
 from torch.distributions import Dirichlet, kl_divergence, register_kl
 
 from .base import Parametric
-from .beta_velocity import logit_beta_velocity
 from .implicit import implicit_joint
 from .log_gamma import standard_gamma
 from .log_simplex import log_rest, log_simplex, normalized
-from .stirling import stirling_rest
+from .numerics.beta_velocity import logit_beta_velocity
+from .numerics.stirling import stirling_rest
 
 
 class LogDirichlet(Parametric):

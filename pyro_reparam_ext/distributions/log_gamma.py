@@ -8,10 +8,10 @@ from torch import Size, Tensor
 from torch.distributions import Gamma, kl_divergence, register_kl
 
 from .base import Parametric
-from .gamma_cdf import gamma_cdf, log_gamma_density
 from .implicit import implicit
-from .log_gamma_velocity import log_gamma_velocity
-from .stirling import stirling_rest
+from .numerics.gamma_cdf import gamma_cdf, log_gamma_density
+from .numerics.log_gamma_velocity import log_gamma_velocity
+from .numerics.stirling import stirling_rest
 
 
 class LogGamma(Parametric):

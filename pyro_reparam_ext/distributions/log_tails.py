@@ -17,7 +17,8 @@ from torch.distributions import Distribution
 from torch.nn.functional import logsigmoid
 from torch.special import ndtri
 
-from .normal_tail import log_ndtr, tail_quantile
+from .numerics.log1mexp import log1mexp
+from .numerics.normal_tail import log_ndtr, tail_quantile
 
 _LOG_2 = math.log(2)
 
@@ -52,15 +53,6 @@ def log_tails(fn: Distribution) -> LogTails:
     return _BY_CDF
 
 
-def log1mexp(x: Tensor) -> Tensor:
-    """log(1 - exp(-x)) for x > 0."""
-    return torch.where(
-        x < _LOG_2,
-        (-torch.expm1(-x.clamp(max=1.0))).log(),
-        torch.log1p(-(-x.clamp(min=0.5)).exp()),
-    )
-
-
 def _floor(log_probability: Tensor) -> Tensor:
     return log_probability.clamp(max=-torch.finfo(log_probability.dtype).tiny)
 
@@ -90,13 +82,13 @@ def _laplace_log_cdf(z: Tensor) -> Tensor:
 
 
 def _laplace_quantile(log_p: Tensor) -> Tensor:
-    upper = -_LOG_2 - log1mexp(-_floor(log_p).clamp(min=-_LOG_2))
+    upper = -_LOG_2 - log1mexp(_floor(log_p).clamp(min=-_LOG_2))
     return torch.where(log_p < -_LOG_2, log_p + _LOG_2, upper)
 
 
 def _logistic_quantile(log_p: Tensor) -> Tensor:
     log_p = _floor(log_p)
-    return log_p - log1mexp(-log_p)
+    return log_p - log1mexp(log_p)
 
 
 def _cauchy_log_cdf(z: Tensor) -> Tensor:
@@ -120,14 +112,14 @@ register_log_tails(torch.distributions.Cauchy)(_symmetric(_cauchy_log_cdf, _cauc
 def _gumbel_log_survival(fn: Any, x: Tensor) -> Tensor:
     z = (x - fn.loc) / fn.scale
     far = z > 12
-    near = log1mexp((-torch.where(far, 0.0, z)).exp())
+    near = log1mexp(-(-torch.where(far, 0.0, z)).exp())
     return torch.where(far, -z - 0.5 * (-z.clamp(min=0.0)).exp(), near)
 
 
 def _gumbel_from_log_survival(fn: Any, log_p: Tensor) -> Tensor:
     log_p = _floor(log_p)
     far = log_p < -12
-    near = -(-log1mexp(-torch.where(far, -1.0, log_p))).log()
+    near = -(-log1mexp(torch.where(far, -1.0, log_p))).log()
     return fn.loc + fn.scale * torch.where(far, -log_p - 0.5 * log_p.exp(), near)
 
 
@@ -141,9 +133,9 @@ register_log_tails(torch.distributions.Gumbel)(
 )
 register_log_tails(torch.distributions.Exponential)(
     LogTails(
-        lambda fn, x: log1mexp((fn.rate * x).clamp(min=torch.finfo(x.dtype).tiny)),
+        lambda fn, x: log1mexp(-fn.rate * x),
         lambda fn, x: -fn.rate * x,
-        lambda fn, p: -log1mexp(-_floor(p)) / fn.rate,
+        lambda fn, p: -log1mexp(_floor(p)) / fn.rate,
         lambda fn, p: -p / fn.rate,
     )
 )

@@ -11,10 +11,19 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution, Independent, TransformedDistribution, constraints
 
-from . import normal_mixture, pathwise
-from .implicit import implicit_joint
-from .mixture_transform import adjoint, choose, joint_adjoint, nearer, spread, to_back, to_front
-from .pathwise import _Once, pathwise_at, register_pathwise
+from . import pathwise
+from .implicit import implicit_joint, once
+from .numerics import normal_mixture
+from .numerics.mixture_transform import (
+    adjoint,
+    choose,
+    joint_adjoint,
+    nearer,
+    spread,
+    to_back,
+    to_front,
+)
+from .pathwise import pathwise_at, register_pathwise
 from .score import score
 from .survival import has_tails, register_tails, tails
 
@@ -180,7 +189,7 @@ class _Union(constraints.MixtureSameFamilyConstraint):
 def _pull_back(
     gradient: Tensor, value: Tensor, log_weights: Tensor, moved: Tensor, *given: Tensor
 ) -> tuple[Tensor | None, ...]:
-    gradient, log_weights = _Once.apply(gradient, value), log_weights.detach()
+    gradient, log_weights = once(gradient, value), log_weights.detach()
     log_weights, log_density, below, above = (
         to_front(x, 1, value.dim()) for x in (log_weights, *given)
     )
@@ -198,7 +207,7 @@ def _joint_pull_back(
     *given: Tensor,
 ) -> tuple[Tensor | None, ...]:
     draws = value.dim() - 1
-    gradient = to_front(_Once.apply(gradient, value), 1, draws)
+    gradient = to_front(once(gradient, value), 1, draws)
     log_weights = to_front(log_weights.detach(), 1, draws)
     log_density, slope, below, above = (to_front(x, 2, draws) for x in (log_density.detach(), *given))
     tail = partial(nearer, below, above)

@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from .base import Parametric
-from .implicit import implicit, implicit_joint
-from .special import dirichlet_grad, standard_gamma_grad
+from .implicit import implicit_joint, once
 
 Rule = Callable[[Any, Tensor], Tensor]
 _RULES: dict[type, Rule] = {}
@@ -64,25 +63,7 @@ def _from_cdf(fn: Distribution, value: Tensor) -> Tensor:
 
 
 def _by_cdf(gradient: Tensor, value: Tensor, cdf: Tensor, density: Tensor) -> tuple[Tensor, None]:
-    return _Once.apply(-gradient / density, cdf), None
-
-
-class _Once(torch.autograd.Function):
-    """``x``, which raises when it is differentiated as a function of ``source``."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, source: Tensor) -> Tensor:
-        return x.clone()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Any:
-        raise RuntimeError("The gradient of this sampler can't be differentiated a second time.")
+    return once(-gradient / density, cdf), None
 
 
 @register_pathwise(Parametric)
@@ -117,28 +98,6 @@ def _uniform(fn: torch.distributions.Uniform, value: Tensor) -> Tensor:
 @register_pathwise(torch.distributions.Exponential)
 def _exponential(fn: torch.distributions.Exponential, value: Tensor) -> Tensor:
     return (value * fn.rate).detach() / fn.rate
-
-
-@register_pathwise(torch.distributions.Gamma)
-def _gamma(fn: torch.distributions.Gamma, value: Tensor) -> Tensor:
-    standard = (value * fn.rate).detach()
-    return implicit(standard, _gamma_velocity, fn.concentration) / fn.rate
-
-
-def _gamma_velocity(value: Tensor, concentration: Tensor) -> tuple[Tensor]:
-    return (standard_gamma_grad(value, concentration),)
-
-
-@register_pathwise(torch.distributions.Beta)
-def _beta(fn: torch.distributions.Beta, value: Tensor) -> Tensor:
-    return implicit(value.detach(), _beta_velocity, fn.concentration1, fn.concentration0)
-
-
-def _beta_velocity(value: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    total = a + b
-    da = (1 - value) * dirichlet_grad(value, a, total)
-    db = value * dirichlet_grad(1 - value, b, total)
-    return da, -db
 
 
 @register_pathwise(torch.distributions.TransformedDistribution)

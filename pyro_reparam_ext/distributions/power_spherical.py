@@ -11,10 +11,10 @@ from torch.distributions import register_kl
 
 from .base import Parametric
 from .beta import draw_logit
-from .beta_velocity import logit_beta_velocity
 from .implicit import implicit_joint
-from .log_gamma_ratio import log_gamma_ratio
-from .sphere import angle_between, away, direction_at, half_versine, turned_by
+from .numerics.beta_velocity import logit_beta_velocity
+from .numerics.log_gamma_ratio import log_gamma_ratio
+from .numerics.sphere import angle_between, away, direction_at, half_versine, turned_by
 from .von_mises_fisher import VonMisesFisher, cross_entropy
 
 

@@ -11,8 +11,8 @@ from torch.special import ndtr
 
 from .base import Parametric
 from .implicit import implicit
-from .normal_tail import HALF_LOG_2PI, hazard_and_excess, log_ndtr
-from .owens_t import owens_t
+from .numerics.normal_tail import HALF_LOG_2PI, hazard_and_excess, log_ndtr
+from .numerics.owens_t import owens_t
 
 
 class SkewNormal(Parametric):

@@ -11,12 +11,12 @@ from torch import Size, Tensor
 from torch.distributions.distribution import Distribution
 from torch.distributions.utils import broadcast_all
 
-from .beta_cdf import beta_tails
 from .implicit import implicit_joint
-from .log1p_series import NEAR, log1p_ratio
-from .log_gamma_ratio import log_gamma_half_step
+from .numerics.beta_cdf import beta_tails
+from .numerics.log1p_series import NEAR, log1p_ratio
+from .numerics.log_gamma_ratio import log_gamma_half_step
+from .numerics.select import select
 from .pathwise import register_pathwise
-from .select import select
 
 NEAR_T = 0.5
 """Below it, the velocity by its series."""

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.distributions import Distribution, TransformedDistribution
 
 from .beta import Beta
-from .beta_cdf import beta_tails
 from .gamma import Gamma
 from .inverse_gaussian import InverseGaussian
+from .numerics.beta_cdf import beta_tails
 from .student_t import StudentT
 
 Tails = tuple[Tensor, Tensor]

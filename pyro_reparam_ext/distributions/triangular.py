@@ -8,10 +8,10 @@ import torch
 from pyro.distributions import constraints
 from torch import Size, Tensor
 
+from ..noise import standard_uniform
 from .base import Parametric
 from .implicit import implicit
-from .noise import standard_uniform
-from .select import select
+from .numerics.select import select
 
 
 class Triangular(Parametric):

@@ -11,10 +11,11 @@ from torch import Size, Tensor
 from torch.distributions import Distribution
 
 from .base import Parametric
-from .implicit import implicit_joint
+from .implicit import implicit_joint, once
 from .interval import ExtendedInterval, check_order
-from .log_tails import log1mexp, log_tails
-from .pathwise import _Once, pathwise_at
+from .log_tails import log_tails
+from .numerics.log1mexp import log1mexp
+from .pathwise import pathwise_at
 
 
 class Truncated(Parametric):
@@ -174,7 +175,7 @@ class Truncated(Parametric):
         (cdf_low, cdf_high), (survival_low, survival_high) = self._log_ends(bounds)
         upper = survival_low < cdf_high
         whole = torch.where(upper, survival_low, cdf_high)
-        return whole + log1mexp(whole - torch.where(upper, survival_high, cdf_low))
+        return whole + log1mexp(torch.where(upper, survival_high, cdf_low) - whole)
 
     def _shares(self, value: Tensor, bounds: _Bounds) -> tuple[Tensor, Tensor]:
         """The CDF and the survival function, each to its own relative precision."""
@@ -243,6 +244,6 @@ def _pull_back(
     w_low: Tensor,
     w_high: Tensor,
 ) -> tuple[Tensor | None, ...]:
-    to_low = _Once.apply((gradient * w_low).sum_to_size(low.shape), value)
-    to_high = _Once.apply((gradient * w_high).sum_to_size(high.shape), value)
-    return _Once.apply(gradient, value), -to_low, -to_high, to_low, to_high, None, None
+    to_low = once((gradient * w_low).sum_to_size(low.shape), value)
+    to_high = once((gradient * w_high).sum_to_size(high.shape), value)
+    return once(gradient, value), -to_low, -to_high, to_low, to_high, None, None

@@ -11,10 +11,9 @@ from torch import Size, Tensor
 from torch.distributions import register_kl
 
 from .base import Parametric
-from .implicit import implicit_joint
+from .implicit import implicit_joint, once
 from .interval import ExtendedInterval, check_order
-from .pathwise import _Once
-from .truncated_standard_normal import Frame, cdf_of, frame_of, log_mass, quadrature, quantile
+from .numerics.truncated_standard_normal import Frame, cdf_of, frame_of, log_mass, quadrature, quantile
 
 
 class TruncatedNormal(Parametric):
@@ -207,7 +206,7 @@ def _pull_back(
     d_scale = reference * d_loc + moved - to_a * d_a - to_b * d_b
     d_scale = torch.where(mirrored, -d_scale, d_scale)
     d_low, d_high = torch.where(mirrored, d_b, d_a), torch.where(mirrored, d_a, d_b)
-    gradients = (_Once.apply(x, value) for x in (d_loc, d_scale, d_low, d_high))
+    gradients = (once(x, value) for x in (d_loc, d_scale, d_low, d_high))
     return *gradients, None, None, *(None for _ in constants)
 
 

@@ -11,8 +11,8 @@ from torch import Size, Tensor
 from torch.distributions import register_kl
 
 from .implicit import implicit
+from .numerics.polar_angle import polar_law, quantile, tail_probability, velocity
 from .pathwise import register_pathwise
-from .polar_angle import polar_law, quantile, tail_probability, velocity
 
 
 class VonMises(dist.VonMises):
@@ -129,8 +129,8 @@ def _versine(angle: Tensor) -> Tensor:
     return 2 * (angle / 2).sin().square()
 
 
-@register_pathwise(VonMises)
-def _at(fn: VonMises, value: Tensor) -> Tensor:
+@register_pathwise(torch.distributions.VonMises)
+def _at(fn: torch.distributions.VonMises, value: Tensor) -> Tensor:
     deviation = _wrap(value - fn.loc).detach()
     moving = fn.loc + implicit(deviation, _velocity, fn.concentration)
     return value + (moving - moving.detach())

@@ -11,8 +11,8 @@ from torch.distributions import register_kl
 
 from .base import Parametric
 from .implicit import implicit_joint
-from .polar_angle import polar_law, quantile, velocity
-from .sphere import angle_between, away, direction_at, half_versine, turned_by
+from .numerics.polar_angle import polar_law, quantile, velocity
+from .numerics.sphere import angle_between, away, direction_at, half_versine, turned_by
 
 
 class VonMisesFisher(Parametric):

@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 from torch.distributions.kl import register_kl
 
 from .bartlett import bartlett, cholesky_of, gram, log_det, square_norm_of_solution
-from .multigamma import log_multigamma, multidigamma
+from .numerics.multigamma import log_multigamma, multidigamma
 
 
 class Wishart(dist.Wishart):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from pyro_reparam_ext.distributions.log_tails import log1mexp, log_tails
+from pyro_reparam_ext.distributions.log_tails import log_tails
 
 FAMILIES = {
     "normal": (dist.Normal, stats.norm),
@@ -84,13 +84,3 @@ def test_others_by_cdf():
     torch.testing.assert_close(tails.log_cdf(fn, x), torch.tensor([0.25, 0.5]).log())
     torch.testing.assert_close(tails.log_survival(fn, x), torch.tensor([0.75, 0.5]).log())
     torch.testing.assert_close(tails.from_log_survival(fn, tails.log_survival(fn, x)), x)
-
-
-@every_dtype
-def test_log1mexp(dtype):
-    x = torch.tensor([1e-30, 1e-5, 0.69, 0.7, 5.0, 80.0, float("inf")], dtype=dtype)
-    exact = torch.as_tensor(np.log(-np.expm1(-x.double().numpy())))
-    rtol = {"rtol": EPS[dtype], "atol": 1e-16}
-    torch.testing.assert_close(log1mexp(x)[:5].double(), exact[:5], **rtol)
-    torch.testing.assert_close(log1mexp(x)[5], -(-x[5]).exp())
-    assert log1mexp(x)[6] == 0

@@ -2,7 +2,7 @@ import mpmath as mp
 import pytest
 import torch
 
-from pyro_reparam_ext.distributions.truncated_standard_normal import (
+from pyro_reparam_ext.distributions.numerics.truncated_standard_normal import (
     cdf_of,
     frame_of,
     log_mass,

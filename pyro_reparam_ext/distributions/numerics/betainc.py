@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..implicit import implicit_joint
 from .beta_cdf import beta_tails
 from .beta_velocity import logit_beta_velocity
-from .implicit import implicit_joint
 from .stirling import stirling_rest
 
 

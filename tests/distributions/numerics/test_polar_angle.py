@@ -9,8 +9,13 @@ import torch
 from numpy.polynomial.legendre import leggauss
 from scipy import special
 
-from pyro_reparam_ext.distributions import polar_angle
-from pyro_reparam_ext.distributions.polar_angle import polar_law, quantile, unexpanded, velocity
+from pyro_reparam_ext.distributions.numerics import polar_angle
+from pyro_reparam_ext.distributions.numerics.polar_angle import (
+    polar_law,
+    quantile,
+    unexpanded,
+    velocity,
+)
 
 LAWS = [(2, 0.0), (2, 1e-3), (2, 2.0), (2, 20.0), (2, 200.0), (2, 1e4), (2, 1e6)] + [
     (3, 0.5),

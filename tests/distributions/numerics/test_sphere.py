@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from pyro_reparam_ext.distributions.sphere import (
+from pyro_reparam_ext.distributions.numerics.sphere import (
     angle_between,
     away,
     direction_at,
@@ -13,7 +13,7 @@ from pyro_reparam_ext.distributions.sphere import (
     turned_by,
 )
 
-from ..statistics import assert_mean
+from ...statistics import assert_mean
 
 LOC = torch.tensor([0.48, -0.6, 0.64], dtype=torch.float64)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.special import ndtr
 
 from .normal_tail import HALF_LOG_2PI, excess_hazard, tail_quantile
-from .special import gauss_legendre
+from .quadrature import gauss_legendre
 
 _ROOT_2 = math.sqrt(2)
 _FEW, _MANY = gauss_legendre(12), gauss_legendre(64)

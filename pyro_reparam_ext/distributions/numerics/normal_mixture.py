@@ -8,9 +8,8 @@ from functools import partial
 import torch
 from torch import Size, Tensor
 
-from .implicit import implicit_joint
+from ..implicit import implicit_joint, once
 from .mixture_transform import adjoint, choose, joint_adjoint, to_back, to_front
-from .pathwise import _Once
 
 
 def draw(shape: Size, log_weights: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
@@ -40,7 +39,7 @@ def at(value: Tensor, log_weights: Tensor, loc: Tensor, scale: Tensor) -> Tensor
 def _pull_back(
     gradient: Tensor, value: Tensor, log_weights: Tensor, loc: Tensor, scale: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    gradient, value = _Once.apply(gradient, value), value.detach()
+    gradient, value = once(gradient, value), value.detach()
     log_weights, loc, scale = (to_front(x.detach(), 1, value.dim()) for x in (log_weights, loc, scale))
     z = (value - loc) * (1 / scale)
     log_density = torch.addcmul(_constant(scale), z, z, value=-0.5)
@@ -53,7 +52,7 @@ def _joint_pull_back(
     gradient: Tensor, value: Tensor, log_weights: Tensor, loc: Tensor, scale: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     draws = value.dim() - 1
-    gradient = to_front(_Once.apply(gradient, value), 1, draws)
+    gradient = to_front(once(gradient, value), 1, draws)
     value = to_front(value.detach(), 1, draws).contiguous()
     log_weights = to_front(log_weights.detach(), 1, draws)
     loc, scale = (to_front(x.detach(), 2, draws) for x in (loc, scale))

@@ -9,8 +9,8 @@ import pytest
 import torch
 from scipy import special
 
-from pyro_reparam_ext.distributions.beta_velocity import logit_beta_velocity
-from pyro_reparam_ext.distributions.log1mexp import log_sigmoids
+from pyro_reparam_ext.distributions.numerics.beta_velocity import logit_beta_velocity
+from pyro_reparam_ext.distributions.numerics.log1mexp import log_sigmoids
 
 CONCENTRATIONS = (1e-3, 0.08, 0.9, 2.5, 20.0, 1e5)
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy import special
 
-from pyro_reparam_ext.distributions.normal_tail import (
+from pyro_reparam_ext.distributions.numerics.normal_tail import (
     excess_hazard,
     hazard_and_excess,
     log_ndtr,

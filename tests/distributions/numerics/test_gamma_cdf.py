@@ -5,7 +5,7 @@ import math
 import torch
 from scipy import special
 
-from pyro_reparam_ext.distributions.gamma_cdf import gamma_cdf, log_gamma_density
+from pyro_reparam_ext.distributions.numerics.gamma_cdf import gamma_cdf, log_gamma_density
 
 
 def test_value_and_gradients():

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import special
 
-from pyro_reparam_ext.distributions.beta_cdf import beta_tails
+from pyro_reparam_ext.distributions.numerics.beta_cdf import beta_tails
 
 CONCENTRATIONS = (1e-3, 0.5, 3.0, 200.0, 2900.0, 3100.0, 1e6)
 

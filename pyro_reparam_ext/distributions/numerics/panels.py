@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from .special import _Kernel, gauss_legendre
+from .quadrature import gauss_legendre
 
 NODES = 10
 POINTS, WEIGHTS = gauss_legendre(NODES)
@@ -30,12 +30,8 @@ def _to_legendre() -> list[list[float]]:
 _TO_LEGENDRE = _to_legendre()
 
 
-class _Bin(_Kernel):
+class _Bin(torch.autograd.Function):
     """The last of the sorted ``edges`` (batch, K) that is not above ``value`` (batch, draws)."""
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        ctx.mark_non_differentiable(output)
 
     @staticmethod
     def forward(edges: Tensor, value: Tensor) -> Tensor:
@@ -43,6 +39,31 @@ class _Bin(_Kernel):
         edges = edges.expand(batch + edges.shape[-1:]).contiguous()
         value = value.expand(batch + value.shape[-1:]).contiguous()
         return torch.searchsorted(edges, value, right=True) - 1
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.mark_non_differentiable(output)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None]:
+        return None, None
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], edges: Tensor, value: Tensor
+    ) -> tuple[Tensor, int]:
+        """``torch.searchsorted`` has no batching rule; to it all dims but the last are alike."""
+        pairs = list(zip((edges, value), in_dims, strict=True))
+        logical = max(x.dim() - (dim is not None) for x, dim in pairs)
+        return _Bin.apply(*(_leftmost(x, dim, logical) for x, dim in pairs)), 0
+
+
+def _leftmost(x: Tensor, dim: int | None, logical: int) -> Tensor:
+    """The batch dim, if there is one, at the left of ``logical`` others."""
+    if dim is None:
+        return x
+    x = x.movedim(dim, 0)
+    return x.reshape(x.shape[:1] + (1,) * (logical + 1 - x.dim()) + x.shape[1:])
 
 
 def find(edges: Tensor, value: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import mpmath
 import pytest
 import torch
 
-from pyro_reparam_ext.distributions.log_gamma_ratio import (
+from pyro_reparam_ext.distributions.numerics.log_gamma_ratio import (
     log_gamma_curvature,
     log_gamma_half_step,
     log_gamma_ratio,

@@ -2,7 +2,7 @@
 
 import torch
 
-from pyro_reparam_ext.distributions.mixture_transform import (
+from pyro_reparam_ext.distributions.numerics.mixture_transform import (
     adjoint,
     choose,
     nearer,
@@ -11,7 +11,7 @@ from pyro_reparam_ext.distributions.mixture_transform import (
     to_front,
 )
 
-from ..statistics import assert_mean
+from ...statistics import assert_mean
 
 
 def test_components_are_chosen_by_their_weights():

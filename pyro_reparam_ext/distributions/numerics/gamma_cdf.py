@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .implicit import implicit_joint
+from ..implicit import implicit_joint
 from .log_gamma_velocity import log_gamma_velocity
 from .stirling import stirling_rest
 

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from scipy import special
 
-from pyro_reparam_ext.distributions.owens_t import owens_t
+from pyro_reparam_ext.distributions.numerics.owens_t import owens_t
 
 
 def test_against_scipy():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pyro_reparam_ext.distributions.in_pieces import PIECE, in_pieces
+from pyro_reparam_ext.distributions.numerics.in_pieces import PIECE, in_pieces
 
 
 @pytest.mark.parametrize("shape", [(5,), (2 * PIECE + 1,), (PIECE, 3), (3, PIECE)])

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.special import erfc
 
 from .in_pieces import in_pieces
-from .special import gauss_legendre
+from .quadrature import gauss_legendre
 
 _ALL_AT_ONCE = 2**17
 """Numbers that a loop over the nodes would only slow down."""

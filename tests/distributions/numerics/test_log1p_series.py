@@ -4,7 +4,7 @@ import mpmath
 import pytest
 import torch
 
-from pyro_reparam_ext.distributions.log1p_series import NEAR, log1p_ratio
+from pyro_reparam_ext.distributions.numerics.log1p_series import NEAR, log1p_ratio
 
 
 @pytest.mark.parametrize(("dtype", "precision"), [(torch.float64, 1e-14), (torch.float32, 2e-7)])

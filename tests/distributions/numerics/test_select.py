@@ -2,7 +2,7 @@
 
 import torch
 
-from pyro_reparam_ext.distributions.select import select
+from pyro_reparam_ext.distributions.numerics.select import select
 
 
 def test_is_where():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.special import ndtr
 
-from .special import gauss_legendre
+from .quadrature import gauss_legendre
 
 _REACH = 9.0
 """The integrand at h x = 9 is exp(-40) of that at 0."""

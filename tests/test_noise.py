@@ -4,9 +4,9 @@ import pytest
 import torch
 from scipy import stats
 
-from pyro_reparam_ext.distributions.noise import standard_exponential, standard_uniform
+from pyro_reparam_ext.noise import standard_exponential, standard_uniform
 
-from ..statistics import MAX_CASES, SUITE_FALSE_ALARM_RATE
+from .statistics import MAX_CASES, SUITE_FALSE_ALARM_RATE
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import mpmath
 import pytest
 import torch
 
-from pyro_reparam_ext.distributions.log1mexp import log1mexp, log_sigmoids
+from pyro_reparam_ext.distributions.numerics.log1mexp import log1mexp, log_sigmoids
 
 
 @pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 1e-6), (torch.float64, 1e-14)])

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from scipy import special, stats
 
-from pyro_reparam_ext.distributions.betainc import betainc, log_beta_density
+from pyro_reparam_ext.distributions.numerics.betainc import betainc, log_beta_density
 
 A = np.array([0.05, 0.5, 3.0, 40.0, 900.0, 5.0])
 B = np.array([0.3, 2.0, 0.7, 25.0, 1100.0, 0.5])

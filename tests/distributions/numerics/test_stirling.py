@@ -4,7 +4,7 @@ import mpmath
 import pytest
 import torch
 
-from pyro_reparam_ext.distributions.stirling import stirling_rest
+from pyro_reparam_ext.distributions.numerics.stirling import stirling_rest
 
 POINTS = (1e-4, 0.1, 1.0, 7.9, 8.1, 50.0, 1e4, 1e7)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import special
 
-from pyro_reparam_ext.distributions.log_gamma_velocity import log_gamma_velocity
+from pyro_reparam_ext.distributions.numerics.log_gamma_velocity import log_gamma_velocity
 
 CONCENTRATIONS = (1e-4, 0.003, 0.02, 0.046, 0.3, 1.0, 2.0, 4.5, 7.9, 8.1, 20.0, 300.0, 1e4)
 PROBABILITIES = (1e-8, 1e-3, 0.1, 0.5, 0.9, 0.999, 1 - 1e-7)

@@ -1,0 +1,1 @@
+"""Functions of numbers that the distributions are made of: quadrature, tails, velocities."""
