@@ -66,10 +66,9 @@ def distributions_table() -> str:
     """Every distribution of the tests' registry: sampler, gradients, and where others stand."""
     head = ("distribution", "sampler", "pathwise in", "torch", "Pyro", "TFP", "NumPyro")
     rows = [head, ("---",) * len(head)]
-    for name, entry in sorted(REGISTRY.items()):
-        if "-" in name:
-            continue
-        leaves = {k: x.requires_grad_() for k, x in tensors(entry.points[0]).items()}
+    first = {entry.name.split("-")[0]: entry for entry in reversed(REGISTRY.values())}
+    for name, entry in sorted(first.items()):
+        leaves = {k: x.requires_grad_() for k, x in tensors(entry.points[entry.typical]).items()}
         with torch.random.fork_rng(devices=[]):
             value = entry.make(**leaves).rsample((3,))
         gradients = torch.autograd.grad(value.sum(), list(leaves.values()), allow_unused=True)
@@ -77,7 +76,8 @@ def distributions_table() -> str:
         other = entry.elsewhere
         elsewhere = (other.torch, other.pyro, other.tfp, other.numpyro)
         rows.append((f"`{name}`", entry.sampler, ", ".join(reached), *elsewhere))
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    lines = (" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows)
+    return "\n".join(f"| {line} |" for line in lines)
 
 
 def setup(app):

@@ -23,6 +23,9 @@ from tests.distributions.registry import REGISTRY  # noqa: E402
 
 METHODS = {"pathwise": (pathwise, "C0", "o"), "score function": (score_function, "C3", "s")}
 
+MOST = 10
+"""Standard errors at which the axis of the bias ends."""
+
 
 def bias_z(samples: torch.Tensor, expected: torch.Tensor) -> float:
     """The largest z-score over coordinates, corrected for their number."""
@@ -38,10 +41,9 @@ def bias_z(samples: torch.Tensor, expected: torch.Tensor) -> float:
 def measure(draws: int) -> list[tuple[str, str, float, float]]:
     """(label, method, variance over the squared norm of the exact gradient, z of the bias)."""
     rows = []
-    names = [name for name in REGISTRY if "-" not in name]
-    for name in tqdm(names, desc="distributions", disable=None):
-        entry = REGISTRY[name]
-        parameters = entry.points[0]
+    first = {entry.name.split("-")[0]: entry for entry in reversed(REGISTRY.values())}
+    for name, entry in tqdm(first.items(), desc="distributions", disable=None):
+        parameters = entry.points[entry.typical]
         truth = exact(entry, parameters)
         for method, (sampler, _, _) in METHODS.items():
             samples = sampler(entry, parameters, draws)
@@ -63,18 +65,19 @@ def draw(rows: list[tuple[str, str, float, float]], path: Path) -> None:
         y = [heights[row[0]] for row in mine]
         style = {"color": color, "marker": marker, "linestyle": "", "markersize": 4, "label": method}
         left.plot([max(row[2], 1e-6) for row in mine], y, **style)
-        right.plot([row[3] for row in mine], y, **style)
+        right.plot([min(row[3], MOST) for row in mine], y, **style)
     left.set(xscale="log", xlabel="variance of one draw / squared norm of the gradient")
     left.set_yticks(range(len(labels)), labels, fontsize=6)
     left.set_ylim(-1, len(labels))
     right.axvspan(0, 4, color="0.92", zorder=0)
-    right.set(xlim=(0, 8), xlabel="bias, in standard errors")
+    right.set(xlim=(-0.4, MOST + 0.4), xlabel="bias, in standard errors")
+    right.set_xticks([0, 4, MOST], ["0", "4", f"≥ {MOST}"])
     for axes in (left, right):
         axes.grid(axis="y", linewidth=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     left.legend(loc="lower right", fontsize=8, framealpha=1)
     figure.tight_layout()
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=150, bbox_inches="tight")
     plt.close(figure)
 
 

@@ -36,7 +36,9 @@ class Entry:
     - ``sampler``: how it is drawn, in a few words, for the docs;
     - ``precision``: the relative error of the velocity dx/d(parameter), where the sampler gives the
       implicit gradient in float64; None for a sampler that is another function of its noise;
-    - ``skip_moments``: properties among mean, variance and entropy that are not defined.
+    - ``draws``: of the Monte Carlo tests;
+    - ``unknown``: what raises NotImplementedError of mean, variance and entropy;
+    - ``typical``: the index of the point that the documentation shows.
     """
 
     name: str
@@ -47,8 +49,9 @@ class Entry:
     sampler: str
     elsewhere: Elsewhere = field(default_factory=Elsewhere)
     precision: float | None = None
-    draws: int = 20_000
+    draws: int = 10_000
     unknown: tuple[str, ...] = ()
+    typical: int = 0
 
     def at(self, parameters: dict[str, Any], dtype: torch.dtype = torch.float64, **options: Any) -> Any:
         return self.make(**tensors(parameters, dtype), **options)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor
 
 from .entry import Entry, tensors
@@ -57,6 +58,14 @@ def score_function(entry: Entry, parameters: dict[str, Any], draws: int) -> dict
     outputs = features_of(entry, parameters)(value)
     scores = torch.autograd.grad(fn.log_prob(value).sum(), list(leaves.values()))
     return {
-        name: outputs[:, :, None] * score.reshape(draws, 1, -1)
+        name: outputs[:, :, None] * _along(fn, name, score).reshape(draws, 1, -1)
         for name, score in zip(leaves, scores, strict=True)
     }
+
+
+def _along(fn: TorchDistribution, name: str, score: Tensor) -> Tensor:
+    """On the sphere the density means nothing off it: what is left is the gradient along it."""
+    if fn.arg_constraints.get(name) is not constraints.sphere:
+        return score
+    direction = getattr(fn, name).detach()
+    return score - (score * direction).sum(-1, keepdim=True) * direction

@@ -158,10 +158,12 @@ ENTRIES = (
         pre.distributions.VonMises,
         points=grid(loc=(0.3, -2.5), concentration=(0.1, 2.0, 20.0, 200.0)),
         extremes=grid(loc=(0.0, 3.0), concentration=(0.0, 1e-6, 1e-3, 1.0, 50.0, 1e4, 1e6, 1e9)),
+        draws=4000,
+        typical=1,
         oracle=OnTheCircle(Circular),
         sampler="inversion in a fixed number of steps; implicit gradient by quadrature",
         elsewhere=Elsewhere(
-            torch="no gradient", pyro="no gradient", tfp="implicit gradient", numpyro="no gradient"
+            torch="no gradient", pyro="no gradient", tfp="implicit gradient", numpyro="in loc only"
         ),
         precision=1e-6,
     ),
@@ -170,6 +172,8 @@ ENTRIES = (
         pre.distributions.VonMisesFisher,
         points=SPHERICAL,
         extremes=EXTREME,
+        draws=4000,
+        typical=1,
         oracle=Joint(
             fisher_log_density,
             features,
@@ -183,6 +187,8 @@ ENTRIES = (
         pre.distributions.PowerSpherical,
         points=SPHERICAL,
         extremes=EXTREME,
+        draws=4000,
+        typical=1,
         oracle=Joint(power_log_density, features, power_expectation),
         sampler="Beta angle; implicit gradient",
         elsewhere=Elsewhere(tfp="implicit gradient; NaN for d = 2 on JAX"),

@@ -102,6 +102,7 @@ ENTRIES = (
         pre.distributions.LogGamma,
         points=grid(concentration=(0.01, 0.6, 3.0, 50.0), rate=(0.5,)),
         extremes=grid(concentration=(1e-4, 0.3, 1.0, 1e6), rate=(1e-6, 1.0, 1e6)),
+        typical=2,
         oracle=Univariate(log_gamma),
         sampler="Gamma, below 1 by a power of a uniform; implicit gradient",
         elsewhere=Elsewhere(tfp="as ExpGamma, implicit gradient"),
@@ -112,6 +113,7 @@ ENTRIES = (
         pre.distributions.Gamma,
         points=grid(concentration=(0.1, 0.6, 3.0, 50.0), rate=(0.5,)),
         extremes=grid(concentration=(1e-4, 0.01, 1.0, 1e6), rate=(1e-6, 1.0, 1e6)),
+        typical=2,
         oracle=Univariate(lambda concentration, rate: stats.gamma(concentration, scale=1 / rate)),
         sampler="as LogGamma",
         elsewhere=Elsewhere(
@@ -133,11 +135,11 @@ ENTRIES = (
             *grid(concentration=(1e-4, 0.3, 1e4), power=(0.2, 1.0, 50.0), scale=(1e-3, 1e3)),
             *grid(concentration=(1e-4, 0.3), power=(0.05,), scale=(1e-3, 1e3)),
         ),
+        typical=3,
         oracle=Univariate(
             lambda concentration, power, scale: stats.gengamma(concentration, power, scale=scale)
         ),
         sampler="a power of Gamma, in log space; implicit gradient",
-        elsewhere=Elsewhere(tfp="through a Gamma draw"),
         precision=1e-6,
     ),
     Entry(
@@ -151,6 +153,7 @@ ENTRIES = (
         extremes=grid(
             concentration1=(1e-4, 0.1, 1.0, 66575.0, 1e6), concentration0=(1e-4, 0.1, 1.0, 66575.0, 1e6)
         ),
+        typical=2,
         oracle=Univariate(
             lambda concentration1, concentration0: stats.beta(concentration1, concentration0)
         ),
@@ -171,6 +174,7 @@ ENTRIES = (
             {"concentration1": 0.3, "concentration0": 1.5},
         ),
         extremes=grid(concentration1=(1e-4, 0.1, 1.0, 1e6), concentration0=(1e-4, 0.1, 1.0, 1e6)),
+        typical=4,
         oracle=Univariate(LogBeta),
         sampler="as Beta",
         precision=1e-6,
@@ -180,6 +184,7 @@ ENTRIES = (
         pre.distributions.Dirichlet,
         points=CONCENTRATIONS,
         extremes=FAR_CONCENTRATIONS,
+        typical=1,
         oracle=Joint(dirichlet_log_density, moments, dirichlet_moments),
         sampler="as LogDirichlet",
         elsewhere=Elsewhere(
@@ -194,6 +199,7 @@ ENTRIES = (
         pre.distributions.LogDirichlet,
         points=CONCENTRATIONS,
         extremes=FAR_CONCENTRATIONS,
+        typical=1,
         oracle=Joint(log_dirichlet_log_density, moments, log_dirichlet_moments),
         sampler="quotients of Gammas, in log space; implicit gradient",
     ),

@@ -13,6 +13,7 @@ ENTRIES = (
         pre.distributions.InverseGaussian,
         points=grid(loc=(0.7, 2.0), concentration=(0.3, 5.0)),
         extremes=grid(loc=(1e-3, 1.0, 1e4), concentration=(1e-3, 1.0, 1e6)),
+        typical=3,
         oracle=Univariate(
             lambda loc, concentration: stats.invgauss(mu=loc / concentration, scale=concentration)
         ),

@@ -147,7 +147,7 @@ def lkj(name, make, d):
         draws=5000,
         sampler="onion; implicit gradient of the Beta rows",
         elsewhere=Elsewhere(
-            torch="no gradient", pyro="no gradient", tfp="no gradient", numpyro="no gradient"
+            torch="no gradient", pyro="no gradient", tfp="no gradient", numpyro="through Beta draws"
         ),
     )
 
@@ -171,7 +171,7 @@ ENTRIES = (
         elsewhere=Elsewhere(
             torch="backward raises for a sample shape",
             pyro="backward raises for a sample shape",
-            numpyro="differentiable function of noise",
+            numpyro="in the scale only",
             tfp="differentiable function of noise",
         ),
     ),

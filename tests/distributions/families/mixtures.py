@@ -148,6 +148,13 @@ def _normal_expectation(locs: Tensor, coord_scale: Tensor, component_logits: Ten
 NORMALS = Joint(_normal_log_density, _features, _normal_expectation)
 FIVE = [[0.3, -0.5, 1.0, 0.0, 0.4], [1.0, 0.5, -0.3, 0.8, -0.6], [-0.7, 0.2, 0.1, -0.9, 0.5]]
 
+MIXTURE = Elsewhere(
+    torch="no gradient",
+    pyro="no gradient",
+    tfp="implicit gradient, with reparameterize=True",
+    numpyro="no gradient",
+)
+
 ENTRIES = (
     Entry(
         "MixtureSameFamily",
@@ -164,7 +171,7 @@ ENTRIES = (
         ),
         oracle=Univariate(_frozen_normals),
         sampler="a draw of one component; distributional transform",
-        elsewhere=Elsewhere(tfp="implicit gradient, with reparameterize=True"),
+        elsewhere=MIXTURE,
         precision=1e-6,
         unknown=("entropy",),
     ),
@@ -179,7 +186,7 @@ ENTRIES = (
         ),
         oracle=Univariate(_frozen_inverse_gaussians),
         sampler="a draw of one component; distributional transform",
-        elsewhere=Elsewhere(tfp="implicit gradient, with reparameterize=True"),
+        elsewhere=MIXTURE,
         precision=1e-6,
         unknown=("entropy",),
     ),
@@ -207,7 +214,7 @@ ENTRIES = (
         ),
         oracle=Joint(_positive_log_density, _positive_features, _positive_expectation),
         sampler="a draw of one component; distributional transform, coordinate by coordinate",
-        elsewhere=Elsewhere(tfp="implicit gradient, with reparameterize=True"),
+        elsewhere=MIXTURE,
         unknown=("entropy",),
     ),
     Entry(

@@ -60,6 +60,7 @@ ENTRIES = (
         pre.distributions.StudentT,
         points=(*grid(df=(4.0, 30.0), loc=(-1.0,), scale=(0.5, 2.0)),),
         extremes=grid(df=(0.01, 0.4, 1.0, 1e3, 1e6), loc=(0.0, -1e3), scale=(1e-3, 1.0, 1e4)),
+        typical=2,
         oracle=Univariate(lambda df, loc, scale: stats.t(df=df, loc=loc, scale=scale)),
         sampler="polar transformation of two normals, differentiated",
         elsewhere=Elsewhere(
@@ -77,6 +78,7 @@ ENTRIES = (
             {"concentration1": 0.2, "concentration0": 0.2},
         ),
         extremes=grid(concentration1=(1e-3, 0.2, 1.0, 1e4), concentration0=(1e-3, 0.2, 1.0, 1e4)),
+        typical=3,
         oracle=Univariate(Kumaraswamy),
         sampler="inverse CDF in log space; implicit gradient, closed form",
         elsewhere=Elsewhere(
@@ -92,6 +94,7 @@ ENTRIES = (
         lambda probs, **options: pre.distributions.ContinuousBernoulli(probs=probs, **options),
         points=grid(probs=(0.02, 0.4995, 0.5, 0.51, 0.9)),
         extremes=grid(probs=EDGES),
+        typical=4,
         oracle=Univariate(lambda probs: continuous_bernoulli(special.logit(probs))),
         sampler=UNIFORM,
         elsewhere=Elsewhere(torch="0 for |probs - .5| < .001", pyro="as torch", tfp="0 near .5"),
@@ -117,6 +120,7 @@ ENTRIES = (
             scale=(1e-3, 1.0, 1e4),
             concentration=(-1e4, -10.0, -1.0, -1e-6, 0.0, 1e-20, 1e-6, 1.0, 10.0),
         ),
+        typical=5,
         oracle=Univariate(
             lambda loc, scale, concentration: stats.genpareto(c=concentration, loc=loc, scale=scale)
         ),
