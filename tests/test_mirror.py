@@ -30,7 +30,6 @@ COVERED_BY = {
     "evaluation/surrogate.py": "test_unbiased.py",
     "evaluation/terms.py": "test_elbo.py",
     "evaluation/unwrap.py": "test_elbo.py",
-    "distributions/base.py": "distributions/test_contract.py",
     "distributions/bartlett.py": "distributions/test_wishart.py",
     "distributions/numerics/chart.py": "distributions/test_implicit_univariate.py",
     "distributions/numerics/density_search.py": "distributions/test_implicit_univariate.py",

@@ -52,10 +52,6 @@ class Parametric(TorchDistribution):
             value = self._draw(self._extended_shape(torch.Size(sample_shape)))
         return self._at(value)
 
-    def sample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
-        with torch.no_grad():
-            return self.rsample(sample_shape)
-
     def _draw(self, shape: Size) -> Tensor:
         """Values of this shape, without a gradient."""
         raise NotImplementedError
@@ -71,12 +67,14 @@ def _split(x: Tensor, event_dim: int) -> tuple[Size, Size]:
 
 
 def _as_tensors(parameters: dict[str, Tensor | float]) -> dict[str, Tensor]:
-    """Numbers take dtype and device of the tensors beside them, and the default dtype alone."""
+    """Floating tensors; numbers and integer tensors take dtype and device of those beside them."""
     given = [x for x in parameters.values() if isinstance(x, Tensor)]
-    options: dict[str, Any] = {"dtype": torch.get_default_dtype()}
-    if given:
-        options = {"dtype": given[0].dtype, "device": given[0].device}
+    floating = next((x for x in given if x.is_floating_point()), None)
+    dtype = torch.get_default_dtype() if floating is None else floating.dtype
+    device = given[0].device if given else None
     return {
-        name: x if isinstance(x, Tensor) else torch.as_tensor(x, **options)
+        name: x
+        if isinstance(x, Tensor) and x.is_floating_point()
+        else torch.as_tensor(x, dtype=dtype, device=device)
         for name, x in parameters.items()
     }

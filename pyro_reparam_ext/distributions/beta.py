@@ -12,10 +12,12 @@ from torch.distributions.distribution import Distribution
 from torch.distributions.utils import broadcast_all
 
 from .implicit import implicit
+from .log_dirichlet import dirichlet_density
 from .log_gamma import standard_gamma
 from .numerics.beta_velocity import logit_beta_velocity
 from .numerics.betainc import betainc
 from .numerics.log1mexp import log_sigmoids
+from .numerics.positive_log import positive_log, power_at_zero
 from .pathwise import register_pathwise
 
 
@@ -93,6 +95,14 @@ class Beta(dist.Beta):
             self._validate_sample(value)
         return betainc(self.concentration1, self.concentration0, value)
 
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        a, b = self.concentration1, self.concentration0
+        log_x, log_rest = _logs(value)
+        density = dirichlet_density(torch.stack([log_x, log_rest], -1), self._dirichlet.concentration)
+        return density + power_at_zero(value, a - 1) + power_at_zero(1 - value, b - 1)
+
 
 def draw_logit(a: Tensor, b: Tensor, shape: Size) -> Tensor:
     """The logit of a draw of Beta(a, b), without a gradient."""
@@ -107,13 +117,19 @@ def logit_velocity(logit: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]
     return logit_beta_velocity(log_x, log_rest, a, b), -logit_beta_velocity(log_rest, log_x, b, a)
 
 
+def _logs(value: Tensor) -> tuple[Tensor, Tensor]:
+    """log(x) and log(1 - x), finite also at 0 and at 1."""
+    below_one = value.clamp(max=1 - 0.5 * torch.finfo(value.dtype).eps)
+    return positive_log(value), (-below_one).log1p()
+
+
 @register_pathwise(torch.distributions.Beta)
 def _at(fn: torch.distributions.Beta, value: Tensor) -> Tensor:
     return implicit(value, _velocity, fn.concentration1, fn.concentration0)
 
 
 def _velocity(value: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    log_x, log_rest = value.log(), (-value).log1p()
+    log_x, log_rest = _logs(value)
     factor = value * (1 - value)
     da = factor * logit_beta_velocity(log_x, log_rest, a, b)
     return da, -factor * logit_beta_velocity(log_rest, log_x, b, a)

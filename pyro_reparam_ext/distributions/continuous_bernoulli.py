@@ -14,8 +14,9 @@ from torch.distributions.kl import register_kl
 from torch.distributions.utils import lazy_property
 
 from ..noise import standard_uniform
-from .implicit import implicit_joint
-from .numerics.select import select
+from .implicit import implicit, implicit_joint
+from .numerics.in_pieces import in_pieces
+from .numerics.sums_in_pieces import sums_in_pieces
 from .pathwise import register_pathwise
 
 # Of log(sinh(m / 2) / (m / 2)) in powers of m^2: Bernoulli numbers over 2k (2k)!.
@@ -126,22 +127,15 @@ class ContinuousBernoulli(dist.ContinuousBernoulli):
             sign, origin, m = _from_peak(logits)
             m = m.clamp(min=1e-20)  # as flat as 0
             u = standard_uniform(self._extended_shape(torch.Size(sample_shape)), logits)
-            fallen = u * torch.expm1(-m)
-            value = torch.addcmul(origin, sign, fallen.log1p().mul_(-1 / m)).clamp(0, 1)
-            above = (u * (-m).exp()).div_(fallen.add_(1))
-        return implicit_joint(value, _pull_back, self._natural, above)
+            value = in_pieces(_at_distance, u, torch.expm1(-m), -sign / m, origin)
+        return implicit_joint(value, _pull_back, self._natural, u)
 
     def sample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         with torch.no_grad():
             return self.rsample(sample_shape)
 
     def _at(self, value: Tensor) -> Tensor:
-        with torch.no_grad():
-            sign, origin, m = _from_peak(self._natural)
-            m = m.clamp(min=1e-20)
-            scaled = m * (origin + sign * value)
-            above = (scaled - m).exp() * ((-scaled).expm1() / (-m).expm1())
-        return implicit_joint(value, _pull_back, self._natural, above)
+        return implicit(value, _velocity_at, self._natural)
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
@@ -267,21 +261,59 @@ def _distance(m: Tensor) -> Tensor:
     return torch.where(near, 0.5 - m_near * _even(m_near, slopes), far)
 
 
-def _pull_back(gradient: Tensor, value: Tensor, logits: Tensor, above: Tensor) -> tuple[Tensor, None]:
-    """``above``: (exp(-m (1 - d)) - exp(-m)) / (1 - exp(-m)) at the distance d to the peak's end."""
+def _at_distance(u: Tensor, fall: Tensor, step: Tensor, origin: Tensor) -> Tensor:
+    return torch.addcmul(origin, step, (u * fall).log1p_()).clamp(0, 1)
+
+
+def _pull_back(gradient: Tensor, value: Tensor, logits: Tensor, u: Tensor) -> tuple[Tensor, None]:
+    m = logits.abs()
+
+    def function(
+        gradient: Tensor, value: Tensor, u: Tensor, fall: Tensor, last: Tensor, *terms: Tensor
+    ) -> tuple[Tensor]:
+        return (gradient * _velocity(value, u * last / (u * fall + 1), *terms),)
+
+    terms = (-m).expm1(), (-m).exp(), *_velocity_terms(logits)
+    (total,) = sums_in_pieces(function, logits.shape, gradient, value, u, *terms)
+    return total, None
+
+
+def _velocity_at(value: Tensor, logits: Tensor) -> tuple[Tensor]:
     sign, origin, m = _from_peak(logits)
-    # The velocity by its series below the radius, with so many terms that the dtype asks for.
+    m = m.clamp(min=1e-20)
+    scaled = m * (origin + sign * value)
+    above = (scaled - m).exp() * ((-scaled).expm1() / (-m).expm1())
+    return (_velocity(value, above, *_velocity_terms(logits)),)
+
+
+def _velocity(
+    value: Tensor, above: Tensor, sign: Tensor, origin: Tensor, inverse: Tensor, *series: Tensor
+) -> Tensor:
+    """``above``: (exp(-m (1 - d)) - exp(-m)) / (1 - exp(-m)) at the distance d to the peak's end.
+
+    Of the two formulas one has coefficients 0, as ``_velocity_terms`` says.
+    """
+    far = (torch.addcmul(origin, sign, value) - above) * inverse
+    t = 1 - 2 * value
+    first, *others = series
+    polynomial = first
+    for c in others:
+        polynomial = torch.addcmul(c, polynomial, t)
+    return torch.addcmul(far, value * (1 - value), polynomial)
+
+
+def _velocity_terms(logits: Tensor) -> tuple[Tensor, ...]:
+    """Of what ``_velocity`` takes, that which depends on the parameters alone.
+
+    The velocity is by its series below a radius, with so many terms that the dtype asks for: x (1 - x)
+    times a polynomial in 1 - 2 x.
+    """
+    sign, origin, m = _from_peak(logits)
     radius, count = (0.5, 10) if m.dtype == torch.float64 else (0.125, 4)
     near = m < radius
-    steep = torch.where(near, torch.ones_like(m), m)
-    far = (torch.addcmul(origin, sign, value) - above) * (1 / steep)
-    # Near 0, x (1 - x) times a polynomial in 1 - 2 x; the coefficients are of the parameters' shape.
-    t = 1 - 2 * value
-    first, *others = _series_coefficients(0.5 * torch.where(near, logits, torch.zeros_like(m)), count)
-    series = first
-    for c in others:
-        series = torch.addcmul(c, series, t)
-    return gradient * select(near, value * (1 - value) * series, far), None
+    inverse = torch.where(near, 0, 1 / torch.where(near, 1, m))
+    series = _series_coefficients(0.5 * torch.where(near, logits, 0), count)
+    return sign, origin, inverse, *(torch.where(near, c, 0) for c in series)
 
 
 def _series_coefficients(h: Tensor, count: int) -> list[Tensor]:

@@ -10,7 +10,9 @@ from torch import Size, Tensor
 from torch.distributions.distribution import Distribution
 
 from .implicit import implicit_joint
-from .log_dirichlet import draw_log_dirichlet, log_pull_back
+from .log_dirichlet import dirichlet_density, draw_normalized, in_pieces_of_vectors, log_pull_back
+from .log_gamma import raised
+from .numerics.positive_log import positive_log, power_at_zero
 from .pathwise import register_pathwise
 
 
@@ -58,16 +60,36 @@ class Dirichlet(dist.Dirichlet):
         return new
 
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
+        shape = self._extended_shape(torch.Size(sample_shape))
         with torch.no_grad():
-            drawn = draw_log_dirichlet(
-                self.concentration, self._extended_shape(torch.Size(sample_shape))
-            )
-            value = drawn.exp().clamp(min=torch.finfo(drawn.dtype).tiny)
-        moving = implicit_joint(drawn, log_pull_back, self.concentration) - drawn
-        return value * moving.exp()
+            value, log_drawn = in_pieces_of_vectors(_draw, *raised(self.concentration, shape))
+        return implicit_joint(value, _pull_back, self.concentration, log_drawn)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        alpha = self.concentration
+        density = dirichlet_density(positive_log(value), alpha)
+        return density + power_at_zero(value, alpha - 1).sum(-1)
+
+
+def _draw(concentration: Tensor, power: Tensor) -> tuple[Tensor, Tensor]:
+    """The draw, and its logarithm before it is cut."""
+    log_drawn = draw_normalized(concentration, power)
+    return log_drawn.exp().clamp(min=torch.finfo(log_drawn.dtype).tiny), log_drawn
 
 
 @register_pathwise(torch.distributions.Dirichlet)
 def _at(fn: torch.distributions.Dirichlet, value: Tensor) -> Tensor:
-    moving = implicit_joint(value.log(), log_pull_back, fn.concentration)
-    return value * (moving - value.log()).exp()
+    return implicit_joint(value, _pull_back, fn.concentration, positive_log(value))
+
+
+def _pull_back(
+    gradient: Tensor, value: Tensor, concentration: Tensor, log_drawn: Tensor
+) -> tuple[Tensor, None]:
+    log_x = log_drawn
+    if torch.is_grad_enabled():
+        # For a second derivative: as it was drawn, differentiable as the logarithm of the value.
+        by_value = positive_log(value)
+        log_x = by_value + (log_drawn - by_value).detach()
+    return *log_pull_back(gradient * value, log_x, concentration), None

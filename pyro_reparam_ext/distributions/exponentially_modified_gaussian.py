@@ -5,12 +5,17 @@ from __future__ import annotations
 import torch
 from pyro.distributions import constraints
 from torch import Size, Tensor
-from torch.special import ndtr
 
 from ..noise import standard_exponential
 from .base import Parametric
-from .implicit import implicit
-from .numerics.normal_tail import HALF_LOG_2PI, excess_hazard, hazard_and_excess, log_ndtr
+from .implicit import implicit, implicit_joint
+from .numerics.normal_tail import (
+    HALF_LOG_2PI,
+    excess_hazard,
+    hazard_and_excess,
+    log_ndtr,
+    normal_cdf,
+)
 
 
 class ExponentiallyModifiedGaussian(Parametric):
@@ -95,8 +100,11 @@ class ExponentiallyModifiedGaussian(Parametric):
     def cdf(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        z = (value - self.loc) / self.scale
-        return ndtr(z) - (self.log_prob(value) - self.rate.log()).exp()
+        with torch.no_grad():
+            z = (value - self.loc) / self.scale
+            tail = (self.log_prob(value) - self.rate.log()).exp()
+            cdf = _cdf(z, self.scale * self.rate, tail)
+        return implicit_joint(cdf, _pull_back_cdf, value, self.loc, self.scale, self.rate)
 
     @property
     def mean(self) -> Tensor:
@@ -105,6 +113,38 @@ class ExponentiallyModifiedGaussian(Parametric):
     @property
     def variance(self) -> Tensor:
         return self.scale.square() + 1 / self.rate.square()
+
+
+def _cdf(z: Tensor, k: Tensor, tail: Tensor) -> Tensor:
+    r""":math:`\Phi(z)` without the ``tail`` that the exponential carries beyond.
+
+    The share that is left of :math:`\Phi(z)` is :math:`1 - M(w + k) / M(w)` with :math:`w = -z` and the
+    Mills ratio :math:`M = 1 / h`: by its series in k, of which :math:`M^{(n + 1)} = n M^{(n - 1)} +
+    w M^{(n)}`, or by :math:`(h(w + k) - h(w)) / h(w + k)`, where the hazard is w and its excess.
+    """
+    w = -z
+    hazard, excess = hazard_and_excess(w)
+    near = k * (hazard + excess) < 0.2
+    step = torch.where(near, k, 0.0)
+    # k^n / n! times the n-th derivative over M.
+    last, term = torch.ones_like(z), -step * excess
+    series = -term
+    for n in range(1, 14 if z.dtype == torch.float64 else 7):
+        last, term = term, (step * step * last + step * w * term) / (n + 1)
+        series = series - term
+    start = w.clamp(min=0.0)
+    beyond = excess_hazard(start + k)
+    far = (k + beyond - excess) / (start + k + beyond)
+    below = normal_cdf(z)
+    return torch.where(near, below * series, torch.where(z < 0, below * far, below - tail))
+
+
+def _pull_back_cdf(
+    gradient: Tensor, cdf: Tensor, value: Tensor, loc: Tensor, scale: Tensor, rate: Tensor
+) -> tuple[Tensor, ...]:
+    fn = ExponentiallyModifiedGaussian(loc, scale, rate, validate_args=False)
+    weight = gradient * fn.log_prob(value).exp()
+    return weight, *(-weight * v for v in _velocity(value, loc, scale, rate))
 
 
 def _velocity(value: Tensor, loc: Tensor, scale: Tensor, rate: Tensor) -> tuple[Tensor, Tensor, Tensor]:

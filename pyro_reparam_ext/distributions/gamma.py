@@ -7,9 +7,12 @@ import torch
 from torch import Size, Tensor
 
 from .implicit import implicit, implicit_joint
-from .log_gamma import standard_gamma
+from .log_gamma import draw_raised, raised
 from .numerics.gamma_cdf import gamma_cdf
+from .numerics.in_pieces import in_pieces
 from .numerics.log_gamma_velocity import log_gamma_velocity
+from .numerics.positive_log import positive_log, power_at_zero
+from .numerics.stirling import stirling_rest
 from .pathwise import register_pathwise
 
 
@@ -56,17 +59,51 @@ class Gamma(dist.Gamma):
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         with torch.no_grad():
-            info = torch.finfo(self.rate.dtype)
-            standard, log_scale = standard_gamma(self.concentration, shape)
-            value = (standard * log_scale.exp() * (1 / self.rate)).clamp(info.tiny, info.max)
-            log_standard = standard.log() + log_scale
+            value, log_standard = in_pieces(_draw, *raised(self.concentration, shape), 1 / self.rate)
         return implicit_joint(value, _pull_back, self.concentration, self.rate, log_standard)
 
     def cdf(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        tiny = torch.finfo(value.dtype).tiny
-        return gamma_cdf((value * self.rate).clamp(min=tiny).log(), self.concentration)
+        cdf = gamma_cdf(positive_log(value * self.rate), self.concentration)
+        return torch.where(value > 0, cdf, 0.0)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        a, rate = self.concentration, self.rate
+        log_mean, scaled = a.log() - rate.log(), value * rate
+        # About the mean, where the terms of large concentrations cancel.
+        deviation, exponent = _from_ratio(positive_log(value) - log_mean, scaled - a, scaled, a)
+        rest, _ = stirling_rest(a)
+        inside = (a - 1) * deviation - exponent - rest - log_mean
+        return inside + power_at_zero(value, a - 1)
+
+    def entropy(self) -> Tensor:
+        rest, slope = stirling_rest(self.concentration)
+        log_mean = self.concentration.log() - self.rate.log()
+        return rest + log_mean + (1 - self.concentration) * slope
+
+
+def _draw(concentration: Tensor, power: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+    """The draw, and its logarithm before it is scaled and cut."""
+    standard, log_scale = draw_raised(concentration, power)
+    info = torch.finfo(standard.dtype)
+    value = (standard * log_scale.exp() * scale).clamp(info.tiny, info.max)
+    return value, standard.log() + log_scale
+
+
+def _from_ratio(
+    deviation: Tensor, exponent: Tensor, scaled: Tensor, concentration: Tensor
+) -> tuple[Tensor, Tensor]:
+    """log(r) and a (r - 1), given with their gradients, from one rounded r = scaled / a."""
+    with torch.no_grad():
+        info = torch.finfo(deviation.dtype)
+        ratio = (scaled / concentration).clamp(info.tiny, info.max)
+        # Not for small values, where the ratio may underflow.
+        closer = (ratio.log() - deviation) * (ratio > 0.5)
+        exponent_closer = concentration * (ratio - 1) - exponent
+    return deviation + closer, exponent + exponent_closer
 
 
 @register_pathwise(torch.distributions.Gamma)
@@ -75,7 +112,7 @@ def _at(fn: torch.distributions.Gamma, value: Tensor) -> Tensor:
 
 
 def _velocity(value: Tensor, concentration: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
-    return value * log_gamma_velocity((value * rate).log(), concentration), -value / rate
+    return value * log_gamma_velocity(positive_log(value * rate), concentration), -value / rate
 
 
 def _pull_back(
@@ -84,7 +121,8 @@ def _pull_back(
     log_value = log_standard
     if torch.is_grad_enabled():
         # For a second derivative: as it was drawn, differentiable as the logarithm of the value.
-        by_value = (value * rate).log()
+        by_value = positive_log(value * rate)
         log_value = by_value + (log_standard - by_value).detach()
     weighted = gradient * value
-    return weighted * log_gamma_velocity(log_value, concentration), weighted * (-1 / rate), None
+    by_rate = -weighted.sum_to_size(rate.shape) / rate
+    return weighted * log_gamma_velocity(log_value, concentration), by_rate, None

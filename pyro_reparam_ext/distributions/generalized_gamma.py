@@ -13,6 +13,7 @@ from .log_gamma import standard_gamma
 from .numerics.gamma_cdf import gamma_cdf, log_gamma_density
 from .numerics.log_gamma_ratio import log_gamma_curvature, log_gamma_ratio
 from .numerics.log_gamma_velocity import log_gamma_velocity
+from .numerics.positive_log import positive_log, power_at_zero
 from .numerics.stirling import stirling_rest
 
 
@@ -95,14 +96,16 @@ class GeneralizedGamma(Parametric):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        log_value = value.log()
+        log_value = positive_log(value)
         density = log_gamma_density(self.power * (log_value - self.scale.log()), self.concentration)
-        return density + self.power.log() - log_value
+        at_zero = power_at_zero(value, self.concentration * self.power - 1)
+        return density + self.power.log() - log_value + at_zero
 
     def cdf(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        return gamma_cdf(self.power * (value.log() - self.scale.log()), self.concentration)
+        log_standard = self.power * (positive_log(value) - self.scale.log())
+        return torch.where(value > 0, gamma_cdf(log_standard, self.concentration), 0.0)
 
     @property
     def mean(self) -> Tensor:
@@ -136,7 +139,7 @@ def _log_velocity(
 def _velocity(
     value: Tensor, concentration: Tensor, power: Tensor, scale: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    a, b, c = _log_velocity(value.log(), concentration, power, scale)
+    a, b, c = _log_velocity(positive_log(value), concentration, power, scale)
     return value * a, value * b, value * c
 
 

@@ -11,8 +11,11 @@ from torch import Size, Tensor
 from ..noise import standard_exponential
 from .base import Parametric
 from .implicit import implicit, implicit_joint
+from .interval import ExtendedInterval
+from .numerics.in_pieces import in_pieces
 from .numerics.log1p_series import NEAR, log1p_ratio
-from .numerics.select import select
+from .numerics.standardised import standardised
+from .numerics.sums_in_pieces import sums_in_pieces
 
 
 class GeneralizedPareto(Parametric):
@@ -81,7 +84,7 @@ class GeneralizedPareto(Parametric):
 
     @constraints.dependent_property(is_discrete=False, event_dim=0)
     def support(self) -> constraints.Constraint:
-        return constraints.interval(self.loc, self._upper)
+        return ExtendedInterval(self.loc, self._upper)
 
     @property
     def _upper(self) -> Tensor:
@@ -93,25 +96,26 @@ class GeneralizedPareto(Parametric):
         shape = self._extended_shape(torch.Size(sample_shape))
         with torch.no_grad():
             exponential = standard_exponential(shape, self.loc)
-            excess = _excess(exponential, self.concentration)
-            upper = self._upper.clamp(max=torch.finfo(excess.dtype).max)
-            value = torch.addcmul(self.loc, self.scale, excess).clamp(self.loc, upper)
-        return self._moving(value, excess, exponential)
+            upper = self._upper.clamp(max=torch.finfo(exponential.dtype).max)
+            parameters = self.loc, self.scale, _nonzero(self.concentration), upper
+            value = in_pieces(_value, exponential, *parameters)
+        return self._moving(value, exponential)
 
     def _at(self, value: Tensor) -> Tensor:
         with torch.no_grad():
             exponential, _ = self._exponential(value)
-            excess = (value - self.loc) / self.scale
-        return self._moving(value, excess, exponential)
+        return self._moving(value, exponential)
 
-    def _moving(self, value: Tensor, excess: Tensor, exponential: Tensor) -> Tensor:
+    def _moving(self, value: Tensor, exponential: Tensor) -> Tensor:
         parameters = self.loc, self.scale, self.concentration
-        return implicit_joint(value, _pull_back, *parameters, excess, exponential)
+        return implicit_joint(value, _pull_back, *parameters, exponential)
 
     def _exponential(self, value: Tensor) -> tuple[Tensor, Tensor]:
         """What the value is as a standard exponential draw, and c z, inside the support."""
         info = torch.finfo(value.dtype)
-        z = ((value - self.loc) / self.scale).clamp(max=info.max)
+        with torch.no_grad():
+            z = ((value - self.loc) / self.scale).clamp(max=info.max)
+        z = standardised(z, value, self.loc, self.scale)
         s = self.concentration * z
         # Inside whatever was rounded, with the gradient of the point outside.
         s = implicit_joint(s.detach().clamp(info.eps - 1, info.max), _as_it_is, s)
@@ -139,8 +143,12 @@ class GeneralizedPareto(Parametric):
         return -self.log_survival_function(value).expm1()
 
     def icdf(self, value: Tensor) -> Tensor:
-        exponential = -torch.log1p(-value)
-        excess = _excess(exponential.detach(), self.concentration.detach())
+        c = self.concentration.detach()
+        last = value == 1
+        exponential = -torch.log1p(-torch.where(last, 0.0, value))
+        excess = _excess(torch.where(last, math.inf, exponential.detach()), c)
+        # The last quantile moves with the upper end alone: exp(c e) is 0 beside 1 from here on.
+        exponential = torch.where(last, 40 / c.abs().clamp(min=1e-15), exponential)
         excess = implicit(excess, _excess_velocity, self.concentration, exponential)
         return self.loc + self.scale * excess
 
@@ -166,12 +174,18 @@ class GeneralizedPareto(Parametric):
 
 def _excess(exponential: Tensor, concentration: Tensor) -> Tensor:
     c = _nonzero(concentration)
-    return (c * exponential).expm1_().div_(c).clamp(max=torch.finfo(exponential.dtype).max)
+    return ((c * exponential).expm1() / c).clamp(max=torch.finfo(exponential.dtype).max)
+
+
+def _value(exponential: Tensor, loc: Tensor, scale: Tensor, c: Tensor, upper: Tensor) -> Tensor:
+    """A draw; ``c``: the concentration, not 0."""
+    excess = (exponential * c).expm1_().div_(c).clamp(max=torch.finfo(c.dtype).max)
+    return torch.minimum(torch.addcmul(loc, scale, excess), upper)
 
 
 def _nonzero(c: Tensor) -> Tensor:
     """Where c is 0, so little that draws and logarithms are as at 0, yet a divisor."""
-    return torch.where(c.abs() < 1e-20, torch.full_like(c, 1e-20), c)
+    return torch.where(c.abs() < 1e-20, c + (1e-20 - c).detach(), c)
 
 
 def _as_it_is(gradient: Tensor, value: Tensor, s: Tensor) -> tuple[Tensor]:
@@ -184,27 +198,37 @@ def _pull_back(
     loc: Tensor,
     scale: Tensor,
     concentration: Tensor,
-    excess: Tensor,
     exponential: Tensor,
 ) -> tuple[Tensor | None, ...]:
     info = torch.finfo(value.dtype)
     # Cut so that the gradients of all draws can be summed.
-    bound = info.max * info.eps
-    z = excess.clamp(max=bound)
-    slope = (scale * _excess_slope(z, exponential, concentration)).clamp(max=bound)
-    return gradient, gradient * z, gradient * slope, None, None
+    bound = torch.full_like(loc, info.max * info.eps)
+    bound_of_slope = bound / scale.detach().clamp(min=1)
+    terms = _nonzero(concentration), bound, bound_of_slope
+    moved, bent = sums_in_pieces(_pulled, loc.shape, gradient, exponential, *terms)
+    return gradient, moved, scale * bent, None
+
+
+def _pulled(
+    gradient: Tensor, exponential: Tensor, c: Tensor, bound: Tensor, bound_of_slope: Tensor
+) -> tuple[Tensor, Tensor]:
+    t = c * exponential
+    z = torch.minimum(t.expm1() / c, bound)
+    if torch.is_grad_enabled():
+        z = implicit(z.detach(), _excess_velocity, c, exponential)
+    return gradient * z, gradient * torch.minimum(_excess_slope(z, exponential, t, c), bound_of_slope)
 
 
 def _excess_velocity(
     excess: Tensor, concentration: Tensor, exponential: Tensor
 ) -> tuple[Tensor, Tensor]:
-    slope = _excess_slope(excess, exponential, concentration)
+    c = _nonzero(concentration)
+    slope = _excess_slope(excess, exponential, c * exponential, c)
     return slope, 1 + concentration * excess
 
 
-def _excess_slope(excess: Tensor, exponential: Tensor, concentration: Tensor) -> Tensor:
+def _excess_slope(excess: Tensor, exponential: Tensor, t: Tensor, c: Tensor) -> Tensor:
     r"""The derivative of :math:`z = (e^t - 1) / c` in c, :math:`t = c \varepsilon`."""
-    t = concentration * exponential
     count, radius = (11, 0.25) if t.dtype == torch.float64 else (4, 0.06)
     near = t.clamp(-radius, radius)
     # e^2 (t exp(t) - exp(t) + 1) / t^2
@@ -212,5 +236,10 @@ def _excess_slope(excess: Tensor, exponential: Tensor, concentration: Tensor) ->
     series = (near * first).add_(others[0])
     for coefficient in others[1:]:
         series = (series * near).add_(coefficient)
-    far = (torch.addcmul(exponential, t, excess) - excess) * (1 / _nonzero(concentration))
-    return select(near == t, exponential.square() * series, far)
+    # 0 or 1, by arithmetic, which is faster than by a boolean.
+    beyond = (t - near).sign().square()
+    # Where the graph is recorded, the quotient must have a derivative even if it is not taken.
+    divisor = torch.where(beyond == 0, 1.0, c) if torch.is_grad_enabled() else c
+    bound = torch.finfo(t.dtype).max * torch.finfo(t.dtype).eps
+    far = ((torch.addcmul(exponential, t, excess) - excess) / divisor).clamp(-bound, bound)
+    return torch.lerp(exponential.square() * series, far, beyond)

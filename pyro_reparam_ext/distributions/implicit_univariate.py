@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -234,7 +235,7 @@ class ImplicitUnivariate(Parametric):
         value = value.expand(torch.broadcast_shapes(value.shape, self.batch_shape))
         lead = value.dim() - (self._located.edges.dim() - 1)
         shape = value.shape
-        rows = value.reshape((-1,) + shape[lead:]).movedim(0, -1)
+        rows = value.reshape((math.prod(shape[:lead]),) + shape[lead:]).movedim(0, -1)
         return rows, lambda x: x.movedim(-1, 0).reshape(shape)
 
     def _quadrature(self) -> tuple[Tensor, Tensor, Tensor]:

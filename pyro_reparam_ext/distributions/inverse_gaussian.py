@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from pyro.distributions import constraints
 from torch import Size, Tensor
 from torch.distributions import register_kl
 
 from .base import Parametric
-from .implicit import implicit
-from .numerics.normal_tail import HALF_LOG_2PI, excess_hazard
+from .implicit import implicit, implicit_joint
+from .numerics.normal_tail import HALF_LOG_2PI, excess_hazard, normal_cdf
 
 
 class InverseGaussian(Parametric):
@@ -81,11 +79,10 @@ class InverseGaussian(Parametric):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        ratio = self.concentration / value
-        deviation = value / self.loc - 1
-        return 0.5 * (
-            ratio.log() - 2 * value.log() - math.log(2 * math.pi) - ratio * deviation.square()
-        )
+        with torch.no_grad():
+            energy = _energy(value, self.loc, self.concentration)
+        energy = implicit_joint(energy, _pull_back_energy, value, self.loc, self.concentration)
+        return 0.5 * (self.concentration.log() - energy) - 1.5 * value.log() - HALF_LOG_2PI
 
     def cdf(self, value: Tensor) -> Tensor:
         if self._validate_args:
@@ -94,7 +91,7 @@ class InverseGaussian(Parametric):
         lower, upper = root * (value / self.loc - 1), root * (value / self.loc + 1)
         # exp(2 concentration / loc) Q(upper), where the factors overflow and underflow.
         reflected = (-0.5 * lower.square() - HALF_LOG_2PI).exp() / (upper + excess_hazard(upper))
-        return torch.special.ndtr(lower) + reflected
+        return normal_cdf(lower) + reflected
 
     @property
     def mean(self) -> Tensor:
@@ -103,6 +100,25 @@ class InverseGaussian(Parametric):
     @property
     def variance(self) -> Tensor:
         return self.loc**3 / self.concentration
+
+
+def _energy(value: Tensor, loc: Tensor, concentration: Tensor) -> Tensor:
+    """concentration (value - loc)^2 / (loc^2 value), in an order in which only the result overflows."""
+    deviation = value - loc
+    return concentration / loc * deviation / loc * (deviation / value)
+
+
+def _pull_back_energy(
+    gradient: Tensor, energy: Tensor, value: Tensor, loc: Tensor, concentration: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    # In closed form: by parts, terms as large as the energy cancel.
+    bound = torch.finfo(energy.dtype).max
+    ratio, deviation = concentration / loc, value - loc
+    d_value = ratio * (deviation / value) * (1 / loc + 1 / value)
+    d_loc = -2 * (ratio * (deviation / loc) / loc)
+    by_each = d_value, d_loc, energy / concentration
+    d_value, d_loc, d_concentration = (x.clamp(-bound, bound) for x in by_each)
+    return gradient * d_value, gradient * d_loc, gradient * d_concentration
 
 
 def _velocity(value: Tensor, loc: Tensor, concentration: Tensor) -> tuple[Tensor, Tensor]:

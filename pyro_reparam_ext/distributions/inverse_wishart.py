@@ -57,6 +57,11 @@ class InverseWishart(Parametric):
         0.33
     """
 
+    arg_constraints: dict[str, Any] = {
+        "df": constraints.positive,
+        "scale_matrix": constraints.positive_definite,
+        "scale_tril": constraints.lower_cholesky,
+    }
     support = constraints.positive_definite
     has_rsample = True
 
@@ -71,20 +76,19 @@ class InverseWishart(Parametric):
         self._given, matrix = _only({"scale_matrix": scale_matrix, "scale_tril": scale_tril})
         self._dim = matrix.shape[-1]
         df = torch.as_tensor(df, dtype=matrix.dtype, device=matrix.device)
+        self.arg_constraints = self._constraints()
         super().__init__({"df": df, self._given: matrix}, matrix.shape[-2:], validate_args)
         # Without the batch dims of df.
         self._matrix = matrix
 
-    @property
-    def arg_constraints(self) -> dict[str, Any]:
-        matrix = {
-            "scale_matrix": constraints.positive_definite,
-            "scale_tril": constraints.lower_cholesky,
-        }
-        return {"df": constraints.greater_than(self._dim - 1), self._given: matrix[self._given]}
+    def _constraints(self) -> dict[str, Any]:
+        """Those of the class, with what the shape says, of the parameters that are given."""
+        matrix = type(self).arg_constraints[self._given]
+        return {"df": constraints.greater_than(self._dim - 1), self._given: matrix}
 
     def _expand_into(self, new: Any, batch_shape: Size) -> None:
         new._given, new._dim, new._matrix = self._given, self._dim, self._matrix
+        new.arg_constraints = self.arg_constraints
         super()._expand_into(new, batch_shape)
 
     @property

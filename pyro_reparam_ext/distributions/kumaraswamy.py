@@ -152,6 +152,10 @@ def _inside(value: Tensor) -> Tensor:
 def _pull_back(
     gradient: Tensor, value: Tensor, a: Tensor, b: Tensor, log_rest: Tensor
 ) -> tuple[Tensor, Tensor, None]:
+    if torch.is_grad_enabled():
+        # For a second derivative: as it was drawn, differentiable as a function of the value.
+        by_value = log1mexp(a * _inside(value).log())
+        log_rest = by_value + (log_rest - by_value).detach()
     weighted = gradient * value
     # (1 - p) log(1 - p) / p with p = x^a.
     power = (-log_rest.expm1()).clamp(min=torch.finfo(value.dtype).tiny)

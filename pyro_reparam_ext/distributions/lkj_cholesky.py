@@ -168,8 +168,11 @@ def _pull_back(gradient: Tensor, value: Tensor, concentration: Tensor) -> tuple[
 
 
 @register_kl(LKJCholesky, LKJCholesky)
-def _kl(p: LKJCholesky, q: LKJCholesky) -> Tensor:
+@register_kl(LKJCholesky, torch.distributions.LKJCholesky)
+@register_kl(torch.distributions.LKJCholesky, LKJCholesky)
+def _kl(p: torch.distributions.LKJCholesky, q: torch.distributions.LKJCholesky) -> Tensor:
     if p.dim != q.dim:
         raise ValueError(f"The dims differ: {p.dim} and {q.dim}.")
+    ours, theirs = (LKJCholesky(x.dim, x.concentration, validate_args=False) for x in (p, q))
     tilt = 2 * (p.concentration - q.concentration)
-    return tilt * p._mean_log().sum(-1) + q._log_normaliser() - p._log_normaliser()
+    return tilt * ours._mean_log().sum(-1) + theirs._log_normaliser() - ours._log_normaliser()

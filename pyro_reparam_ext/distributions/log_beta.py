@@ -7,15 +7,17 @@ import math
 import torch
 from pyro.distributions import constraints
 from torch import Size, Tensor
-from torch.distributions import Beta, kl_divergence, register_kl
+from torch.distributions import register_kl
 from torch.nn.functional import logsigmoid
 
 from .base import Parametric
 from .beta import draw_logit, logit_velocity
 from .implicit import implicit
+from .log_dirichlet import dirichlet_divergence
 from .numerics.beta_velocity import logit_beta_velocity
 from .numerics.betainc import betainc, log_beta_density
 from .numerics.log1mexp import log1mexp
+from .numerics.stirling import stirling_rest, trigamma_difference
 
 LEADING = -60.0
 """Below it the leading term of the CDF is exact."""
@@ -108,20 +110,21 @@ class LogBeta(Parametric):
 
     @property
     def mean(self) -> Tensor:
-        a = self.concentration1
-        return torch.digamma(a) - torch.digamma(a + self.concentration0)
+        a, b = self.concentration1, self.concentration0
+        _, slope = stirling_rest(a)
+        _, slope_of_total = stirling_rest(a + b)
+        return slope - slope_of_total - (b / a).log1p()
 
     @property
     def variance(self) -> Tensor:
-        a = self.concentration1
-        return torch.polygamma(1, a) - torch.polygamma(1, a + self.concentration0)
+        return trigamma_difference(self.concentration1, self.concentration0)
 
     def entropy(self) -> Tensor:
-        return _beta(self).entropy() - self.mean
-
-
-def _beta(fn: LogBeta) -> Beta:
-    return Beta(fn.concentration1, fn.concentration0, validate_args=False)
+        a, b = self.concentration1, self.concentration0
+        total = a + b
+        (rest_a, slope_a), (rest_b, slope_b), (rest, slope) = map(stirling_rest, (a, b, total))
+        terms = rest_a + rest_b - rest - a * slope_a - (b - 1) * slope_b
+        return terms + (total - 1) * slope + (b / total).log()
 
 
 def _velocity(value: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,4 +136,8 @@ def _velocity(value: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 @register_kl(LogBeta, LogBeta)
 def _kl(p: LogBeta, q: LogBeta) -> Tensor:
-    return kl_divergence(_beta(p), _beta(q))
+    return dirichlet_divergence(_concentration(p), _concentration(q))
+
+
+def _concentration(fn: LogBeta) -> Tensor:
+    return torch.stack([fn.concentration1, fn.concentration0], -1)

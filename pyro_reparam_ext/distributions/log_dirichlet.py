@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from pyro.distributions import constraints
 from torch import Size, Tensor
-from torch.distributions import Dirichlet, kl_divergence, register_kl
+from torch.distributions import register_kl
 
 from .base import Parametric
 from .implicit import implicit_joint
-from .log_gamma import standard_gamma
+from .log_gamma import draw_raised, gamma_divergence, raised
 from .log_simplex import log_rest, log_simplex, normalized
-from .numerics.beta_velocity import logit_beta_velocity
+from .numerics.beta_velocity import velocity_by_terms, velocity_terms
+from .numerics.in_pieces import Tensors, in_pieces
 from .numerics.stirling import stirling_rest
 
 
@@ -41,7 +45,7 @@ class LogDirichlet(Parametric):
         validate_args: whether to check parameters and values.
 
     Raises:
-        ValueError: a concentration is not positive, with validation on; there are less than two.
+        ValueError: a concentration is not positive, with validation on; not two or more of them.
 
     Example:
         >>> import pyro_reparam_ext as pre, torch
@@ -57,6 +61,9 @@ class LogDirichlet(Parametric):
     has_rsample = True
 
     def __init__(self, concentration: Tensor, *, validate_args: bool | None = None) -> None:
+        if not isinstance(concentration, Tensor):
+            kind = type(concentration).__name__
+            raise ValueError(f"`concentration` has to be a tensor, not a {kind}.")
         if concentration.dim() < 1 or concentration.shape[-1] < 2:
             raise ValueError("`concentration` has to hold two or more numbers in its last dim.")
         super().__init__(
@@ -64,7 +71,7 @@ class LogDirichlet(Parametric):
         )
 
     def _draw(self, shape: Size) -> Tensor:
-        return draw_log_dirichlet(self.concentration, shape)
+        return in_pieces_of_vectors(draw_normalized, *raised(self.concentration, shape))
 
     def _at(self, value: Tensor) -> Tensor:
         return implicit_joint(value, log_pull_back, self.concentration)
@@ -91,35 +98,79 @@ class LogDirichlet(Parametric):
         return torch.polygamma(1, alpha) - torch.polygamma(1, alpha.sum(-1, keepdim=True))
 
     def entropy(self) -> Tensor:
-        return _dirichlet(self).entropy() - self.mean[..., :-1].sum(-1)
+        alpha = self.concentration
+        total = alpha.sum(-1, keepdim=True)
+        rest, slope = stirling_rest(alpha)
+        rest_of_total, slope_of_total = (x.squeeze(-1) for x in stirling_rest(total))
+        last = alpha[..., -1]
+        mean_last = slope[..., -1] - slope_of_total + (last / total.squeeze(-1)).log()
+        terms = rest - alpha * slope
+        return terms.sum(-1) - rest_of_total + total.squeeze(-1) * slope_of_total + mean_last
 
 
-def draw_log_dirichlet(concentration: Tensor, shape: Size) -> Tensor:
-    """Without a gradient; ``shape`` includes the event dim."""
-    standard, log_scale = standard_gamma(concentration, shape)
-    return normalized(_events_first(standard.log() + log_scale)).movedim(0, -1).contiguous()
+def draw_normalized(concentration: Tensor, power: Tensor) -> Tensor:
+    """A draw from what :func:`raised` returns, without a gradient."""
+    both = torch.broadcast_tensors(concentration, power)
+    standard, log_scale = draw_raised(*(x.movedim(-1, 0) for x in both))
+    return normalized(standard.log() + log_scale).movedim(0, -1).contiguous()
+
+
+def in_pieces_of_vectors(function: Callable[..., Tensors], value: Tensor, *others: Tensor) -> Tensors:
+    """:func:`in_pieces`, none of which cuts through a vector."""
+    if value.dim() == 1:
+        return function(value, *others)
+    return in_pieces(function, value, *others)
 
 
 def log_pull_back(gradient: Tensor, log_x: Tensor, concentration: Tensor) -> tuple[Tensor]:
+    if 1 < concentration.dim() == log_x.dim() and len(concentration) > 1:
+        return (in_pieces_of_vectors(_by_parameters, log_x, gradient, concentration),)
+    return (_by_parameters(log_x, gradient, concentration),)
+
+
+def _by_parameters(log_x: Tensor, gradient: Tensor, concentration: Tensor) -> Tensor:
     # The components apart, so that what is along the inner dims has one parameter.
-    between = (1,) * (log_x.dim() - concentration.dim())
     alpha = concentration.movedim(-1, 0)
-    alpha = alpha.reshape(alpha.shape[:1] + between + alpha.shape[1:])
+    alpha = alpha.reshape(alpha.shape[:1] + (1,) * (log_x.dim() - alpha.dim()) + alpha.shape[1:])
     others = (alpha.sum(0) - alpha).clamp(min=torch.finfo(log_x.dtype).tiny)
+    terms = velocity_terms(alpha, others)
+    pulled = partial(_pulled, terms=terms, summed=concentration.dim() < log_x.dim())
+    return in_pieces_of_vectors(pulled, log_x, gradient)
+
+
+def _pulled(log_x: Tensor, gradient: Tensor, terms: tuple[Tensor, ...], summed: bool) -> Tensor:
+    """The gradient in the concentrations, or its sum over the first dim, which they don't have."""
     log_x, gradient = _events_first(log_x), _events_first(gradient)
-    velocity = logit_beta_velocity(log_x, log_rest(log_x), alpha, others)
+    velocity = velocity_by_terms(log_x, log_rest(log_x), *terms)
     pulled = velocity * (gradient - log_x.exp() * gradient.sum(0))
-    return (pulled.movedim(0, -1),)
+    if summed:
+        pulled = pulled.sum(1, keepdim=True)
+    return pulled.movedim(0, -1).contiguous()
 
 
 def _events_first(x: Tensor) -> Tensor:
     return x.movedim(-1, 0).contiguous()
 
 
-def _dirichlet(fn: LogDirichlet) -> Dirichlet:
-    return Dirichlet(fn.concentration, validate_args=False)
+def dirichlet_density(log_x: Tensor, concentration: Tensor) -> Tensor:
+    """The log-density of x ~ Dirichlet(concentration)."""
+    total = concentration.sum(-1, keepdim=True)
+    rest, _ = stirling_rest(concentration)
+    rest_of_total, _ = stirling_rest(total)
+    # About the mean, where the terms of large concentrations cancel.
+    log_mean = (concentration / total).log()
+    terms = (concentration - 1) * (log_x - log_mean) - log_mean - rest
+    return terms.sum(-1) + rest_of_total.squeeze(-1)
+
+
+def dirichlet_divergence(p: Tensor, q: Tensor) -> Tensor:
+    """The Kullback-Leibler divergence between vectors Dirichlet with these concentrations."""
+    total_p, total_q = p.sum(-1, keepdim=True), q.sum(-1, keepdim=True)
+    log_ratio = (p / total_p).log() - (q / total_q).log()
+    of_total = gamma_divergence(total_p, total_q, torch.zeros_like(total_p))
+    return gamma_divergence(p, q, log_ratio).sum(-1) - of_total.squeeze(-1)
 
 
 @register_kl(LogDirichlet, LogDirichlet)
 def _kl(p: LogDirichlet, q: LogDirichlet) -> Tensor:
-    return kl_divergence(_dirichlet(p), _dirichlet(q))
+    return dirichlet_divergence(p.concentration, q.concentration)

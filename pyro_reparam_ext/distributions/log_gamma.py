@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 from pyro.distributions import constraints
 from torch import Size, Tensor
-from torch.distributions import Gamma, kl_divergence, register_kl
+from torch.distributions import register_kl
 
+from ..noise import standard_uniform
 from .base import Parametric
 from .implicit import implicit
 from .numerics.gamma_cdf import gamma_cdf, log_gamma_density
+from .numerics.in_pieces import in_pieces
 from .numerics.log_gamma_velocity import log_gamma_velocity
 from .numerics.stirling import stirling_rest
 
@@ -69,8 +71,7 @@ class LogGamma(Parametric):
         super().__init__({"concentration": concentration, "rate": rate}, validate_args=validate_args)
 
     def _draw(self, shape: Size) -> Tensor:
-        value, log_scale = standard_gamma(self.concentration, shape)
-        return value.log() + log_scale - self.rate.log()
+        return in_pieces(_draw, *raised(self.concentration, shape), self.rate.log())
 
     def _at(self, value: Tensor) -> Tensor:
         return implicit(value, _velocity, self.concentration, self.rate)
@@ -108,13 +109,40 @@ def standard_gamma(concentration: Tensor, shape: Size) -> tuple[Tensor, Tensor]:
 
     The value is of a concentration of at least 1, so that it does not underflow.
     """
+    value, log_scale = in_pieces(draw_raised, *raised(concentration, shape))
+    return value, log_scale
+
+
+def raised(concentration: Tensor, shape: Size) -> tuple[Tensor, Tensor]:
+    """Concentrations, raised by 1 below 1, and 1 / a for these, for :func:`draw_raised`."""
     a = concentration.detach()
     small = a < 1
-    value = torch._standard_gamma(torch.where(small, a + 1, a).expand(shape))
-    # Of a uniform variable, by a normal, since vectorised normals cost a fifth of uniforms on a CPU.
-    normal = torch.randn(shape, dtype=a.dtype, device=a.device)
     power = torch.where(small, 1 / a, torch.zeros_like(a))
-    return value, torch.special.ndtr(normal).log() * power
+    return torch.where(small, a + 1, a).expand(shape), power
+
+
+def draw_raised(concentration: Tensor, power: Tensor) -> tuple[Tensor, Tensor]:
+    """The two parts of :func:`standard_gamma`."""
+    value = torch._standard_gamma(concentration)
+    return value, standard_uniform(value.shape, value).log() * power
+
+
+def gamma_divergence(p: Tensor, q: Tensor, log_ratio: Tensor) -> Tensor:
+    """The Kullback-Leibler divergence between Gamma variables.
+
+    Args:
+        p: the concentration of the first.
+        q: that of the second.
+        log_ratio: the logarithm of the quotient of their means.
+    """
+    rest_p, slope = stirling_rest(p)
+    rest_q, _ = stirling_rest(q)
+    return (p - q) * slope + rest_q - rest_p + q * (log_ratio.expm1() - log_ratio)
+
+
+def _draw(concentration: Tensor, power: Tensor, log_rate: Tensor) -> Tensor:
+    value, log_scale = draw_raised(concentration, power)
+    return value.log() + log_scale - log_rate
 
 
 def _velocity(value: Tensor, concentration: Tensor, rate: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,4 +151,5 @@ def _velocity(value: Tensor, concentration: Tensor, rate: Tensor) -> tuple[Tenso
 
 @register_kl(LogGamma, LogGamma)
 def _kl(p: LogGamma, q: LogGamma) -> Tensor:
-    return kl_divergence(Gamma(p.concentration, p.rate), Gamma(q.concentration, q.rate))
+    a, c = p.concentration, q.concentration
+    return gamma_divergence(a, c, (a / c).log() + (q.rate / p.rate).log())

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.distributions import constraints
+from torch import Size, Tensor
+from torch.distributions import Transform, biject_to, constraints, transform_to
+from torch.nn.functional import logsigmoid
+
+from .numerics.select import select
 
 
 class _LogSimplex(constraints.Constraint):
@@ -22,28 +25,84 @@ class _LogSimplex(constraints.Constraint):
 log_simplex = _LogSimplex()
 
 
+class LogStickBreaking(Transform):
+    r"""From :math:`\mathbb R^{K-1}` to the log-simplex, breaking a stick in log space.
+
+    .. math::
+        y_k = \log\sigma(t_k) + \sum_{j<k} \log\sigma(-t_j), \qquad
+        y_K = \sum_{j<K} \log\sigma(-t_j), \qquad t_k = x_k - \log(K - k),
+
+    whose Jacobian determinant with respect to :math:`(y_1, \ldots, y_{K-1})` is :math:`e^{y_K}`. The
+    origin is mapped to the uniform vector.
+
+    See also:
+        :class:`torch.distributions.transforms.StickBreakingTransform`, which it is the logarithm of.
+
+    Example:
+        >>> import torch
+        >>> from pyro_reparam_ext.distributions.log_simplex import LogStickBreaking
+        >>> y = LogStickBreaking()(torch.tensor([0.0, -2000.0]))
+        >>> print([round(x, 2) for x in y.tolist()])
+        [-1.1, -2000.41, -0.41]
+    """
+
+    domain = constraints.real_vector
+    codomain = log_simplex
+    bijective = True
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LogStickBreaking)
+
+    def _call(self, x: Tensor) -> Tensor:
+        t = x - _log_pieces_left(x)
+        left = logsigmoid(-t).cumsum(-1)
+        before = torch.cat([torch.zeros_like(left[..., :1]), left], -1)
+        return before + torch.cat([logsigmoid(t), torch.zeros_like(left[..., :1])], -1)
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        rest = y[..., 1:].flip(-1).logcumsumexp(-1).flip(-1)
+        return y[..., :-1] - rest + _log_pieces_left(rest)
+
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+        return y[..., -1]
+
+    def forward_shape(self, shape: Size) -> Size:
+        return torch.Size((*shape[:-1], shape[-1] + 1))
+
+    def inverse_shape(self, shape: Size) -> Size:
+        return torch.Size((*shape[:-1], shape[-1] - 1))
+
+
+@biject_to.register(_LogSimplex)
+@transform_to.register(_LogSimplex)
+def _transform(constraint: constraints.Constraint) -> Transform:
+    return LogStickBreaking()
+
+
+def _log_pieces_left(x: Tensor) -> Tensor:
+    """log(K - k) for k = 1, ..., K - 1, as there are in the last dim."""
+    return torch.arange(x.shape[-1], 0, -1, dtype=x.dtype, device=x.device).log()
+
+
+HALF = -0.69
+"""Just above the logarithm of one half: no two components exceed it."""
+
+
 def normalized(x: Tensor) -> Tensor:
     """``log_softmax`` over the first dim, precise also for a component close to 0.
 
     The logarithm of the largest component is that of one plus all the others.
     """
-    relative, largest = _largest(x)
-    others = torch.where(largest, 0.0, relative.exp()).sum(0)
-    tiny = torch.finfo(x.dtype).tiny
-    return (relative - others.log1p()).clamp(max=-tiny)
+    relative = x - x.amax(0)
+    largest = (relative >= 0).to(x.dtype)
+    # Without the largest, and but for one of several of the same size.
+    others = (relative.exp() - largest).sum(0) + (largest.sum(0) - 1)
+    return (relative - others.log1p()).clamp(max=-torch.finfo(x.dtype).tiny)
 
 
 def log_rest(log_x: Tensor) -> Tensor:
     """log(1 - x) for each component of a vector of the log-simplex, along the first dim."""
-    _, largest = _largest(log_x)
-    of_others = torch.where(largest, -torch.inf, log_x).logsumexp(0)
-    # The others are at most one half.
-    by_itself = (-torch.where(largest, -1.0, log_x).exp()).log1p()
-    return torch.where(largest, of_others, by_itself)
-
-
-def _largest(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The components relative to the largest, and which one that is."""
-    value, where = x.max(0)
-    index = torch.arange(x.shape[0], device=x.device).reshape((-1,) + (1,) * where.dim())
-    return x - value, index == where
+    large = log_x > HALF
+    of_others = torch.sub(log_x, large.to(log_x.dtype), alpha=1e30).logsumexp(0)
+    by_itself = (-log_x.clamp(max=HALF).exp()).log1p()
+    return select(large, of_others, by_itself)

@@ -1,4 +1,4 @@
-r"""CDF and survival function in logarithms, with inverses, of families that have them in closed form.
+r"""CDF and survival function in logarithms, with inverses.
 
 What :class:`~pyro_reparam_ext.distributions.Truncated` uses where a probability itself would
 underflow or round to 1.
@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 import pyro.distributions as dist
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
+from torch.distributions import Distribution, TransformedDistribution
 from torch.nn.functional import logsigmoid
-from torch.special import ndtri
+from torch.special import erfinv, ndtri
 
 from .numerics.log1mexp import log1mexp
 from .numerics.normal_tail import log_ndtr, tail_quantile
+from .survival import tails
 
 _LOG_2 = math.log(2)
 
@@ -32,6 +33,8 @@ class LogTails(NamedTuple):
     log_survival: Function
     from_log_cdf: Function
     from_log_survival: Function
+    exact: bool = True
+    """Whether quantiles of the upper tail have relative precision, too."""
 
 
 _TAILS: dict[type, LogTails] = {}
@@ -46,10 +49,14 @@ def register_log_tails(*classes: type) -> Callable[[LogTails], LogTails]:
 
 
 def log_tails(fn: Distribution) -> LogTails:
-    """Of the class or of a base class of it, otherwise from ``cdf`` and ``icdf``."""
+    """Of the class or of a base class of it, or by a transform, otherwise of ``tails`` and ``icdf``."""
     for cls in type(fn).__mro__:
         if cls in _TAILS:
             return _TAILS[cls]
+        if cls is TransformedDistribution and isinstance(fn, TransformedDistribution):
+            return _TRANSFORMED._replace(exact=log_tails(fn.base_dist).exact)
+        if "cdf" in vars(cls) or "icdf" in vars(cls):
+            break
     return _BY_CDF
 
 
@@ -141,13 +148,110 @@ register_log_tails(torch.distributions.Exponential)(
 )
 
 
-def _log_probability(p: Tensor) -> Tensor:
-    return p.clamp(torch.finfo(p.dtype).tiny, 1.0).log()
+def _half(
+    log_central: Callable[[Tensor], Tensor],
+    log_survival: Callable[[Tensor], Tensor],
+    central_quantile: Callable[[Tensor], Tensor],
+) -> LogTails:
+    """The absolute value of a symmetric base, from its central probability where that is small."""
+
+    def log_cdf(fn: Any, x: Tensor) -> Tensor:
+        z = x / fn.scale
+        near = z < 1
+        far = log_survival(torch.where(near, 1.0, z))
+        return torch.where(near, log_central(torch.where(near, z, 0.5)), log1mexp(far))
+
+    def from_log_survival(fn: Any, log_p: Tensor) -> Tensor:
+        return log_tails(fn.base_dist).from_log_survival(fn.base_dist, log_p - _LOG_2)
+
+    def from_log_cdf(fn: Any, log_p: Tensor) -> Tensor:
+        near = log_p < -_LOG_2
+        far = from_log_survival(fn, log1mexp(_floor(torch.where(near, -_LOG_2, log_p))))
+        return torch.where(near, fn.scale * central_quantile(log_p.clamp(max=-_LOG_2).exp()), far)
+
+    return LogTails(log_cdf, lambda fn, x: log_survival(x / fn.scale), from_log_cdf, from_log_survival)
+
+
+register_log_tails(torch.distributions.HalfNormal)(
+    _half(
+        lambda z: torch.erf(math.sqrt(0.5) * z).log(),
+        lambda z: log_ndtr(-z) + _LOG_2,
+        lambda p: math.sqrt(2) * erfinv(p),
+    )
+)
+register_log_tails(torch.distributions.HalfCauchy)(
+    _half(
+        lambda z: (2 / math.pi * z.atan()).log(),
+        lambda z: _cauchy_log_cdf(-z) + _LOG_2,
+        lambda p: (math.pi / 2 * p).tan(),
+    )
+)
+
+
+def _to_base(fn: TransformedDistribution, value: Tensor) -> tuple[Tensor, Any]:
+    for transform in reversed(fn.transforms):
+        value = transform.inv(value)
+    return value, _sign(fn)
+
+
+def _sign(fn: TransformedDistribution) -> Any:
+    sign: Any = 1
+    for transform in fn.transforms:
+        sign = sign * transform.sign
+    return sign
+
+
+def _either(sign: Any, increasing: Function, decreasing: Function, fn: Any, x: Tensor) -> Tensor:
+    if isinstance(sign, int):
+        return (increasing if sign == 1 else decreasing)(fn, x)
+    return torch.where(sign > 0, increasing(fn, x), decreasing(fn, x))
+
+
+def _transformed_log_cdf(fn: TransformedDistribution, value: Tensor) -> Tensor:
+    (x, sign), base = _to_base(fn, value), log_tails(fn.base_dist)
+    return _either(sign, base.log_cdf, base.log_survival, fn.base_dist, x)
+
+
+def _transformed_log_survival(fn: TransformedDistribution, value: Tensor) -> Tensor:
+    (x, sign), base = _to_base(fn, value), log_tails(fn.base_dist)
+    return _either(sign, base.log_survival, base.log_cdf, fn.base_dist, x)
+
+
+def _from_base(fn: TransformedDistribution, value: Tensor) -> Tensor:
+    for transform in fn.transforms:
+        value = transform(value)
+    return value
+
+
+def _transformed_from_log_cdf(fn: TransformedDistribution, log_p: Tensor) -> Tensor:
+    base = log_tails(fn.base_dist)
+    there = base.from_log_cdf, base.from_log_survival
+    return _from_base(fn, _either(_sign(fn), *there, fn.base_dist, log_p))
+
+
+def _transformed_from_log_survival(fn: TransformedDistribution, log_p: Tensor) -> Tensor:
+    base = log_tails(fn.base_dist)
+    there = base.from_log_survival, base.from_log_cdf
+    return _from_base(fn, _either(_sign(fn), *there, fn.base_dist, log_p))
+
+
+_TRANSFORMED = LogTails(
+    _transformed_log_cdf,
+    _transformed_log_survival,
+    _transformed_from_log_cdf,
+    _transformed_from_log_survival,
+)
+
+
+def _log(p: Tensor) -> Tensor:
+    """With the gradient 0 at 0."""
+    return torch.where(p > 0, p.clamp(min=torch.finfo(p.dtype).tiny).log(), -math.inf)
 
 
 _BY_CDF = LogTails(
-    lambda fn, x: _log_probability(fn.cdf(x)),
-    lambda fn, x: _log_probability(1 - fn.cdf(x)),
+    lambda fn, x: _log(fn.cdf(x)),
+    lambda fn, x: _log(tails(fn, x)[1]),
     lambda fn, p: fn.icdf(p.exp()),
     lambda fn, p: fn.icdf(-torch.expm1(p)),
+    exact=False,
 )

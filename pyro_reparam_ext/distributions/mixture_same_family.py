@@ -98,11 +98,18 @@ class MixtureSameFamily(dist.MixtureSameFamily):
     @constraints.dependent_property
     def support(self) -> Any:
         """That of the components, where it is one; otherwise the union."""
-        support = self.component_distribution.support
-        bounds = _bounds(_univariate(self.component_distribution))
-        if any(isinstance(x, Tensor) for x in bounds):
-            return _Union(support)
-        return support
+        fn = self.component_distribution
+        base, events = _univariate(fn), len(fn.event_shape)
+        bounds = dict(zip(_BOUNDS, _bounds(base), strict=True))
+        tensors = {name: x for name, x in bounds.items() if isinstance(x, Tensor)}
+        if not tensors:
+            return fn.support
+        if any(_varies(x, events) for x in tensors.values()):
+            return _Union(fn.support)
+        support = copy.copy(base.support)
+        for name, x in tensors.items():
+            setattr(support, name, x.select(-1 - events, 0) if x.dim() > events else x)
+        return constraints.independent(support, events) if events else support
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
@@ -117,9 +124,10 @@ class MixtureSameFamily(dist.MixtureSameFamily):
     def cdf(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        component = _unchecked(self.component_distribution)
-        cdf = component.cdf(_inside(component, self._pad(value)))
-        return (self.mixture_distribution.probs * cdf).sum(-1)
+        component, x = _unchecked(self.component_distribution), self._pad(value)
+        below, above, inside = _split(component, x)
+        cdf = torch.where(above, 1.0, component.cdf(inside))
+        return (self.mixture_distribution.probs * torch.where(below, 0.0, cdf)).sum(-1)
 
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         return self._at(self.sample(sample_shape))
@@ -173,10 +181,10 @@ class MixtureSameFamily(dist.MixtureSameFamily):
         component = _unchecked(self.component_distribution)
         x = spread(value, self._num_component, 0)
         with torch.no_grad():
-            log_density = _log_density(component, x)
-            x = _inside(component, x)
-            given = (log_density, *tails(component, x))
-        return implicit_joint(value, _pull_back, log_weights, pathwise_at(component, x), *given)
+            below, above, inside = split = _split(component, x)
+            log_density = torch.where(below | above, -torch.inf, component.log_prob(inside))
+            given = (log_density, *_both_tails(component, split))
+        return implicit_joint(value, _pull_back, log_weights, pathwise_at(component, inside), *given)
 
 
 class _Union(constraints.MixtureSameFamilyConstraint):
@@ -224,7 +232,8 @@ def _pathwise(fn: MixtureSameFamily, value: Tensor) -> Tensor:
 
 @register_tails(torch.distributions.MixtureSameFamily)
 def _tails(fn: torch.distributions.MixtureSameFamily, value: Tensor) -> tuple[Tensor, Tensor]:
-    below, above = tails(fn.component_distribution, value.unsqueeze(-1))
+    component = _unchecked(fn.component_distribution)
+    below, above = _both_tails(component, _split(component, value.unsqueeze(-1)))
     weights = fn.mixture_distribution.probs
     return (weights * below).sum(-1), (weights * above).sum(-1)
 
@@ -248,21 +257,35 @@ def _unchecked(fn: Any) -> Any:
     return fn
 
 
-def _inside(fn: Distribution, value: Tensor) -> Tensor:
-    """The nearest value of the support, where that may differ between components."""
-    low, high = _bounds(fn)
-    if isinstance(low, Tensor):
-        value = torch.maximum(value, low.detach())
-    if isinstance(high, Tensor):
-        value = torch.minimum(value, high.detach())
-    return value
+def _split(fn: Any, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Whether the value is below or above the support, and a value inside of it where it is."""
+    if not any(isinstance(x, Tensor) for x in _bounds(fn)):
+        none = torch.zeros_like(value, dtype=torch.bool)
+        return none, none, value
+    low, high = (
+        value.new_tensor(end) if x is None else torch.as_tensor(x).to(value).detach()
+        for x, end in zip(_bounds(fn), (-torch.inf, torch.inf), strict=True)
+    )
+    # Not a bound itself: there the density may have no gradient.
+    from_low = torch.where(low.isfinite(), low + (1 + low.abs()), 0.0)
+    one_sided = torch.where(high.isfinite(), high - (1 + high.abs()), from_low)
+    both = low.isfinite() & high.isfinite()
+    middle = torch.where(both, 0.5 * low + 0.5 * high, one_sided)
+    outside = ~fn.support.check(value) & ~value.isnan()
+    below = outside & (value < middle)
+    return below, outside & ~below, torch.where(outside, middle, value)
+
+
+def _both_tails(fn: Any, split: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    under, over, inside = split
+    below, above = tails(fn, inside)
+    below = torch.where(under, 0.0, torch.where(over, 1.0, below))
+    return below, torch.where(under, 1.0, torch.where(over, 0.0, above))
 
 
 def _log_density(fn: Any, value: Tensor) -> Tensor:
-    if not any(isinstance(x, Tensor) for x in _bounds(fn)):
-        return fn.log_prob(value)
-    log_density = fn.log_prob(_inside(fn, value))
-    return torch.where(fn.support.check(value), log_density, -torch.inf)
+    below, above, inside = _split(fn, value)
+    return torch.where(below | above, -torch.inf, fn.log_prob(inside))
 
 
 def _aligned(
@@ -318,16 +341,21 @@ def _has_pathwise(fn: Any) -> bool:
     return True
 
 
+_BOUNDS = ("lower_bound", "upper_bound")
+
+
 def _bounds(fn: Distribution) -> tuple[Any, Any]:
-    return getattr(fn.support, "lower_bound", None), getattr(fn.support, "upper_bound", None)
+    low, high = (getattr(fn.support, name, None) for name in _BOUNDS)
+    return low, high
 
 
 def _bounds_differ(fn: Distribution, event_dim: int) -> bool:
-    """Bounds that are tensors of their own along the dim of the components."""
-    for bound in _bounds(fn):
-        if not isinstance(bound, Tensor) or bound.dim() <= event_dim:
-            continue
-        dim = bound.dim() - event_dim - 1
-        if bound.shape[dim] > 1 and bound.stride(dim) != 0:
-            return True
-    return False
+    return any(_varies(x, event_dim) for x in _bounds(fn) if isinstance(x, Tensor))
+
+
+def _varies(bound: Tensor, event_dim: int) -> bool:
+    """Along the dim of the components, judged by the layout alone."""
+    if bound.dim() <= event_dim:
+        return False
+    dim = -1 - event_dim
+    return bound.shape[dim] > 1 and bound.stride(dim) != 0

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
+from pyro.distributions.torch_distribution import MaskedDistribution
 from torch import Tensor
 from torch.distributions import Distribution
 
@@ -57,6 +58,12 @@ def pathwise_at(fn: Distribution, value: Tensor) -> Tensor:
 
 
 def _from_cdf(fn: Distribution, value: Tensor) -> Tensor:
+    if type(fn).cdf is Distribution.cdf:
+        raise NotImplementedError(
+            f"{type(fn).__name__} has neither a rule for its pathwise gradient nor a cdf: register a"
+            " rule by register_pathwise, or give it a method cdf(value) that is differentiable in its"
+            " parameters."
+        )
     cdf = fn.cdf(value)
     density = fn.log_prob(value).exp().detach()
     return implicit_joint(value.expand(cdf.shape), _by_cdf, cdf, density)
@@ -64,6 +71,11 @@ def _from_cdf(fn: Distribution, value: Tensor) -> Tensor:
 
 def _by_cdf(gradient: Tensor, value: Tensor, cdf: Tensor, density: Tensor) -> tuple[Tensor, None]:
     return once(-gradient / density, cdf), None
+
+
+@register_pathwise(torch.distributions.Independent, MaskedDistribution)
+def _wrapped(fn: Any, value: Tensor) -> Tensor:
+    return pathwise_at(fn.base_dist, value)
 
 
 @register_pathwise(Parametric)

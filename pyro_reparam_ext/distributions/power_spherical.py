@@ -136,7 +136,9 @@ def _pull_back(
 
 def _digamma_difference(x: Tensor, d: Tensor) -> Tensor:
     r""":math:`\psi(x + d) - \psi(x)`, the derivative of the log of the ratio."""
-    return torch.func.jvp(lambda x: log_gamma_ratio(x, d), (x,), (torch.ones_like(x),))[1]
+    # With a dim more: products of a 0-dim dual tensor and a number are float64.
+    x, d = x.unsqueeze(0), d.unsqueeze(0)
+    return torch.func.jvp(lambda x: log_gamma_ratio(x, d), (x,), (torch.ones_like(x),))[1].squeeze(0)
 
 
 @register_kl(PowerSpherical, VonMisesFisher)

@@ -7,11 +7,10 @@ import math
 import torch
 from pyro.distributions import constraints
 from torch import Size, Tensor
-from torch.special import ndtr
 
 from .base import Parametric
 from .implicit import implicit
-from .numerics.normal_tail import HALF_LOG_2PI, hazard_and_excess, log_ndtr
+from .numerics.normal_tail import HALF_LOG_2PI, hazard_and_excess, log_ndtr, normal_cdf
 from .numerics.owens_t import owens_t
 
 
@@ -87,13 +86,13 @@ class SkewNormal(Parametric):
             self._validate_sample(value)
         z = (value - self.loc) / self.scale
         constant = math.log(2) - HALF_LOG_2PI - self.scale.log()
-        return constant - 0.5 * z.square() + log_ndtr(self.skewness * z)
+        return constant - 0.5 * z * z + log_ndtr(self.skewness * z)
 
     def cdf(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
         z = (value - self.loc) / self.scale
-        return (ndtr(z) - 2 * owens_t(z, self.skewness)).clamp(0.0, 1.0)
+        return (normal_cdf(z) - 2 * owens_t(z, self.skewness)).clamp(0.0, 1.0)
 
     @property
     def mean(self) -> Tensor:

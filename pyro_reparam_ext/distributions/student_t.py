@@ -15,7 +15,9 @@ from .implicit import implicit_joint
 from .numerics.beta_cdf import beta_tails
 from .numerics.log1p_series import NEAR, log1p_ratio
 from .numerics.log_gamma_ratio import log_gamma_half_step
+from .numerics.normal_tail import HALF_LOG_2PI
 from .numerics.select import select
+from .numerics.standardised import standardised
 from .pathwise import register_pathwise
 
 NEAR_T = 0.5
@@ -123,7 +125,7 @@ class StudentT(dist.StudentT):
         apart = torch.where(far, (value - self.loc).abs(), torch.ones_like(s))
         logarithm = torch.where(far, 2 * (apart.log() - self.scale.log()) - df.log(), middle)
         power = torch.where(near, series, 0.5 * (df + 1) * logarithm)
-        return half_step - 0.5 * math.log(2 * math.pi) - self.scale.log() - power
+        return half_step - HALF_LOG_2PI - self.scale.log() - power
 
     def cdf(self, value: Tensor) -> Tensor:
         if self._validate_args:
@@ -134,9 +136,7 @@ class StudentT(dist.StudentT):
             below, above = s / (1 + s), 1 / (1 + s)
             _, tails = beta_tails(below, torch.full_like(s, 0.5), 0.5 * self.df.double(), above)
             cdf = torch.where(y > 0, 1 - 0.5 * tails, 0.5 * tails).to(self.df.dtype)
-            density = self.log_prob(value).exp()
-        # Constant along the motion of a draw.
-        return cdf + density * (value - self._at(value.detach().expand(cdf.shape)))
+        return implicit_joint(cdf, _pull_back_cdf, value, self.df, self.loc, self.scale)
 
     @property
     def mean(self) -> Tensor:
@@ -152,7 +152,7 @@ class StudentT(dist.StudentT):
     def entropy(self) -> Tensor:
         half_step, slope = log_gamma_half_step(0.5 * self.df)
         spread = 0.5 * (1 + 1 / self.df) * (1 + self.df * slope)
-        return self.scale.log() + 0.5 * math.log(2 * math.pi) - half_step + spread
+        return self.scale.log() + HALF_LOG_2PI - half_step + spread
 
 
 @register_pathwise(StudentT)
@@ -163,6 +163,11 @@ def _student_t(fn: StudentT, value: Tensor) -> Tensor:
 def _pull_back(
     gradient: Tensor, value: Tensor, df: Tensor, loc: Tensor, scale: Tensor, standard: Tensor, t: Tensor
 ) -> tuple[Tensor | None, ...]:
+    if torch.is_grad_enabled():
+        # For a second derivative: the noise is what stays, not what was made of it.
+        largest = torch.finfo(standard.dtype).max
+        standard = standardised(standard.clamp(-largest, largest), value, loc, scale)
+        t = t * (df.detach() / df)
     return *_moved(gradient, df, scale, standard, _shrinkage(t)), None, None
 
 
@@ -188,13 +193,23 @@ def _pull_back_implicit(
     return _moved(gradient, df, scale, y, weighted / total)
 
 
+def _pull_back_cdf(
+    gradient: Tensor, cdf: Tensor, value: Tensor, df: Tensor, loc: Tensor, scale: Tensor
+) -> tuple[Tensor, ...]:
+    density = StudentT(df, loc, scale, validate_args=False).log_prob(value).exp()
+    weight = gradient * density
+    # Constant along the motion of a draw.
+    return weight, *_pull_back_implicit(-weight, value, df, loc, scale)
+
+
 def _moved(
     gradient: Tensor, df: Tensor, scale: Tensor, standard: Tensor, shrinkage: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     # Cut so that the gradients of all draws can be summed.
     bound = torch.finfo(standard.dtype).max * torch.finfo(standard.dtype).eps
+    standard = standard.clamp(-bound, bound)
     d_df = ((-0.5 * scale / df) * standard * shrinkage).clamp(-bound, bound)
-    return gradient * d_df, gradient, gradient * standard.clamp(-bound, bound)
+    return gradient * d_df, gradient, gradient * standard
 
 
 def _shrinkage(t: Tensor) -> Tensor:
@@ -203,5 +218,5 @@ def _shrinkage(t: Tensor) -> Tensor:
     series = square * (2 / 93555) - 1 / 4725
     for c in (2 / 945, -1 / 45, 1 / 3):
         series = (series * square).add_(c)
-    far = t / -(-t.clamp(min=1e-30)).expm1() - 1
+    far = t / -(-t.clamp(min=NEAR_T)).expm1() - 1
     return select(t < NEAR_T, 0.5 * t + series * square, far)

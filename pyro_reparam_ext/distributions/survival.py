@@ -13,8 +13,10 @@ from torch.distributions import Distribution, TransformedDistribution
 
 from .beta import Beta
 from .gamma import Gamma
+from .generalized_pareto import GeneralizedPareto
 from .inverse_gaussian import InverseGaussian
 from .numerics.beta_cdf import beta_tails
+from .numerics.normal_tail import normal_cdf
 from .student_t import StudentT
 
 Tails = tuple[Tensor, Tensor]
@@ -45,11 +47,6 @@ def tails(fn: Distribution, value: Tensor) -> Tails:
     return cdf, 1 - cdf
 
 
-def survival(fn: Distribution, value: Tensor) -> Tensor:
-    """P(X > value), as of :func:`tails`."""
-    return tails(fn, value)[1]
-
-
 def has_tails(fn: Distribution) -> bool:
     """Whether :func:`tails` knows the CDF, by its classes alone."""
     if isinstance(fn, TransformedDistribution) and type(fn).cdf is TransformedDistribution.cdf:
@@ -67,11 +64,6 @@ def _rule(fn: Distribution) -> Rule | None:
         if cls is TransformedDistribution:
             return _transformed
     return None
-
-
-def normal_cdf(z: Tensor) -> Tensor:
-    """Of the standard normal; ``ndtr`` of torch has no relative precision in the lower tail."""
-    return 0.5 * torch.erfc(-math.sqrt(0.5) * z)
 
 
 @register_tails(torch.distributions.Normal)
@@ -105,6 +97,24 @@ def _logistic(fn: Any, value: Tensor) -> Tails:
 def _gumbel(fn: torch.distributions.Gumbel, value: Tensor) -> Tails:
     t = (-(value - fn.loc) / fn.scale).exp()
     return (-t).exp(), -(-t).expm1()
+
+
+@register_tails(torch.distributions.HalfNormal)
+def _half_normal(fn: torch.distributions.HalfNormal, value: Tensor) -> Tails:
+    z = math.sqrt(0.5) * value / fn.scale
+    return torch.erf(z), torch.erfc(z)
+
+
+@register_tails(torch.distributions.HalfCauchy)
+def _half_cauchy(fn: torch.distributions.HalfCauchy, value: Tensor) -> Tails:
+    z = value / fn.scale
+    return 2 / math.pi * z.atan(), 2 / math.pi * torch.atan2(torch.ones_like(z), z)
+
+
+@register_tails(GeneralizedPareto)
+def _generalized_pareto(fn: GeneralizedPareto, value: Tensor) -> Tails:
+    log_survival = fn.log_survival_function(value)
+    return -log_survival.expm1(), log_survival.exp()
 
 
 @register_tails(torch.distributions.Exponential)

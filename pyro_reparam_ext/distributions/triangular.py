@@ -102,9 +102,11 @@ class Triangular(Parametric):
         side = torch.where(rising, peak - low, high - peak)
         at_corner = ~inside | (side == 0)  # there the quotient is 1, or of no interest
         one = torch.ones_like(apart)
+        at_zero = ~at_corner & (apart == 0)
+        at_corner = at_corner | at_zero
         ratio = torch.where(at_corner, one, apart) / torch.where(at_corner, one, side)
         log_prob = math.log(2) - (high - low).log() + ratio.log()
-        return torch.where(inside, log_prob, -math.inf)
+        return torch.where(inside & ~at_zero, log_prob, -math.inf)
 
     def cdf(self, value: Tensor) -> Tensor:
         if self._validate_args:
@@ -155,7 +157,9 @@ def _velocity(value: Tensor, low: Tensor, high: Tensor, peak: Tensor) -> tuple[T
     rising = value < peak
     left, right = peak - low, high - peak
     # A side of no width is met at the peak alone, where all sides meet: there the ratio is 1.
-    left_share, right_share = (torch.where(x > 0, 0.5 / x, 0.0) for x in (left, right))
+    left_share, right_share = (
+        torch.where(x > 0, 0.5 / torch.where(x > 0, x, 1.0), 0.0) for x in (left, right)
+    )
     apart = select(rising, value - low, high - value)
     d_peak = apart * select(rising, left_share, right_share)
     d_far = apart * (0.5 / (high - low))

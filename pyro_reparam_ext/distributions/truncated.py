@@ -13,9 +13,10 @@ from torch.distributions import Distribution
 from .base import Parametric
 from .implicit import implicit_joint, once
 from .interval import ExtendedInterval, check_order
-from .log_tails import log_tails
+from .log_tails import LogTails, log_tails
 from .numerics.log1mexp import log1mexp
 from .pathwise import pathwise_at
+from .survival import register_tails
 
 
 class Truncated(Parametric):
@@ -26,7 +27,10 @@ class Truncated(Parametric):
 
     Sampled by the inverse CDF, from the end of the line that is nearer in probability, in logarithms
     for the families that have them in closed form (normal, Laplace, logistic, Cauchy, Gumbel,
-    exponential). With :math:`u` the CDF at x, :math:`w_l = (1 - u) f(l) / f(x)`,
+    exponential, half-normal, half-Cauchy) and for transforms of these. For other bases quantiles of the
+    upper tail are those of one less a probability: an interval up there of a mass below 32 times the
+    precision of the dtype has NaN for log density and samples, as has any interval of no mass at all.
+    With :math:`u` the CDF at x, :math:`w_l = (1 - u) f(l) / f(x)`,
     :math:`w_h = u f(h) / f(x)` and the velocity :math:`v = -\partial_\theta F / f` of the base,
 
     .. math::
@@ -127,7 +131,11 @@ class Truncated(Parametric):
     def cdf(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        return self._shares(value, self._bounds())[0]
+        bounds, support = self._bounds(), self.support
+        below, above = value < support.lower_bound, value > support.upper_bound
+        safe = torch.where(below | above, bounds.middle, value)
+        cdf = torch.where(above, 1.0, self._shares(safe, bounds)[0])
+        return torch.where(below, 0.0, cdf)
 
     def icdf(self, value: Tensor) -> Tensor:
         """Without a gradient."""
@@ -135,7 +143,7 @@ class Truncated(Parametric):
             bounds, tails = self._bounds(), log_tails(self.base)
             (cdf_low, cdf_high), (survival_low, survival_high) = self._log_ends(bounds)
             upper = survival_low < cdf_high
-            whole = torch.where(upper, survival_low, cdf_high)
+            whole = _resolved(tails, torch.where(upper, survival_low, cdf_high), upper)
             rest = torch.where(upper, survival_high, cdf_low) - whole
             share = torch.where(upper, value, 1 - value) * torch.expm1(rest)
             log_p = whole + torch.log1p(share)
@@ -174,8 +182,10 @@ class Truncated(Parametric):
     def _log_mass(self, bounds: _Bounds) -> Tensor:
         (cdf_low, cdf_high), (survival_low, survival_high) = self._log_ends(bounds)
         upper = survival_low < cdf_high
-        whole = torch.where(upper, survival_low, cdf_high)
-        return whole + log1mexp(torch.where(upper, survival_high, cdf_low) - whole)
+        tails = log_tails(self.base)
+        whole = _resolved(tails, torch.where(upper, survival_low, cdf_high), upper)
+        rest = torch.where(upper, survival_high, cdf_low) - whole
+        return whole + log1mexp(torch.where(rest < 0, rest, math.nan))
 
     def _shares(self, value: Tensor, bounds: _Bounds) -> tuple[Tensor, Tensor]:
         """The CDF and the survival function, each to its own relative precision."""
@@ -201,6 +211,19 @@ class _Bounds(NamedTuple):
     has_low: Tensor
     has_high: Tensor
     middle: Tensor
+
+
+def _resolved(tails: LogTails, log_mass: Tensor, upper: Tensor) -> Tensor:
+    """NaN where quantiles of the base have no precision left."""
+    if tails.exact:
+        return log_mass
+    lost = upper & (log_mass < math.log(32 * torch.finfo(log_mass.dtype).eps))
+    return torch.where(lost, math.nan, log_mass)
+
+
+@register_tails(Truncated)
+def _tails(fn: Truncated, value: Tensor) -> tuple[Tensor, Tensor]:
+    return fn._shares(value, fn._bounds())
 
 
 def _has(fn: Distribution, method: str) -> bool:

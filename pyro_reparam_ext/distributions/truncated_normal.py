@@ -13,7 +13,11 @@ from torch.distributions import register_kl
 from .base import Parametric
 from .implicit import implicit_joint, once
 from .interval import ExtendedInterval, check_order
+from .numerics.in_pieces import in_pieces
+from .numerics.normal_tail import log_ndtr
+from .numerics.sums_in_pieces import sums_in_pieces
 from .numerics.truncated_standard_normal import Frame, cdf_of, frame_of, log_mass, quadrature, quantile
+from .survival import register_tails
 
 
 class TruncatedNormal(Parametric):
@@ -95,8 +99,7 @@ class TruncatedNormal(Parametric):
             eps = torch.finfo(uniform.dtype).eps
             uniform.mul_(1 - eps).add_(eps / 4)
             position = quantile(frame, uniform)
-            value = torch.addcmul(frame.origin, frame.unit, position)
-            value = torch.minimum(torch.maximum(value, self.low), self.high)
+            value = in_pieces(_between, position, frame.origin, frame.unit, self.low, self.high)
         return self._moving(value, position, uniform, frame)
 
     def _at(self, value: Tensor) -> Tensor:
@@ -116,7 +119,8 @@ class TruncatedNormal(Parametric):
         if self._validate_args:
             self._validate_sample(value)
         inside = (value >= self.low) & (value <= self.high)
-        return torch.where(inside, self._log_density(value), -math.inf)
+        safe = torch.where(inside, value, self.mode.detach())
+        return torch.where(inside, self._log_density(safe), -math.inf)
 
     def _log_density(self, value: Tensor) -> Tensor:
         """Continued beyond the bounds."""
@@ -133,9 +137,12 @@ class TruncatedNormal(Parametric):
     def cdf(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
+        below, above = value < self.low, value > self.high
+        safe = torch.where(below | above, self.mode.detach(), value)
         frame = frame_of(self.loc, self.scale, self.low, self.high)
-        fraction = cdf_of(frame, (value - frame.origin) / frame.unit)
-        return torch.where(frame.unit < 0, 1 - fraction, fraction)
+        fraction = cdf_of(frame, (safe - frame.origin) / frame.unit)
+        cdf = torch.where(frame.unit < 0, 1 - fraction, fraction)
+        return torch.where(below, 0.0, torch.where(above, 1.0, cdf))
 
     def icdf(self, value: Tensor) -> Tensor:
         """Differentiable in the parameters by the gradient of a sample, not in ``value``."""
@@ -172,6 +179,10 @@ class TruncatedNormal(Parametric):
         return energy + log_mass(frame) + self.scale.log()
 
 
+def _between(position: Tensor, origin: Tensor, unit: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    return torch.minimum(torch.maximum(torch.addcmul(origin, unit, position), low), high)
+
+
 def _pull_back(
     gradient: Tensor,
     value: Tensor,
@@ -183,7 +194,7 @@ def _pull_back(
     uniform: Tensor,
     *constants: Tensor,
 ) -> tuple[Tensor | None, ...]:
-    """Sums to the batch shape as early as it can; of the draws only one exponential is taken."""
+    """Sums to the batch shape as early as it can."""
     frame = Frame(*constants)
     a, b, reference = frame.a, frame.b, frame.reference
     mirrored = frame.unit < 0
@@ -194,11 +205,9 @@ def _pull_back(
         (-0.5 * b.square()).exp(),
     )
     at_a = torch.where(frame.tail | frame.narrow, 1.0, at_a)
-    weight = (0.5 * position).add_(reference).mul_(position).exp_().mul_(gradient)
-    total = gradient.sum_to_size(loc.shape)
-    moved = (gradient * position).sum_to_size(loc.shape)
-    d_a = at_a * (weight * (1 - uniform)).sum_to_size(loc.shape)
-    d_b = at_b * (weight * uniform).sum_to_size(loc.shape)
+    terms = gradient, position, uniform, reference
+    total, moved, weight_a, weight_b = sums_in_pieces(_weights, loc.shape, *terms)
+    d_a, d_b = at_a * weight_a, at_b * weight_b
     d_loc = total - d_a - d_b
     # Positions count from the reference, and so do the bounds: no difference of large numbers.
     to_a = torch.where(a.isfinite(), a - reference, 0.0)
@@ -208,6 +217,35 @@ def _pull_back(
     d_low, d_high = torch.where(mirrored, d_b, d_a), torch.where(mirrored, d_a, d_b)
     gradients = (once(x, value) for x in (d_loc, d_scale, d_low, d_high))
     return *gradients, None, None, *(None for _ in constants)
+
+
+def _weights(
+    gradient: Tensor, position: Tensor, uniform: Tensor, reference: Tensor
+) -> tuple[Tensor, ...]:
+    weight = (0.5 * position).add_(reference).mul_(position).exp_().mul_(gradient)
+    return gradient, gradient * position, weight * (1 - uniform), weight * uniform
+
+
+@register_tails(TruncatedNormal)
+def _tails(fn: TruncatedNormal, value: Tensor) -> tuple[Tensor, Tensor]:
+    frame = frame_of(fn.loc, fn.scale, fn.low, fn.high)
+    position = (value - frame.origin) / frame.unit
+    fraction = cdf_of(frame, position)
+    a, b, z = frame.a, frame.b, frame.reference + position
+    # cdf_of has relative precision from the end of a tail on; elsewhere by logarithms.
+    below = torch.where(frame.tail | frame.narrow, fraction, _share(-b, -z, -a))
+    above = torch.where(frame.narrow, 1 - fraction, _share(a, z, b))
+    small = fraction < 0.5
+    below, above = torch.where(small, below, 1 - above), torch.where(small, 1 - below, above)
+    mirrored = frame.unit < 0
+    return torch.where(mirrored, above, below), torch.where(mirrored, below, above)
+
+
+def _share(low: Tensor, value: Tensor, high: Tensor) -> Tensor:
+    """The mass above ``value`` of the standard normal between the bounds."""
+    log_low, log_value, log_high = (log_ndtr(-x) for x in (low, value, high))
+    whole = torch.expm1(log_high - log_low)
+    return (log_value - log_low).exp() * torch.expm1(log_high - log_value) / whole
 
 
 @register_kl(TruncatedNormal, TruncatedNormal)

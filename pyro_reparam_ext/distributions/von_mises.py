@@ -94,7 +94,8 @@ class VonMises(dist.VonMises):
         law = polar_law(self.concentration, 2)
         inside = _wrap(deviation)
         periods = ((deviation - inside) / (2 * math.pi)).round()
-        angle = inside.abs()
+        # Not abs, whose slope at 0 is 0.
+        angle = inside * torch.where(inside < 0, -1.0, 1.0)
         lower = angle < law.centre
         side = torch.where(lower, -1.0, 1.0).to(angle.dtype)
         nearer = tail_probability(angle, side, self.concentration, 2, law)

@@ -37,7 +37,8 @@ class Entry:
     - ``precision``: the relative error of the velocity dx/d(parameter), where the sampler gives the
       implicit gradient in float64; None for a sampler that is another function of its noise;
     - ``draws``: of the Monte Carlo tests;
-    - ``unknown``: what raises NotImplementedError of mean, variance and entropy;
+    - ``unknown``: what raises NotImplementedError of mean, variance, entropy, cdf and icdf;
+    - ``no_bijection``: torch knows none from the real line to the support;
     - ``typical``: the index of the point that the documentation shows.
     """
 
@@ -51,6 +52,7 @@ class Entry:
     precision: float | None = None
     draws: int = 10_000
     unknown: tuple[str, ...] = ()
+    no_bijection: bool = False
     typical: int = 0
 
     def at(self, parameters: dict[str, Any], dtype: torch.dtype = torch.float64, **options: Any) -> Any:

@@ -83,3 +83,34 @@ def test_stays_a_beta_of_pyro():
     assert isinstance(p, dist.Beta)
     torch.testing.assert_close(kl_divergence(p, q), kl_divergence(dist.Beta(2.0, 1.0), q))
     torch.testing.assert_close(p.entropy(), dist.Beta(2.0, 1.0).entropy())
+
+
+def test_density_is_that_of_pyro():
+    a, b = (torch.tensor(v, dtype=torch.float64) for v in (2.0, 0.3))
+    x = torch.rand(20, dtype=torch.float64)
+    torch.testing.assert_close(Beta(a, b).log_prob(x), dist.Beta(a, b).log_prob(x))
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+@pytest.mark.parametrize(("a", "b"), [(0.5, 0.5), (0.5, 2.0), (1.0, 2.0), (2.0, 1.0), (1.0, 1.0)])
+def test_at_the_ends(a, b, value):
+    value = torch.tensor(value)
+    torch.testing.assert_close(Beta(a, b).log_prob(value), dist.Beta(a, b).log_prob(value))
+    given = torch.tensor([a, b], requires_grad=True)
+    (gradient,) = torch.autograd.grad(pathwise_at(Beta(*given), value), given)
+    assert (gradient == 0).all()
+
+
+def test_density_of_large_concentrations_in_float32():
+    a = torch.tensor(1e5)
+    for x in (0.5, 0.501):
+        ours = Beta(a, a).log_prob(torch.tensor(x)).item()
+        exact = float(stats.beta(1e5, 1e5).logpdf(torch.tensor(x).item()))
+        torch.testing.assert_close(ours, exact, rtol=2e-3 * (x != 0.5) + 1e-6, atol=0)
+
+
+def test_second_derivative_of_the_cdf():
+    x = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    cdf = Beta(torch.tensor(2.0).double(), torch.tensor(3.0).double()).cdf(x)
+    (density,) = torch.autograd.grad(cdf, x, create_graph=True)
+    torch.testing.assert_close(torch.autograd.grad(density, x)[0].item(), 0.84, rtol=1e-9, atol=0)

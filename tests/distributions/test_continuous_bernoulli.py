@@ -169,3 +169,22 @@ def test_takes_one_parameter():
     for arguments in ({}, {"probs": 0.3, "logits": 0.1}):
         with pytest.raises(ValueError, match="either probs or logits"):
             ContinuousBernoulli(**arguments)
+
+
+@pytest.mark.parametrize("size", [-5.0, -0.7, 0.3, 0.8, 4.0])
+def test_second_derivative(size):
+    """Of the quantile log(1 + u (exp(logits) - 1)) / logits at fixed u."""
+    logits = leaf(size)
+    fn = ContinuousBernoulli(logits=logits)
+    value = fn.rsample((50,))
+    with torch.no_grad():
+        u = (logits * value).expm1() / logits.expm1()
+    quantile = (u * logits.expm1()).log1p() / logits
+    exact = second(quantile, logits)
+    for mine in (value, pre.distributions.pathwise_at(fn, value.detach())):
+        torch.testing.assert_close(second(mine, logits), exact, rtol=1e-8, atol=0)
+
+
+def second(value, logits):
+    (gradient,) = torch.autograd.grad(value.square().sum(), logits, create_graph=True)
+    return torch.autograd.grad(gradient, logits)[0]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from pyro.infer import Trace_ELBO
 from scipy import stats
+from torch.distributions import biject_to
 
 import pyro_reparam_ext as pre
 
@@ -16,6 +17,9 @@ from .entry import tensors
 from .gradients import exact, leaves_of, pathwise
 from .oracle import Joint
 from .registry import REGISTRY, named, points
+
+OUTSIDE = -123.4
+"""No value of any distribution that has values outside of its support."""
 
 every_point = pytest.mark.parametrize(("name", "point"), points())
 every_entry = pytest.mark.parametrize("name", named())
@@ -78,15 +82,17 @@ def test_moments(name, point):
 def test_cdf_and_icdf(name, point):
     entry, parameters, fn = at_point(name, point)
     value = fn.sample((50,))
-    try:
-        cdf = fn.cdf(value)
-    except NotImplementedError:
+    for missing in {"cdf", "icdf"} & set(entry.unknown):
+        with pytest.raises(NotImplementedError):
+            getattr(fn, missing)(value)
+    if isinstance(entry.oracle, Joint):
         return
-    torch.testing.assert_close(cdf, entry.oracle.cdf(value, parameters), rtol=1e-6, atol=1e-8)
-    try:
-        back = fn.icdf(cdf)
-    except NotImplementedError:
+    cdf = entry.oracle.cdf(value, parameters)
+    if "cdf" not in entry.unknown:
+        torch.testing.assert_close(fn.cdf(value), cdf, rtol=1e-6, atol=1e-8)
+    if "icdf" in entry.unknown:
         return
+    back = fn.icdf(cdf)
     inside = (cdf > 1e-6) & (cdf < 1 - 1e-6)
     torch.testing.assert_close(back[inside], value[inside], rtol=1e-5, atol=1e-7)
 
@@ -125,6 +131,50 @@ def test_gradient_of_an_expectation(name, point):
         torch.cat([samples[k].flatten(1) for k in expected], 1),
         torch.cat([x.flatten() for x in expected.values()]),
     )
+
+
+def first_and_second(value, leaf):
+    """dx/d(parameter), and its derivative along the draw's own path; None if that raises."""
+    (first,) = torch.autograd.grad(value.sum(), leaf, create_graph=True)
+    if not first.requires_grad:
+        return first, torch.zeros_like(first)
+    try:
+        (second,) = torch.autograd.grad(first.sum(), leaf, allow_unused=True)
+    except RuntimeError as error:
+        assert "second time" in str(error)
+        return first.detach(), None
+    return first.detach(), torch.zeros_like(first) if second is None else second
+
+
+@every_entry
+def test_second_derivative_is_right_or_raises(name):
+    """Against differences of the first one along the path on which the draw moves."""
+    entry = REGISTRY[name]
+    parameters = entry.points[entry.typical]
+    if isinstance(entry.oracle, Joint):
+        return  # of vectors, in their own tests
+    for k in parameters:
+
+        def moving(step, x, k=k):
+            leaves = leaves_of(parameters, 20)
+            leaves[k] = (leaves[k].detach() + step).requires_grad_()
+            return pre.distributions.pathwise_at(entry.make(**leaves), x), leaves[k]
+
+        leaves = leaves_of(parameters, 20)
+        drawn = entry.make(**leaves).rsample()
+        u = entry.oracle.cdf(drawn.detach(), parameters)
+        inside = (u > 0.02) & (u < 0.98)
+        first, second = first_and_second(*moving(0.0, drawn.detach()))
+        step = 1e-5
+        up, down = (first_and_second(*moving(h, drawn.detach() + h * first))[0] for h in (step, -step))
+        numerical = ((up - down) / (2 * step))[inside]
+        scale = numerical.abs().mean() + first[inside].abs().mean()
+        close = {"rtol": 1e-4, "atol": 1e-4 * float(scale)}
+        if second is not None:
+            torch.testing.assert_close(second[inside], numerical, **close)
+        _, of_sample = first_and_second(drawn, leaves[k])
+        if of_sample is not None and entry.precision is not None:
+            torch.testing.assert_close(of_sample[inside], numerical, **close)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -278,27 +328,67 @@ def test_validates_values(name):
         fn.log_prob(torch.full_like(fn.sample(), float("nan")))
 
 
+@every_entry
+def test_refuses_values_outside(name):
+    entry = REGISTRY[name]
+    fn = entry.at(entry.points[entry.typical], validate_args=True)
+    outside = fn.sample() * 0 + OUTSIDE
+    if fn.support.check(outside).all():
+        return  # the whole space
+    with pytest.raises(ValueError, match="support"):
+        fn.log_prob(outside)
+
+
+@every_entry
+def test_support_has_a_bijection(name):
+    """What autoguides and HMC need of a latent site."""
+    entry = REGISTRY[name]
+    fn = entry.at(entry.points[entry.typical])
+    if entry.no_bijection:
+        with pytest.raises(NotImplementedError):
+            biject_to(fn.support)
+        return
+    transform = biject_to(fn.support)
+    value = fn.sample((50,))
+    back = transform(transform.inv(value))
+    torch.testing.assert_close(back, value, rtol=1e-6, atol=1e-8)
+    free = torch.randn_like(transform.inv(value))
+    assert fn.log_prob(transform(free)).isfinite().all()
+
+
 @pytest.mark.parametrize("elbo", [Trace_ELBO, pre.TraceEstimator_ELBO])
 @every_entry
 def test_as_a_site_of_a_guide(name, elbo):
-    """Model and guide alike: the loss is 0 whatever is drawn, and gradients are finite."""
+    """The loss is the mean of log q - log p over plates and particles, and its gradient flows."""
     entry = REGISTRY[name]
-    parameters = tensors(entry.points[0])
+    guide_parameters = tensors(entry.points[entry.typical])
+    model_parameters = tensors(entry.points[-1] if _alike(entry) else entry.points[entry.typical])
+    seen = []
 
-    def program(prefix):
+    def program(prefix, parameters):
         given = {
             k: pyro.param(f"{prefix}_{k}", x.expand((2,) + x.shape).clone())
             for k, x in parameters.items()
         }
         with pyro.plate("plate", 2):
-            pyro.sample("x", entry.make(**given))
+            fn = entry.make(**given)
+            value = pyro.sample("x", fn)
+        seen.append(fn.log_prob(value).detach().sum() / 3)
 
     loss = elbo(num_particles=3, max_plate_nesting=1, vectorize_particles=True).loss_and_grads(
-        lambda: program("model"), lambda: program("guide")
+        lambda: program("model", model_parameters), lambda: program("guide", guide_parameters)
     )
-    assert loss == pytest.approx(0.0, abs=1e-8)
-    for p in pyro.get_param_store()._params.values():
-        assert p.grad is None or p.grad.isfinite().all()
+    guide, model = seen[-2:]
+    assert loss == pytest.approx((guide - model).item(), rel=1e-8, abs=1e-8)
+    for k, p in pyro.get_param_store()._params.items():
+        assert p.grad is not None, k
+        assert p.grad.isfinite().all(), k
+
+
+def _alike(entry):
+    """Whether the first and the last point can be model and guide of each other."""
+    first, last = (entry.at(entry.points[i]) for i in (entry.typical, -1))
+    return first.event_shape == last.event_shape and last.support.check(first.sample((50,))).all()
 
 
 # The registry

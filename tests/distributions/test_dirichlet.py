@@ -6,6 +6,7 @@ from torch.distributions import kl_divergence
 
 import pyro_reparam_ext as pre
 from pyro_reparam_ext.distributions import pathwise_at
+from pyro_reparam_ext.distributions.numerics.in_pieces import PIECE
 
 from ..statistics import assert_mean
 
@@ -57,3 +58,51 @@ def test_stays_a_dirichlet_of_pyro():
     twin = dist.Dirichlet(p.concentration)
     torch.testing.assert_close(kl_divergence(p, q), kl_divergence(twin, q))
     torch.testing.assert_close(p.entropy(), twin.entropy())
+
+
+def test_vectors_longer_than_a_piece():
+    alpha = torch.ones(2 * PIECE, dtype=torch.float64, requires_grad=True)
+    x = Dirichlet(alpha).rsample()
+    torch.testing.assert_close(x.sum(), torch.ones_like(x.sum()))
+    (gradient,) = torch.autograd.grad(x.sum(), alpha)
+    torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-10)
+
+
+def test_pieces_with_parameters_of_their_own():
+    alpha = torch.rand(PIECE, 3, dtype=torch.float64, requires_grad=True)
+    value = Dirichlet(alpha).sample()
+    weight = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    (whole,) = torch.autograd.grad((pathwise_at(Dirichlet(alpha), value) @ weight).sum(), alpha)
+    few = alpha[:5].detach().requires_grad_()
+    (part,) = torch.autograd.grad((pathwise_at(Dirichlet(few), value[:5]) @ weight).sum(), few)
+    torch.testing.assert_close(whole[:5], part)
+
+
+def test_pieces_with_common_parameters():
+    alpha = torch.tensor([0.3, 2.0, 9.0], dtype=torch.float64, requires_grad=True)
+    value = Dirichlet(alpha).sample((PIECE,))
+    weight = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    (whole,) = torch.autograd.grad((pathwise_at(Dirichlet(alpha), value) @ weight).sum(), alpha)
+    own = alpha.detach().expand(value.shape).clone().requires_grad_()
+    (each,) = torch.autograd.grad((pathwise_at(Dirichlet(own), value) @ weight).sum(), own)
+    torch.testing.assert_close(whole, each.sum(0))
+
+
+def test_at_a_face_of_the_simplex():
+    alpha = torch.full((3,), 0.5, dtype=torch.float64, requires_grad=True)
+    for value in ([0.0, 0.5, 0.5], [0.0, 0.0, 1.0]):
+        x = pathwise_at(Dirichlet(alpha), torch.tensor(value, dtype=torch.float64))
+        assert torch.autograd.grad(x[1:] @ x[1:], alpha)[0].isfinite().all()
+
+
+def test_density_is_that_of_pyro():
+    alpha = torch.tensor([0.3, 2.0, 50.0], dtype=torch.float64)
+    x = Dirichlet(alpha).sample((5,))
+    torch.testing.assert_close(Dirichlet(alpha).log_prob(x), dist.Dirichlet(alpha).log_prob(x))
+
+
+def test_density_of_large_concentrations_in_float32():
+    alpha = torch.tensor([1e5, 2e5, 1e5])
+    x = torch.tensor([0.25, 0.5, 0.25])
+    exact = dist.Dirichlet(alpha.double()).log_prob(x.double())
+    torch.testing.assert_close(Dirichlet(alpha).log_prob(x).double(), exact, rtol=1e-6, atol=0)

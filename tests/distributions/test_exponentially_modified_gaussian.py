@@ -75,3 +75,41 @@ def test_cdf_tends_to_one():
     assert cdf.isfinite().all() and (cdf.diff() >= 0).all()
     assert float(cdf[-1]) == pytest.approx(1.0)
     assert float(cdf[3]) == pytest.approx(1 - 0.36788, abs=1e-3)
+
+
+def exact_cdf(z, k):
+    """Also where the two terms agree to a hundred digits."""
+    with mp.workdps(200):
+        z, k = mp.mpf(z), mp.mpf(k)
+        tail = mp.exp(k * k / 2 - k * z) * mp.erfc((k - z) / mp.sqrt(2)) / 2
+        return mp.erfc(-z / mp.sqrt(2)) / 2 - tail
+
+
+@pytest.mark.parametrize(("dtype", "precision"), [(torch.float32, 2e-5), (torch.float64, 1e-13)])
+@pytest.mark.parametrize("rate", [1e-6, 1e-3, 0.01, 0.05, 0.09, 0.15, 0.3, 1.0, 30.0])
+def test_cdf_and_its_gradients(rate, dtype, precision):
+    leaves = [torch.tensor(x, dtype=dtype, requires_grad=True) for x in (0.0, 1.0, rate)]
+    fn = ExGaussian(*leaves)
+    z = torch.tensor([-12.0, -8.0, -5.0, -3.0, -1.0, -0.1, 0.0, 0.2, 1.0, 4.0, 50.0], dtype=dtype)
+    k = leaves[2].item()
+    exact = [exact_cdf(x, k) for x in z.tolist()]
+    for ours, x, theirs in zip(fn.cdf(z).tolist(), z.tolist(), exact, strict=True):
+        assert ours == pytest.approx(float(theirs), rel=precision * max(1, x * x / 30), abs=0), x
+    x = z[3].clone().requires_grad_()
+    d_x, d_loc, d_scale, d_rate = torch.autograd.grad(fn.cdf(x), [x, *leaves])
+    with mp.workdps(60):
+        density = mp.exp(mp.mpf(exact_log_prob(x.item(), 1.0, k)))
+        slope = mp.diff(lambda k: exact_cdf(x.item(), k), mp.mpf(k), h=mp.mpf(k) * mp.mpf(10) ** -15)
+        scaled = mp.diff(
+            lambda s: exact_cdf(mp.mpf(x.item()) / s, k * s), mp.mpf(1), h=mp.mpf(10) ** -15
+        )
+    loose = 10 * precision
+    assert d_x.item() == pytest.approx(float(density), rel=loose)
+    assert d_loc.item() == pytest.approx(-float(density), rel=loose)
+    assert d_rate.item() == pytest.approx(float(slope), rel=loose)
+    assert d_scale.item() == pytest.approx(float(scaled), rel=loose)
+
+
+def test_cdf_is_not_negative():
+    cdf = ExGaussian(0.0, 1.0, 0.01).cdf(torch.linspace(-12.0, -1.0, 1000))
+    assert (cdf > 0).all() and (cdf.diff() > 0).all()

@@ -67,3 +67,45 @@ def test_own_samples_have_a_finite_density():
     for a in (1e-5, 1e-2, 1.0, 1e6):
         fn = Gamma(torch.tensor(a), torch.tensor(1.0))
         assert fn.log_prob(fn.sample((1000,))).isfinite().all()
+
+
+def test_far_out_in_float32():
+    a = torch.tensor(2.0, requires_grad=True)
+    x = torch.tensor([0.0, 1e-30, 1e3, 1e8, 1e16, 1e30])
+    fn = Gamma(a, 1.0)
+    (gradient,) = torch.autograd.grad(fn.cdf(x).sum(), a)
+    assert gradient == 0
+    for value in x[1:]:
+        (gradient,) = torch.autograd.grad(fn.log_prob(value), a)
+        torch.testing.assert_close(gradient, value.log() - torch.digamma(a.detach()))
+
+
+def test_at_zero():
+    zero = torch.tensor(0.0)
+    assert Gamma(0.01, 1.0).cdf(zero) == 0
+    for a in (0.5, 1.0, 2.0):
+        torch.testing.assert_close(Gamma(a, 2.0).log_prob(zero), dist.Gamma(a, 2.0).log_prob(zero))
+    a = torch.tensor(0.5, requires_grad=True)
+    assert torch.autograd.grad(pathwise_at(Gamma(a, 1.0), zero), a)[0] == 0
+
+
+def test_density_and_entropy_are_those_of_pyro():
+    for a in (1e-3, 0.5, 3.0, 100.0):
+        x = a * torch.tensor([0.2, 0.51, 0.9, 1.1, 3.0], dtype=torch.float64)
+        given = [torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (a, 0.7)]
+        ours, theirs = Gamma(*given), dist.Gamma(*given)
+        torch.testing.assert_close(ours.log_prob(x), theirs.log_prob(x))
+        torch.testing.assert_close(ours.entropy(), theirs.entropy())
+        gradients = (torch.autograd.grad(fn.log_prob(x).sum(), given) for fn in (ours, theirs))
+        torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("ratio", [0.999, 1.0, 1.002])
+def test_density_of_large_concentrations_in_float32(ratio):
+    a = torch.tensor(1e6)
+    x = a * ratio
+    ours, exact = Gamma(a, 1.0).log_prob(x), stats.gamma(1e6).logpdf(x.item())
+    rounding = 1e6 * abs(ratio - 1) * 1.2e-7
+    torch.testing.assert_close(ours.item(), float(exact), rtol=1e-6, atol=rounding)
+    entropy = Gamma(a, 1.0).entropy()
+    torch.testing.assert_close(entropy.item(), float(stats.gamma(1e6).entropy()), rtol=1e-6, atol=0)

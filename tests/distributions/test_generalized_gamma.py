@@ -6,6 +6,7 @@ from scipy import stats
 from torch.distributions import kl_divergence
 
 import pyro_reparam_ext as pre
+from pyro_reparam_ext.distributions import pathwise_at
 
 from ..statistics import assert_mean
 
@@ -68,3 +69,22 @@ def test_draws_that_underflow_keep_the_gradient_of_their_logarithm():
     (gradient,) = torch.autograd.grad(x.log().sum(), c)
     expected = 2 * torch.polygamma(1, torch.tensor(0.01))
     assert_mean(gradient[:, None] * 1e-4, expected[None] * 1e-4)
+
+
+def test_gradients_far_out_in_float32():
+    given = [torch.tensor(v, requires_grad=True) for v in (2.0, 8.0, 1.0)]
+    fn = GeneralizedGamma(*given)
+    for x in (1e-30, 10.0, 100.0, 1e15):
+        cdf = torch.autograd.grad(fn.cdf(torch.tensor(x)), given)
+        density = torch.autograd.grad(fn.log_prob(torch.tensor(x)), given)
+        assert all(g.isfinite() for g in (*cdf, density[0]))
+        assert not any(g.isnan() for g in density)
+
+
+def test_at_zero():
+    given = [torch.tensor(v, requires_grad=True) for v in (2.0, 3.0, 1.0)]
+    fn, zero = GeneralizedGamma(*given, validate_args=False), torch.tensor(0.0)
+    assert fn.cdf(zero) == 0 and fn.log_prob(zero) == -torch.inf
+    assert GeneralizedGamma(0.2, 2.0, 1.0, validate_args=False).log_prob(zero) == torch.inf
+    for value in (fn.cdf(zero), pathwise_at(fn, zero)):
+        assert all(g == 0 for g in torch.autograd.grad(value, given))

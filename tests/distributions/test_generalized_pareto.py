@@ -3,6 +3,7 @@
 import math
 
 import mpmath
+import pyro
 import pytest
 import torch
 from scipy import integrate, stats
@@ -132,3 +133,80 @@ def test_draws_that_overflow_are_cut():
     assert (value.detach() == torch.finfo(torch.float32).max).any()
     (slope,) = torch.autograd.grad(value.sum(), c)
     assert slope.isfinite() and slope > 0
+
+
+@pytest.mark.parametrize("concentration", [-0.4, 0.01, 0.7])
+def test_second_derivative(concentration):
+    """Of the quantile (exp(c e) - 1) / c at fixed noise e."""
+    c, scale = leaf(concentration), leaf(1.3)
+    fn = GeneralizedPareto(0.5, scale, c)
+    value = fn.rsample((50,))
+    with torch.no_grad():
+        exponential = (c * (value - 0.5) / scale).log1p() / c
+    quantile = 0.5 + scale * (c * exponential).expm1() / c
+    exact = second(quantile, c, scale)
+    for mine in (value, pre.distributions.pathwise_at(fn, value.detach())):
+        torch.testing.assert_close(second(mine, c, scale), exact, rtol=1e-8, atol=0)
+
+
+def second(value, *parameters):
+    gradients = torch.autograd.grad(value.square().sum(), parameters, create_graph=True)
+    return torch.autograd.grad(sum(gradients), parameters)
+
+
+@pytest.mark.parametrize("concentration", [-0.5, 0.0, 0.7])
+def test_as_a_latent_site(concentration):
+    """Without an upper end the bijection is onto a half-line."""
+    c = torch.tensor(concentration)
+    bijection = torch.distributions.biject_to(GeneralizedPareto(1.0, 2.0, c).support)
+    x = torch.linspace(-4.0, 4.0, 9)
+    y = bijection(x)
+    assert y.isfinite().all() and (y.diff() > 0).all() and (y > 1).all()
+    torch.testing.assert_close(bijection.inv(y), x, rtol=1e-4, atol=1e-4)
+
+    def model():
+        pyro.sample("x", GeneralizedPareto(1.0, 2.0, c))
+
+    pyro.clear_param_store()
+    guide = pyro.infer.autoguide.AutoNormal(model)
+    optimiser = pyro.optim.Adam({"lr": 0.01})
+    assert math.isfinite(pyro.infer.SVI(model, guide, optimiser, pyro.infer.Trace_ELBO()).step())
+
+
+@dtypes
+def test_second_derivatives_at_zero_concentration(dtype, precision):
+    """z = e + c e^2 / 2 + c^2 e^3 / 6 + ...: d2 z / dc2 is e^3 / 3."""
+    c, scale, u = leaf(0.0, dtype), leaf(2.0, dtype), leaf(0.3, dtype)
+    fn = GeneralizedPareto(torch.zeros((), dtype=dtype), scale, c)
+    draw = fn.rsample()
+    for value, noise in ((fn.icdf(u), -math.log1p(-0.3)), (draw, draw.item() / 2)):
+        (slope,) = torch.autograd.grad(value, c, create_graph=True)
+        bent, mixed = torch.autograd.grad(slope, [c, scale])
+        assert bent.item() == pytest.approx(2 * noise**3 / 3, rel=10 * precision)
+        assert mixed.item() == pytest.approx(noise**2 / 2, rel=10 * precision)
+
+
+@dtypes
+def test_gradients_of_the_last_quantile(dtype, precision):
+    for c0 in (-2.0, -0.3, -1e-3, 0.0, 0.5, 10.0):
+        c, scale, u = leaf(c0, dtype), leaf(2.0, dtype), leaf(1.0, dtype)
+        q = GeneralizedPareto(torch.zeros((), dtype=dtype), scale, c).icdf(u)
+        gradients = torch.autograd.grad(q, [c, scale, u])
+        assert not any(g.isnan() for g in gradients)
+        if c0 < 0:  # -scale / c
+            assert q.item() == pytest.approx(-2 / c0, rel=precision)
+            assert gradients[0].item() == pytest.approx(2 / c0**2, rel=10 * precision)
+            assert gradients[1].item() == pytest.approx(-1 / c0, rel=precision)
+        else:
+            assert q > 1e15
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 10.0])
+def test_gradients_at_values_whose_quotient_overflows(scale):
+    parameters = [leaf(x, torch.float32) for x in (0.0, scale, 0.5)]
+    fn = GeneralizedPareto(*parameters)
+    value = torch.tensor(1e38)
+    d_loc, d_scale, d_c = torch.autograd.grad(fn.log_prob(value), parameters)
+    assert d_loc.isfinite() and d_c.isfinite()
+    assert d_scale.item() == pytest.approx(2 / scale, rel=1e-5)  # 1 / (c scale)
+    assert all(g.isfinite() for g in torch.autograd.grad(fn.cdf(value), parameters))

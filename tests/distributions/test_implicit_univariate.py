@@ -336,3 +336,12 @@ def test_moments_of_the_quartic():
 def test_errors(call, match):
     with pytest.raises(ValueError, match=match):
         call()
+
+
+def test_no_draws_of_an_empty_batch():
+    loc = torch.zeros(0, requires_grad=True)
+    fn = ImplicitUnivariate({"loc": loc}, log_density=lambda x, loc: -0.5 * (x - loc).square())
+    value = fn.rsample((3,))
+    assert value.shape == (3, 0) and fn.cdf(value).shape == (3, 0)
+    assert torch.autograd.grad(value.sum(), loc)[0].shape == (0,)
+    assert fn.expand((2, 0)).rsample().shape == (2, 0)

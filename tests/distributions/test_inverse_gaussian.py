@@ -83,3 +83,52 @@ def test_second_derivative():
     value = torch.tensor([0.4, 1.0, 3.0], dtype=torch.float64)
     parameters = [torch.full((3,), x, dtype=torch.float64, requires_grad=True) for x in (0.8, 1.7)]
     assert torch.autograd.gradcheck(lambda *p: _velocity(value, *p), parameters)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("concentration", [1e-6, 1.0, 1e3])
+def test_log_prob_in_tails(concentration, dtype):
+    for x in (1e-37, 1e-30, 1e-10, 0.5, 1.0, 1e10, 1e30, 1e37):
+        leaves = [torch.tensor(v, dtype=dtype, requires_grad=True) for v in (x, 1.0, concentration)]
+        fn = InverseGaussian(*leaves[1:])
+        ours = fn.log_prob(leaves[0])
+        d_x, d_loc, d_concentration = torch.autograd.grad(ours, leaves)
+        with mp.workdps(60):
+            x, loc, c = (mp.mpf(v.item()) for v in leaves)
+            energy = c * (x - loc) ** 2 / (loc**2 * x)
+            exact = (mp.log(c) - mp.log(2 * mp.pi) - energy) / 2 - 1.5 * mp.log(x)
+            exact_d_x = -1.5 / x - c * (1 / loc**2 - 1 / x**2) / 2
+            exact_d_loc = c * (x - loc) / loc**3
+            exact_d_c = (1 - energy) / (2 * c)
+        largest = torch.finfo(dtype).max
+        tolerance = 30 * torch.finfo(dtype).eps
+        if abs(exact) < largest:
+            assert ours.item() == pytest.approx(float(exact), rel=tolerance, abs=tolerance)
+        else:
+            assert ours == -torch.inf
+        assert d_x.isfinite() and d_concentration.isfinite()
+        if abs(exact_d_x) < 1e-8 * largest:
+            scale = float(1.5 / x + c / x**2 / 2)
+            assert d_x.item() == pytest.approx(float(exact_d_x), rel=tolerance, abs=tolerance * scale)
+        if abs(exact_d_loc) < largest:
+            assert d_loc.item() == pytest.approx(float(exact_d_loc), rel=tolerance)
+        if abs(exact_d_c) < 1e-8 * largest:
+            scale = float(1 / c)
+            assert d_concentration.item() == pytest.approx(
+                float(exact_d_c), rel=tolerance, abs=tolerance * scale
+            )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_cdf_in_the_lower_tail(dtype):
+    """Relative: both of its terms are tails."""
+    fn = InverseGaussian(*torch.tensor([1.0, 1.0], dtype=dtype))
+    for x in (0.01, 0.02, 0.05):
+        value = torch.tensor(x, dtype=dtype)
+        with mp.workdps(60):
+            x = mp.mpf(value.item())
+            a, b = (x - 1) / mp.sqrt(x), (x + 1) / mp.sqrt(x)
+            exact = survival(-a) + mp.npdf(a) * mills_ratio(b)
+        assert fn.cdf(value).item() == pytest.approx(
+            float(exact), rel=500 * torch.finfo(dtype).eps, abs=0
+        )

@@ -101,3 +101,11 @@ def test_backward_again():
 def test_errors(call, match):
     with pytest.raises(ValueError, match=match):
         call()
+
+
+def test_constraints_are_known_of_the_class():
+    assert set(InverseWishart.arg_constraints) == {"df", "scale_matrix", "scale_tril"}
+    one = InverseWishart(9.0, scale_tril=TRIL)
+    for fn in (one, one.expand((3,))):
+        assert set(fn.arg_constraints) == {"df", "scale_tril"}
+        assert fn.arg_constraints["df"].lower_bound == TRIL.shape[-1] - 1

@@ -130,3 +130,12 @@ def test_second_derivative():
 def test_errors(call, match):
     with pytest.raises(ValueError, match=match):
         call()
+
+
+def test_kl_with_pyros():
+    p, q = (torch.tensor(x, dtype=DOUBLE) for x in (2.0, 0.7))
+    exact = kl_divergence(LKJCholesky(3, p), LKJCholesky(3, q))
+    assert kl_divergence(LKJCholesky(3, p), dist.LKJCholesky(3, q)) == exact
+    assert kl_divergence(dist.LKJCholesky(3, p), LKJCholesky(3, q)) == exact
+    with pytest.raises(ValueError, match="dims differ"):
+        kl_divergence(LKJCholesky(3, p), dist.LKJCholesky(4, q))

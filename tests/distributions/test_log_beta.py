@@ -1,5 +1,6 @@
 """LogBeta."""
 
+import pyro.distributions as dist
 import torch
 from scipy import special
 from torch.distributions import kl_divergence
@@ -50,3 +51,31 @@ def test_kl_against_its_definition():
     integrand = p.log_prob(y).exp() * (p.log_prob(y) - q.log_prob(y)) * -y
     expected = torch.trapezoid(integrand, torch.linspace(-40, 4, 200_001).double())
     torch.testing.assert_close(kl_divergence(p, q), expected, rtol=1e-6, atol=0)
+
+
+def test_large_concentrations_in_float32():
+    """-1 / a and 1 / a^2 at b = 1."""
+    fn = LogBeta(1e6, 1.0)
+    torch.testing.assert_close(fn.mean.item(), -1e-6, rtol=1e-5, atol=0)
+    torch.testing.assert_close(fn.variance.item(), 1e-12, rtol=1e-5, atol=0)
+    a, b = torch.tensor(1e6).double(), torch.tensor(2.0).double()
+    exact = dist.Beta(a, b).entropy() - (torch.digamma(a) - torch.digamma(a + b))
+    torch.testing.assert_close(LogBeta(1e6, 2.0).entropy().double(), exact, rtol=1e-6, atol=0)
+
+
+def test_kl_and_entropy_are_those_of_the_variable():
+    given = [torch.tensor(v, dtype=torch.float64) for v in (0.3, 50.0, 1.3, 2.0)]
+    p, q = LogBeta(*given[:2]), LogBeta(*given[2:])
+    twins = dist.Beta(*given[:2]), dist.Beta(*given[2:])
+    torch.testing.assert_close(kl_divergence(p, q), kl_divergence(*twins))
+    torch.testing.assert_close(p.entropy(), twins[0].entropy() - p.mean)
+
+
+def test_second_derivative_of_the_cdf():
+    """The slope of 12 x^2 (1 - x)^2 along log x."""
+    x = 0.3
+    y = torch.tensor(x, dtype=torch.float64).log().requires_grad_()
+    cdf = LogBeta(torch.tensor(2.0).double(), torch.tensor(3.0).double()).cdf(y)
+    (density,) = torch.autograd.grad(cdf, y, create_graph=True)
+    slope = 24 * x**2 * (1 - x) * (1 - 2 * x)
+    torch.testing.assert_close(torch.autograd.grad(density, y)[0].item(), slope, rtol=1e-9, atol=0)

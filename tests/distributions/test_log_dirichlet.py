@@ -1,7 +1,11 @@
 """LogDirichlet."""
 
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
+from pyro.infer import SVI, Trace_ELBO
+from pyro.infer.autoguide import AutoNormal
 from torch.distributions import kl_divergence
 
 import pyro_reparam_ext as pre
@@ -55,3 +59,35 @@ def test_kl():
 def test_needs_two_components(concentration):
     with pytest.raises(ValueError, match="two or more"):
         LogDirichlet(concentration)
+
+
+def test_says_that_a_list_is_no_tensor():
+    with pytest.raises(ValueError, match="tensor, not a list"):
+        LogDirichlet([1.0, 2.0])
+
+
+def test_in_an_automatic_guide():
+    """Its mean-field normal guide approaches the site; the bound on a normalised model is below 0."""
+
+    def model():
+        pyro.sample("y", LogDirichlet(torch.tensor([3.0, 2.0, 4.0])))
+
+    guide = AutoNormal(model)
+    svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.03}), Trace_ELBO(num_particles=8))
+    first, *_, last = (svi.evaluate_loss() if i in (0, 101) else svi.step() for i in range(102))
+    assert -0.5 < last < first
+    assert LogDirichlet.support.check(guide.median()["y"])
+
+
+def test_entropy_and_kl_are_those_of_the_vector():
+    p, q = (torch.tensor(x).double() for x in ([0.3, 2.0, 50.0], [1.0, 0.2, 9.0]))
+    expected = kl_divergence(dist.Dirichlet(p), dist.Dirichlet(q))
+    torch.testing.assert_close(kl_divergence(LogDirichlet(p), LogDirichlet(q)), expected)
+    fn = LogDirichlet(p)
+    torch.testing.assert_close(fn.entropy(), dist.Dirichlet(p).entropy() - fn.mean[:-1].sum())
+
+
+def test_entropy_of_large_concentrations_in_float32():
+    alpha = torch.tensor([1e5, 2e5, 1e6])
+    expected = dist.Dirichlet(alpha.double()).entropy() - LogDirichlet(alpha.double()).mean[:-1].sum()
+    torch.testing.assert_close(LogDirichlet(alpha).entropy().double(), expected, rtol=1e-6, atol=0)

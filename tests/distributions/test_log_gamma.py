@@ -1,5 +1,6 @@
 """LogGamma."""
 
+import pyro.distributions as dist
 import torch
 from scipy import special
 from torch.distributions import kl_divergence
@@ -40,3 +41,16 @@ def test_standard_gamma_is_raised_only_below_one():
     value, log_scale = standard_gamma(torch.tensor([0.01, 1.0, 5.0]), torch.Size((1000, 3)))
     assert (log_scale[:, 0] < 0).any() and (log_scale[:, 1:] == 0).all()
     assert value.min() > 1e-8
+
+
+def test_density_far_out_in_float32():
+    a, rate, y = (torch.tensor(v, requires_grad=True) for v in (2.0, 1.0, 100.0))
+    da, drate, dy = torch.autograd.grad(LogGamma(a, rate).log_prob(y), (a, rate, y))
+    torch.testing.assert_close(da.item(), 100 - special.digamma(2.0), rtol=1e-6, atol=0)
+    assert drate == dy == -torch.inf
+
+
+def test_kl_of_large_concentrations_in_float32():
+    p, q = LogGamma(1e4, 1.0), LogGamma(1.01e4, 1.0)
+    exact = [dist.Gamma(torch.tensor(a).double(), 1.0) for a in (1e4, 1.01e4)]
+    torch.testing.assert_close(kl_divergence(p, q).double(), kl_divergence(*exact), rtol=1e-4, atol=0)

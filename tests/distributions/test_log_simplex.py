@@ -1,6 +1,8 @@
 """Logarithms of points of a simplex."""
 
+import pytest
 import torch
+from torch.distributions import biject_to, transform_to
 
 from pyro_reparam_ext.distributions.log_simplex import log_rest, log_simplex, normalized
 
@@ -35,3 +37,33 @@ def test_constraint():
     assert log_simplex.check(inside).all()
     assert not log_simplex.check(inside + 1e-3).any()
     assert not log_simplex.check(torch.full((4, 3), torch.nan)).any()
+
+
+@pytest.mark.parametrize("size", [2, 3, 50])
+def test_transform_round_trip(size):
+    transform = biject_to(log_simplex)
+    x = 3 * torch.randn(20, size - 1)
+    y = transform(x)
+    assert y.shape == transform.forward_shape(x.shape) and transform.inverse_shape(y.shape) == x.shape
+    assert log_simplex.check(y).all()
+    torch.testing.assert_close(transform.inv(y), x, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(transform(torch.zeros(size - 1)).exp(), torch.full((size,), 1 / size))
+
+
+def test_transform_keeps_what_underflows():
+    x = torch.tensor([-300.0, 200.0, -1000.0])
+    transform = transform_to(log_simplex)
+    torch.testing.assert_close(transform.inv(transform(x)), x)
+
+
+def test_transform_jacobian():
+    x = torch.randn(4, dtype=torch.float64)
+    transform = biject_to(log_simplex)
+    jacobian = torch.autograd.functional.jacobian(lambda x: transform(x)[:-1], x)
+    ours = transform.log_abs_det_jacobian(x, transform(x))
+    torch.testing.assert_close(ours, torch.linalg.slogdet(jacobian)[1])
+
+
+def test_transforms_are_equal():
+    assert biject_to(log_simplex) == transform_to(log_simplex)
+    assert repr(log_simplex) == "LogSimplex()" and repr(biject_to(log_simplex)) == "LogStickBreaking()"

@@ -84,3 +84,62 @@ def test_others_by_cdf():
     torch.testing.assert_close(tails.log_cdf(fn, x), torch.tensor([0.25, 0.5]).log())
     torch.testing.assert_close(tails.log_survival(fn, x), torch.tensor([0.75, 0.5]).log())
     torch.testing.assert_close(tails.from_log_survival(fn, tails.log_survival(fn, x)), x)
+
+
+@pytest.mark.parametrize(
+    "make, law",
+    [
+        (dist.HalfNormal, stats.halfnorm(scale=0.7)),
+        (dist.HalfCauchy, stats.halfcauchy(scale=0.7)),
+        (lambda scale: dist.LogNormal(torch.zeros_like(scale), scale), stats.lognorm(0.7)),
+        (lambda scale: dist.Weibull(scale, 2.0), stats.weibull_min(2.0, scale=0.7)),
+        (lambda scale: dist.Pareto(scale, 2.0), stats.pareto(2.0, scale=0.7)),
+        # By a decreasing transform of a number, and of a tensor.
+        (
+            lambda scale: dist.TransformedDistribution(
+                dist.HalfNormal(torch.ones_like(scale)), [dist.transforms.AffineTransform(0.0, -scale)]
+            ),
+            None,
+        ),
+        (
+            lambda scale: dist.TransformedDistribution(
+                dist.HalfNormal(scale), [dist.transforms.AffineTransform(0.0, -1.0)]
+            ),
+            None,
+        ),
+    ],
+)
+@every_dtype
+def test_half_and_transformed(make, law, dtype):
+    fn = make(torch.tensor(0.7, dtype=dtype))
+    tails = log_tails(fn)
+    half = stats.halfnorm(scale=0.7)
+    levels = np.array([1e-20, 1e-6, 0.1, 0.49])
+    if law is None:
+        x = -np.concatenate([half.isf(levels), half.ppf(levels)])
+        logs = half.logsf, half.logcdf
+    else:
+        x = np.concatenate([law.ppf(levels), law.isf(levels)])
+        logs = law.logcdf, law.logsf
+    value = torch.as_tensor(x, dtype=dtype)
+    if isinstance(fn, dist.Pareto):
+        value = value[1 if dtype == torch.float64 else 2 :]  # at 1e-20 the value rounds to the bound
+    rtol = {"rtol": 1e-5 if dtype == torch.float32 else 1e-9, "atol": 1e-6}
+    exact = (-value if law is None else value).double().numpy()
+    for function, back, log in (
+        (tails.log_cdf, tails.from_log_cdf, logs[0]),
+        (tails.log_survival, tails.from_log_survival, logs[1]),
+    ):
+        log_p = function(fn, value)
+        torch.testing.assert_close(log_p.double(), torch.as_tensor(log(exact)), **rtol)
+        far = log_p < -0.01
+        assert far.sum() >= 4
+        torch.testing.assert_close(back(fn, log_p)[far], value[far], rtol=1e-4, atol=0)
+
+
+def test_only_what_is_closed_says_that_it_is_exact():
+    one = torch.tensor(1.0)
+    assert log_tails(dist.LogNormal(one, one)).exact
+    assert not log_tails(dist.Uniform(0.0, one)).exact
+    shift = dist.transforms.AffineTransform(one, one)
+    assert not log_tails(dist.TransformedDistribution(dist.Uniform(0.0, one), [shift])).exact

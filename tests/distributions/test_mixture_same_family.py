@@ -389,3 +389,137 @@ def test_equal_bounds_are_allowed_for_vectors():
     components = dist.Exponential(rate).to_event(1)
     MixtureSameFamily(_WEIGHTS, components).rsample((4,)).sum().backward()
     assert rate.grad.isfinite().all()
+
+
+def doubles(*x):
+    return torch.tensor(x, dtype=torch.float64)
+
+
+class Ramp(dist.TorchDistribution):
+    """The density 2 (x - low) above ``low``, which has no logarithm at the bound."""
+
+    arg_constraints = {"low": dist.constraints.real}
+    has_rsample = True
+
+    def __init__(self, low):
+        self.low = low
+        super().__init__(low.shape)
+
+    @property
+    def support(self):
+        return dist.constraints.interval(self.low, self.low + 1)
+
+    def log_prob(self, value):
+        return (2 * (value - self.low)).log()
+
+    def cdf(self, value):
+        return (value - self.low).square()
+
+    def rsample(self, sample_shape=()):
+        return self.low + torch.rand(self.shape(sample_shape), dtype=self.low.dtype).sqrt()
+
+
+def test_log_prob_and_samples_have_a_gradient_outside_of_a_component():
+    low = doubles(-1.0, 1.0).requires_grad_()
+    fn = MixtureSameFamily(dist.Categorical(logits=torch.zeros(2).double()), Ramp(low))
+    x = doubles(-0.5)
+    (gradient,) = torch.autograd.grad(fn.log_prob(x).sum(), low)
+    torch.testing.assert_close(gradient, doubles(-2.0, 0.0))
+    (gradient,) = torch.autograd.grad(pathwise_at(fn, x).sum(), low)
+    torch.testing.assert_close(gradient, doubles(1.0, 0.0))
+
+
+@pytest.mark.parametrize(
+    "components",
+    [
+        lambda p: dist.Uniform(-p, p),
+        lambda p: dist.Pareto(p, 2.0),
+        lambda p: pre.distributions.TruncatedNormal(0.5, 1.0, p, 4.0),
+        lambda p: pre.distributions.Truncated(dist.Laplace(doubles(0.0), 1.0), -float("inf"), p),
+        lambda p: pre.distributions.GeneralizedPareto(p, doubles(1.0), 0.1),
+    ],
+)
+def test_cdf_has_no_gradient_outside_of_a_component(components):
+    weights = dist.Categorical(logits=torch.zeros(2).double())
+
+    def cdf(p, x):
+        return MixtureSameFamily(weights, components(p), validate_args=False).cdf(x)
+
+    x = doubles(-3.0, -0.4, 0.3, 1.5, 5.0)
+    p = doubles(0.7, 2.0).requires_grad_()
+    assert torch.autograd.gradcheck(cdf, (p, x))
+    assert torch.autograd.gradcheck(lambda x: cdf(p.detach(), x), x.requires_grad_())
+
+
+def test_cdf_of_nan_is_nan():
+    fn = MixtureSameFamily(
+        dist.Categorical(logits=torch.zeros(2)),
+        dist.Uniform(torch.zeros(2), torch.ones(2)),
+        validate_args=False,
+    )
+    assert fn.cdf(torch.tensor(torch.nan)).isnan()
+
+
+@pytest.mark.parametrize(
+    "components",
+    [
+        dist.Uniform(torch.tensor(-1.0), 2.0).expand((3,)),
+        dist.Uniform(-torch.ones(3, 1), 2.0).expand((3, 3)),
+        pre.distributions.TruncatedNormal(torch.arange(3.0), 1.0, -1.0, 2.0),
+        dist.Uniform(torch.tensor(-1.0), 2.0).expand((3, 2)).to_event(1),
+    ],
+)
+def test_bounds_that_all_components_share_are_those_of_the_mixture(components):
+    fn = MixtureSameFamily(dist.Categorical(logits=torch.zeros(3)), components)
+    shape = fn.shape((5,))
+    x = torch.distributions.biject_to(fn.support)(torch.randn(shape))
+    assert x.shape == shape and fn.support.check(x).all()
+    assert fn.support.event_dim == len(fn.event_shape)
+    assert not fn.support.check(torch.full(shape, 2.5)).any()
+    assert fn.log_prob(x).isfinite().all()
+    if not fn.event_shape:
+        assert type(fn.support) is type(components.support)
+
+
+def test_bounds_of_their_own_make_a_union():
+    components = dist.Uniform(torch.zeros(2), torch.ones(2))
+    fn = MixtureSameFamily(dist.Categorical(logits=torch.zeros(2)), components)
+    assert isinstance(fn.support, dist.constraints.MixtureSameFamilyConstraint)
+
+
+def test_weights_of_a_far_upper_tail_in_float32():
+    """Every class whose survival function is known has a gradient where its CDF rounds to 1."""
+
+    def above_minus_one(x):
+        loc = np.array([0.0, 0.2])
+        return stats.norm.sf(x - loc) / stats.norm.sf(-1 - loc)
+
+    for components, survival, x in (
+        (
+            dist.HalfNormal(torch.tensor([1.0, 1.1])),
+            lambda x: 2 * stats.norm.sf(x / np.array([1.0, 1.1])),
+            6.5,
+        ),
+        (
+            pre.distributions.GeneralizedPareto(0.0, torch.tensor([1.0, 1.1]), 0.01),
+            lambda x: stats.genpareto.sf(x / np.array([1.0, 1.1]), 0.01),
+            25.0,
+        ),
+        (
+            pre.distributions.TruncatedNormal(torch.tensor([0.0, 0.2]), 1.0, -1.0, 9.0),
+            above_minus_one,
+            6.5,
+        ),
+        (
+            pre.distributions.Truncated(dist.Normal(torch.tensor([0.0, 0.2]), 1.0), -1.0, 9.0),
+            above_minus_one,
+            6.5,
+        ),
+    ):
+        logits = torch.zeros(2, requires_grad=True)
+        fn = MixtureSameFamily(dist.Categorical(logits=logits), components)
+        (gradient,) = torch.autograd.grad(pathwise_at(fn, torch.tensor(x)), logits)
+        above = survival(x)
+        density = fn.log_prob(torch.tensor(x)).exp().item()
+        exact = 0.25 * (above - above[::-1]) / density
+        np.testing.assert_allclose(gradient.double().numpy(), exact, rtol=1e-4)

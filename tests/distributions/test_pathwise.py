@@ -90,3 +90,17 @@ class OnlyCDF(dist.TorchDistribution):
 
     def log_prob(self, value):
         return -value / self.scale - self.scale.log()
+
+
+@pytest.mark.parametrize("wrap", [lambda fn: fn.to_event(1), lambda fn: fn.mask(True)])
+def test_looks_through_wrappers(wrap):
+    scale = torch.ones(2, requires_grad=True)
+    fn = wrap(dist.Normal(torch.zeros(2), scale))
+    pre.distributions.pathwise_at(fn, torch.tensor([1.0, 3.0])).sum().backward()
+    assert scale.grad.tolist() == [1.0, 3.0]
+
+
+def test_says_what_is_missing():
+    fn = dist.LowRankMultivariateNormal(torch.zeros(2), torch.ones(2, 1), torch.ones(2))
+    with pytest.raises(NotImplementedError, match="LowRankMultivariateNormal.*register_pathwise"):
+        pre.distributions.pathwise_at(fn, torch.zeros(2))

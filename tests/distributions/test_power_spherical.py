@@ -87,3 +87,10 @@ def test_a_given_value_moves_as_a_sample():
 def test_needs_two_dimensions(shape):
     with pytest.raises(ValueError, match="d >= 2"):
         PowerSpherical(torch.ones(shape), 1.0)
+
+
+def test_float32_stays_so_without_batch_dims():
+    fn = PowerSpherical(LOC.float(), torch.tensor(3.0))
+    assert fn.entropy().dtype == torch.float32 and fn.entropy().shape == ()
+    kl = kl_divergence(fn, VonMisesFisher(LOC.float(), torch.tensor(3.0)))
+    assert kl.dtype == torch.float32

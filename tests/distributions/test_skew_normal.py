@@ -49,3 +49,18 @@ def test_second_derivative():
         return _velocity(value, zero, one, skewness)[2]
 
     assert torch.autograd.gradcheck(slope, skewness)
+
+
+def test_cdf_in_single_precision():
+    """Of the order of the rounding of the normal's tail: 5.1e-12 is right at -2."""
+    z = torch.tensor([-8.0, -6.0, -5.0, -4.0, 0.5, 2.0])
+    for skewness in (-3.0, -1.0, 0.0, 0.5):
+        ours = SkewNormal(0.0, 1.0, skewness).cdf(z).double()
+        exact = torch.as_tensor(stats.skewnorm(skewness).cdf(z.double().numpy()))
+        torch.testing.assert_close(ours, exact, rtol=1e-4 if skewness <= 0 else 0.5, atol=1e-30)
+    assert SkewNormal(0.0, 1.0, 3.0).cdf(torch.tensor(-2.0)).item() == pytest.approx(5.1e-12, abs=5e-9)
+
+
+def test_log_prob_far_out_where_the_square_alone_overflows():
+    log_prob = SkewNormal(0.0, 1.0, 0.1).log_prob(torch.tensor(-2e19))
+    assert log_prob.item() == pytest.approx(-2.02e38, rel=1e-5)

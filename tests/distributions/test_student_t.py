@@ -140,3 +140,60 @@ def test_derives_from_pyros_and_agrees_with_it():
         fn = StudentT(torch.tensor(df), 1.0, 2.0)
         torch.testing.assert_close(fn.mean, torch.tensor(mean), equal_nan=True)
         torch.testing.assert_close(fn.variance, torch.tensor(variance), equal_nan=True)
+
+
+def second(value, *parameters):
+    gradients = torch.autograd.grad(value.square().sum(), parameters, create_graph=True)
+    return [
+        g
+        for slope in gradients
+        for g in torch.autograd.grad(slope, parameters, retain_graph=True, materialize_grads=True)
+    ]
+
+
+@pytest.mark.parametrize("df", [0.7, 4.0, 50.0])
+def test_second_derivatives_of_a_draw(df):
+    """Of the polar transformation at fixed normals."""
+    parameters = [leaf(x) for x in (df, 1.0, 2.0)]
+    torch.manual_seed(3)
+    value = StudentT(*parameters).rsample((20,))
+    torch.manual_seed(3)
+    normal, other = (torch.randn(20, dtype=torch.float64) for _ in range(2))
+    t = (normal.square() + other.square()) / parameters[0]
+    exact = parameters[1] + parameters[2] * normal * (t.expm1() / t).sqrt()
+    torch.testing.assert_close(value, exact, rtol=1e-10, atol=1e-10)
+    for ours, theirs in zip(second(value, *parameters), second(exact, *parameters), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-7, atol=1e-12)
+
+
+@pytest.mark.parametrize("df", [0.01, 0.4, 4.0, 1e6])
+def test_second_derivatives_in_single_precision_are_finite(df):
+    for value in (1e-8, 0.3, 1e5, 1e30):
+        parameters = [leaf(x, torch.float32) for x in (df, 0.0, 1.0)]
+        fn = StudentT(*parameters)
+        ours = second(fn.rsample((200,)).tanh(), *parameters)
+        ours += second(fn._at(torch.tensor(value)).tanh(), *parameters)
+        assert all(g.isfinite() for g in ours)
+
+
+@pytest.mark.parametrize("y", [-3.0, 0.5, 6.0])
+def test_second_derivatives_of_the_cdf(y):
+    """In the value, f'(x); in df, and both, against differences of the first."""
+    x, *parameters = (leaf(v) for v in (y, 4.0, 0.2, 1.5))
+
+    def gradient(*leaves):
+        x, *parameters = leaves
+        return torch.autograd.grad(StudentT(*parameters).cdf(x), leaves, create_graph=True)
+
+    leaves = x, *parameters
+    ours = torch.stack(
+        [torch.stack(torch.autograd.grad(g, leaves, retain_graph=True)) for g in gradient(*leaves)]
+    )
+    step = 1e-5
+    for i, changed in enumerate(leaves):
+        ends = []
+        for sign in (1, -1):
+            moved = [(v + sign * step * (v is changed)).detach().requires_grad_() for v in leaves]
+            ends.append(torch.stack(gradient(*moved)).detach())
+        exact = (ends[0] - ends[1]) / (2 * step)
+        torch.testing.assert_close(ours[:, i], exact, rtol=1e-6, atol=1e-9)

@@ -99,3 +99,36 @@ def test_no_draw_has_density_zero():
 def test_order_of_the_parameters(parameters, match):
     with pytest.raises(ValueError, match=match):
         Triangular(*parameters, validate_args=True)
+
+
+@pytest.mark.parametrize("peak", [0.0, 2.0, 0.6])
+def test_second_derivatives_with_the_peak_at_an_end(peak):
+    """Those of the quantile at fixed noise."""
+    leaves = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (0.0, 2.0, peak)]
+    low, high, top = leaves
+    fn = Triangular(*leaves)
+    for x in (0.3, 1.4):
+        value = torch.tensor(x, dtype=torch.float64)
+        u = fn.cdf(value).detach()
+        if x < peak:
+            exact = low + (u * (high - low) * (top - low)).sqrt()
+        else:
+            exact = high - ((1 - u) * (high - low) * (high - top)).sqrt()
+        for ours, theirs in zip(second(fn._at(value), leaves), second(exact, leaves), strict=True):
+            torch.testing.assert_close(ours, theirs)
+
+
+def second(value, leaves):
+    gradients = torch.autograd.grad(value, leaves, create_graph=True)
+    return [
+        g
+        for slope in gradients
+        for g in torch.autograd.grad(slope, leaves, retain_graph=True, materialize_grads=True)
+    ]
+
+
+def test_log_prob_at_an_end_has_no_nan_gradient():
+    leaves = [torch.tensor(x, requires_grad=True) for x in (0.0, 1.0, 0.3)]
+    log_prob = Triangular(*leaves).log_prob(torch.tensor([0.0, 1.0]))
+    assert log_prob.tolist() == [-math.inf] * 2
+    assert not any(g.isnan() for g in torch.autograd.grad(log_prob.sum(), leaves))

@@ -1,9 +1,12 @@
+import math
+
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer import SVI, Trace_ELBO
 from pyro.infer.autoguide import AutoNormal
+from scipy import stats
 
 import pyro_reparam_ext as pre
 
@@ -121,3 +124,44 @@ def test_no_second_derivative():
     (gradient,) = torch.autograd.grad(value, loc, create_graph=True)
     with pytest.raises(RuntimeError, match="second time"):
         gradient.backward()
+
+
+@pytest.mark.parametrize(
+    "base, law, low",
+    [
+        (lambda o: dist.LogNormal(torch.tensor(0.0, **o), 1.0), stats.lognorm(1.0), math.exp(9)),
+        (lambda o: dist.HalfNormal(torch.tensor(1.0, **o)), stats.halfnorm(), 5.0),
+        (lambda o: dist.HalfCauchy(torch.tensor(1.0, **o)), stats.halfcauchy(), 1e9),
+        (lambda o: dist.Weibull(torch.tensor(1.0, **o), 2.0), stats.weibull_min(2.0), 6.0),
+        (lambda o: dist.Pareto(torch.tensor(1.0, **o), 2.0), stats.pareto(2.0), 1e9),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_far_upper_tail(base, law, low, dtype):
+    fn = Truncated(base({"dtype": dtype}), low, INF)
+    x = fn.sample((2000,))
+    assert x.isfinite().all() and (x >= low).all() and x.unique().numel() > 1800
+    value = x[:20].double().numpy()
+    survival = torch.as_tensor(law.sf(value) / law.sf(float(fn.low)), dtype=dtype)
+    rtol = {"rtol": 5e-5, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 1e-6, "atol": 1e-9}
+    torch.testing.assert_close(1 - fn.cdf(x[:20]), survival, **rtol)
+    exact = torch.as_tensor(law.logpdf(value) - law.logsf(float(fn.low)), dtype=dtype)
+    torch.testing.assert_close(fn.log_prob(x[:20]), exact, **rtol)
+    assert stats.kstest(law.sf(x.double().numpy()) / law.sf(float(fn.low)), "uniform").pvalue > 1e-6
+
+
+def test_a_mass_below_the_resolution_is_nan():
+    """Of a base that has quantiles of the lower tail alone."""
+    parameter = torch.tensor(2.0, requires_grad=True)
+    fn = Truncated(pre.distributions.Kumaraswamy(parameter, 5.0, validate_args=False), 0.999, 1.0)
+    assert fn.sample().isnan() and fn.log_prob(torch.tensor(0.9995)).isnan()
+    fn = Truncated(pre.distributions.Kumaraswamy(parameter, 5.0, validate_args=False), 0.5, 1.0)
+    assert fn.sample((1000,)).isfinite().all() and fn.log_prob(torch.tensor(0.9995)).isfinite()
+
+
+def test_cdf_outside_of_the_bounds():
+    rate = torch.tensor(1.0, requires_grad=True)
+    fn = Truncated(dist.LogNormal(rate, 1.0), 1.0, 2.0, validate_args=False)
+    cdf = fn.cdf(torch.tensor([-5.0, 0.5, 3.0, INF]))
+    assert cdf.tolist() == [0.0, 0.0, 1.0, 1.0]
+    assert torch.autograd.grad(cdf.sum(), rate)[0] == 0

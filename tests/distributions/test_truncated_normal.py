@@ -181,3 +181,18 @@ def test_no_second_derivative():
     (gradient,) = torch.autograd.grad(value, scale, create_graph=True)
     with pytest.raises(RuntimeError, match="second time"):
         gradient.backward()
+
+
+@pytest.mark.parametrize("function", ["log_prob", "cdf"])
+@pytest.mark.parametrize("bounds", [(-1.0, 2.0), (3.0, 5.0), (2.0, 2.0001)])
+def test_a_value_far_outside_leaves_the_gradient_of_the_others(function, bounds):
+    loc, scale = (torch.tensor(x, requires_grad=True) for x in (0.2, 1.0))
+    fn = TruncatedNormal(loc, scale, *bounds, validate_args=False)
+    inside = torch.tensor([sum(bounds) / 2])
+    values = torch.cat([inside, torch.tensor([1e20, INF, -1e25, -INF])])
+    result = getattr(fn, function)(values)
+    outside = [-INF] * 4 if function == "log_prob" else [1.0, 1.0, 0.0, 0.0]
+    assert result[1:].tolist() == outside
+    gradients = torch.autograd.grad(result.clamp(min=-1e3).sum(), (loc, scale))
+    exact = torch.autograd.grad(getattr(fn, function)(inside).sum(), (loc, scale))
+    torch.testing.assert_close(gradients, exact)

@@ -134,3 +134,14 @@ def test_entropy_of_the_uniform_law():
 def test_negative_concentration():
     with pytest.raises(ValueError, match="concentration"):
         VonMises(0.0, torch.tensor(-1.0), validate_args=True)
+
+
+def test_cdf_is_differentiable_at_the_mean_direction():
+    x = torch.tensor([0.7, 0.7 + 2 * math.pi], dtype=torch.float64, requires_grad=True)
+    loc = x.detach()[0].clone().requires_grad_()
+    fn = VonMises(loc, 2.0)
+    to_x, to_loc = torch.autograd.grad(fn.cdf(x).sum(), (x, loc))
+    density = fn.log_prob(x).exp()
+    torch.testing.assert_close(to_x, density)
+    start = fn.log_prob(torch.tensor(-math.pi, dtype=torch.float64)).exp()
+    torch.testing.assert_close(to_loc, (start - density).sum())

@@ -24,23 +24,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .exponential_rule import BETA_SINGLE, Numbers, Rule, gauss_laguerre, numbers, tail_moments
 from .in_pieces import in_pieces
 from .log_gamma_velocity import (
     HIGH,
     LARGE,
     LOW,
-    Numbers,
     Order,
     along,
     coefficients,
+    exponential,
+    far_below,
     horner,
     ladder,
     leading,
     limit_below,
-    numbers,
     order_of,
     own_parameters,
-    quadrature,
     remainder,
     rows_along,
     switch,
@@ -77,14 +77,15 @@ def _hermite(count: int, powers: int) -> _Hermite:
     return _Hermite(numbers(nodes), polynomials, tuple(map(numbers, np.array(rows)[:, 1:].T)))
 
 
-SINGLE = _hermite(5, 8)
-DOUBLE = _hermite(7, 16)
+SINGLE, DOUBLE = _hermite(5, 8), _hermite(7, 16)
+RULE_SINGLE, RULE_DOUBLE = BETA_SINGLE, gauss_laguerre(16)
 
 
 def logit_beta_velocity(log_x: Tensor, log_rest: Tensor, a: Tensor, b: Tensor) -> Tensor:
     r""":math:`d\,\mathrm{logit}\,x / da` for :math:`x \sim \mathrm{Beta}(a, b)`; differentiable.
 
-    Relative error 2e-8 in float64, and 1e-5 in float32, but 1e-4 where the CDF is below 1e-12.
+    Relative error 2e-8 in float64 (2e-7 in the upper tail for b slightly above 1). In float32 it is
+    below 4e-6 at 99.9 % of draws, at most 1.7e-5, but up to 1e-4 where the CDF is below 1e-12.
 
     Args:
         log_x: :math:`\log x`.
@@ -96,8 +97,13 @@ def logit_beta_velocity(log_x: Tensor, log_rest: Tensor, a: Tensor, b: Tensor) -
 
 
 def _by_parameters(log_x: Tensor, log_rest: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    order = order_of(log_x)
-    a, b = with_dims_of(log_x, a), with_dims_of(log_x, b)
+    terms = velocity_terms(with_dims_of(log_x, a), with_dims_of(log_x, b))
+    return in_pieces(velocity_by_terms, log_x, log_rest, *terms)
+
+
+def velocity_terms(a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
+    """All that :func:`velocity_by_terms` needs of the parameters, in their shape."""
+    order, rule = order_of(a), _rule_of(a)
     low = a < LARGE
     small = torch.where(low, a, torch.ones_like(a))
     total = torch.where(low, a + b, torch.ones_like(a))
@@ -115,49 +121,52 @@ def _by_parameters(log_x: Tensor, log_rest: Tensor, a: Tensor, b: Tensor) -> Ten
         constants.append((digammas[j] - digamma_totals[j] + inverse_totals[j]) * rising[-1])
         factor = rising[-1] + rising[-1] * (j * inverse_totals[0])
     end = torch.where(unstable, edge, torch.ones_like(edge))
-    saturation = -(-along(order.nodes, log_x) / other).expm1()
+    saturation = -(-along(rule.nodes, other) / other).expm1()
     level = torch.digamma(small + other) - (digammas[0] - inverses[0])
-    return in_pieces(
-        _velocity,
-        log_x,
-        log_rest,
+    return (
         *_mean_of_series(torch.where(low, a + order.steps, a), b, order),
         *(*rising, *constants, factor, 1 - low.to(a.dtype), total, end),
         *(*saturation.unbind(), other / bound, small - 1, edge, edge.log(), level, other),
     )
 
 
-def _velocity(log_x: Tensor, log_rest: Tensor, *parameters: Tensor) -> Tensor:
-    order, hermite = order_of(log_x), _hermite_of(log_x)
-    given = iter(parameters)
+def velocity_by_terms(log_x: Tensor, log_rest: Tensor, *terms: Tensor) -> Tensor:
+    order, hermite, rule = order_of(log_x), _hermite_of(log_x), _rule_of(log_x)
+    given = iter(terms)
 
     def take(count: int) -> list[Tensor]:
         return [next(given) for _ in range(count)]
 
     centre, limit, *columns = take(2 + len(order.rows[0]))
-    deviations, weights = take(len(hermite.nodes)), take(len(hermite.nodes))
+    factors, weights = take(len(hermite.nodes)), take(len(hermite.nodes))
+    (inverse,) = take(1)
     rising, constants = take(order.steps), take(order.steps)
     factor, high, total, end = take(4)
-    saturation = take(len(order.nodes))
+    saturation = take(len(rule.nodes))
     most, power, edge, log_edge, level, other = given
     x = log_x.exp()
     shift = log_x + centre
-    series = remainder(shift, columns, limit)
-    for deviation, weight in zip(deviations, weights, strict=True):
-        series = torch.addcmul(series, leading(shift + deviation), weight)
+    ratio = exponential(shift)
+    series = torch.addcmul(remainder(shift, ratio, columns, limit), far_below(shift), inverse)
+    for deviation, weight in zip(factors, weights, strict=True):
+        series = torch.addcmul(series, leading(ratio * deviation), weight)
     scaled_x = torch.minimum(x, end) * total
     scaled = series * factor
     for r, constant in zip(reversed(rising), reversed(constants), strict=True):
         scaled = torch.addcmul(torch.addcmul(constant, log_x, r, value=-1), scaled_x, scaled)
     body = torch.addcmul(scaled, series, high)
     odds = torch.minimum((log_rest - log_x).clamp(max=80.0).exp(), most)
-    mass, moment = quadrature((odds * s for s in saturation), power, order)
+    mass, moment = tail_moments((odds * s + 1 for s in saturation), power, rule)
     tail = torch.addcmul(moment, torch.maximum(log_x, log_edge) + level, mass)
     return select(x > end, tail / (torch.maximum(x, edge) * other), body)
 
 
 def _hermite_of(x: Tensor) -> _Hermite:
     return DOUBLE if x.dtype == torch.float64 else SINGLE
+
+
+def _rule_of(x: Tensor) -> Rule:
+    return RULE_DOUBLE if x.dtype == torch.float64 else RULE_SINGLE
 
 
 def _mean_of_series(a: Tensor, b: Tensor, order: Order) -> tuple[Tensor, ...]:
@@ -185,4 +194,6 @@ def _mean_of_series(a: Tensor, b: Tensor, order: Order) -> tuple[Tensor, ...]:
     for k in range(2, len(hermite.nodes)):
         binomials = along([math.comb(n + k, k) for n in range(count)], a)
         columns = torch.addcmul(columns, padded[k : k + count], binomials * (weights * step**k).sum(0))
-    return (centre, limit_below(a), *columns.unbind(), *deviations.unbind(), *(weights / a).unbind())
+    inverse = 1 / a
+    factors, weights = deviations.exp(), weights * inverse
+    return (centre, limit_below(a), *columns.unbind(), *factors.unbind(), *weights.unbind(), inverse)

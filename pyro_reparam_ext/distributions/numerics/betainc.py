@@ -20,7 +20,8 @@ def betainc(a: Tensor, b: Tensor, x: Tensor, complement: Tensor | None = None) -
         a: positive.
         b: positive.
         x: between 0 and 1.
-        complement: :math:`1 - x`, where it is known more precisely than by the difference; a constant.
+        complement: :math:`1 - x`, where it is known more precisely than by the difference; its gradient
+            is that of the difference.
     """
     shape = torch.broadcast_shapes(a.shape, b.shape, x.shape)
     below, _ = beta_tails(x.expand(shape), a, b, complement)
@@ -39,6 +40,10 @@ def log_beta_density(log_x: Tensor, log_rest: Tensor, a: Tensor, b: Tensor) -> T
 def _pull_back(
     gradient: Tensor, below: Tensor, a: Tensor, b: Tensor, x: Tensor, rest: Tensor
 ) -> tuple[Tensor | None, ...]:
+    if torch.is_grad_enabled():
+        # For a second derivative: as it was given, differentiable as 1 - x.
+        by_value = 1 - x
+        rest = by_value + (rest - by_value).detach()
     tiny = torch.finfo(below.dtype).tiny
     log_x = x.clamp(min=tiny).log().expand(below.shape)
     log_rest = rest.clamp(min=tiny).log().expand(below.shape)

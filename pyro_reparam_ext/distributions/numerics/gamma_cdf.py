@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -28,12 +30,18 @@ def log_gamma_density(log_value: Tensor, concentration: Tensor) -> Tensor:
     """The log-density of log x, from its deviation from log(concentration)."""
     deviation = log_value - concentration.log()
     rest, _ = stirling_rest(concentration)
-    return -concentration * (deviation.expm1() - deviation) - rest
+    near = deviation.clamp(max=1.0)
+    # Further out by x itself, whose gradient in the concentration is not one of two large terms.
+    far = (log_value.exp() - math.e * concentration).clamp(min=0.0)
+    far = torch.where(deviation > 1, far, 0.0)
+    return -concentration * (near.expm1() - deviation) - far - rest
 
 
 def _pull_back(
     gradient: Tensor, cdf: Tensor, log_value: Tensor, concentration: Tensor
 ) -> tuple[Tensor, Tensor]:
+    # Beyond it the density is 0, and so are all its derivatives.
+    log_value = log_value.clamp(max=math.log(torch.finfo(cdf.dtype).max) - 1)
     density = log_gamma_density(log_value, concentration).exp()
     velocity = log_gamma_velocity(log_value.expand(cdf.shape), concentration)
     return gradient * density, -gradient * density * velocity

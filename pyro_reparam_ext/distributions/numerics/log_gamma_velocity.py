@@ -19,13 +19,15 @@ and all its values follow from three facts:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .exponential_rule import GAMMA_SINGLE, Numbers, Rule, gauss_laguerre, numbers, tail_moments
 from .in_pieces import in_pieces
 from .select import select
 
@@ -33,9 +35,9 @@ LARGE = 8.0
 """From here on the concentration is large enough for the series."""
 LOW, HIGH = -4.0, 2.0
 """The range of L in which the terms of the series are fitted."""
+FAR = 80.0
+"""Beyond it exp(-L) is nothing beside 1."""
 _DIGAMMA = {1: -1 / 2, 2: -1 / 12, 4: 1 / 120, 6: -1 / 252, 8: 1 / 240, 10: -1 / 132}
-
-Numbers = tuple[float, ...]
 
 
 class Order(NamedTuple):
@@ -43,17 +45,7 @@ class Order(NamedTuple):
 
     steps: int
     rows: tuple[Numbers, ...]
-    nodes: Numbers
-    weights: Numbers
-
-
-def _order(steps: int, terms: int, degree: int, nodes: int) -> Order:
-    laguerre, weights = np.polynomial.laguerre.laggauss(nodes)
-    return Order(steps, _fitted_terms(terms, degree), numbers(laguerre), numbers(weights))
-
-
-def numbers(x: Iterable[float]) -> Numbers:
-    return tuple(map(float, x))
+    rule: Rule
 
 
 def _fitted_terms(terms: int, degree: int) -> tuple[Numbers, ...]:
@@ -80,15 +72,15 @@ def _fitted_terms(terms: int, degree: int) -> tuple[Numbers, ...]:
     return tuple(map(numbers, rows))
 
 
-SINGLE = _order(steps=4, terms=6, degree=7, nodes=7)
-DOUBLE = _order(steps=9, terms=10, degree=17, nodes=16)
+SINGLE = Order(4, _fitted_terms(terms=6, degree=7), GAMMA_SINGLE)
+DOUBLE = Order(9, _fitted_terms(terms=10, degree=17), gauss_laguerre(16))
 
 
 def log_gamma_velocity(log_value: Tensor, concentration: Tensor) -> Tensor:
     r""":math:`dy/da` of :math:`y = \log x`, :math:`x \sim \mathrm{Gamma}(a, 1)`; differentiable.
 
-    Relative error 1e-9 in float64, and 1e-5 in float32 (without that of the given :math:`y`), but up to
-    1e-4 where the CDF is below 1e-12.
+    Relative error 1e-9 in float64. In float32 (without that of the given :math:`y`) it is below 4e-6 at
+    99.9 % of draws, at most 1.7e-5, but up to 1e-4 where the CDF is below 1e-12.
     """
     if own_parameters(log_value, concentration):
         return in_pieces(_by_parameters, log_value, concentration)
@@ -120,7 +112,8 @@ def _by_parameters(log_value: Tensor, concentration: Tensor) -> Tensor:
         log_value,
         *(raised.log(), limit_below(raised), *coefficients(raised, order).unbind(), 1 / raised),
         *(*rising, *constants, 1 - low.to(a.dtype)),
-        *(torch.where(low, bound, torch.inf), bound.log(), small - 1, digammas[0] - inverses[0]),
+        *(torch.where(low, bound, torch.inf), bound, bound.log(), small - 1),
+        *(digammas[0] - inverses[0], raised),
     )
 
 
@@ -130,19 +123,23 @@ def _velocity(y: Tensor, *parameters: Tensor) -> Tensor:
     log_raised, limit, *columns = parameters[: n + 2]
     inverse, *rest = parameters[n + 2 :]
     rising, constants = rest[: order.steps], rest[order.steps : 2 * order.steps]
-    high, bound, log_bound, power, digamma = rest[2 * order.steps :]
-    x = y.exp()
+    high, end, bound, log_bound, power, digamma, raised = rest[2 * order.steps :]
     shift = y - log_raised
-    series = torch.addcmul(remainder(shift, columns, limit), leading(shift), inverse)
+    ratio = exponential(shift)
+    series = torch.addcmul(remainder(shift, ratio, columns, limit), leading(ratio), inverse)
+    series = torch.addcmul(series, far_below(shift), inverse)
+    x = ratio * raised
     scaled = series * rising[-1]
+    # The recurrence ends there; further out its powers of x overflow.
+    within = torch.minimum(x, bound)
     for r, constant in zip(reversed(rising), reversed(constants), strict=True):
-        scaled = torch.addcmul(torch.addcmul(constant, y, r, value=-1), x, scaled)
+        scaled = torch.addcmul(torch.addcmul(constant, y, r, value=-1), within, scaled)
     body = torch.addcmul(scaled, series, high)
-    y_tail = torch.maximum(y, log_bound)
-    inverse_x = (-y_tail).exp()
-    mass, moment = quadrature((inverse_x * node for node in order.nodes), power, order)
-    tail = torch.addcmul(moment, y_tail - digamma, mass) * inverse_x
-    return select(x > bound, tail, body)
+    inverse_x = 1 / torch.maximum(x, bound)
+    factors = (inverse_x * node + 1 for node in order.rule.nodes)
+    mass, moment = tail_moments(factors, power, order.rule)
+    tail = torch.addcmul(moment, torch.maximum(y, log_bound) - digamma, mass) * inverse_x
+    return select(x > end, tail, body)
 
 
 def order_of(x: Tensor) -> Order:
@@ -190,32 +187,32 @@ def horner(x: Tensor, coefficients: Sequence[Tensor]) -> Tensor:
     return total
 
 
-def leading(shift: Tensor) -> Tensor:
-    """The leading term, times a, at L = ``shift``."""
-    tiny = torch.finfo(shift.dtype).tiny
-    return (shift + tiny) / (shift.expm1() + tiny)
+def exponential(shift: Tensor) -> Tensor:
+    """exp(L), bounded away from 0 and infinity."""
+    return shift.clamp(-FAR, FAR).exp()
 
 
-def remainder(shift: Tensor, columns: Sequence[Tensor], limit: Tensor) -> Tensor:
+def leading(ratio: Tensor) -> Tensor:
+    """The leading term, times a, given exp(L); less :func:`far_below`.
+
+    Precise also about L = 0: a logarithm over the difference that it was taken of.
+    """
+    tiny = torch.finfo(ratio.dtype).tiny
+    return (ratio.log() + tiny) / (ratio - 1 + tiny)
+
+
+def far_below(shift: Tensor) -> Tensor:
+    return -FAR - shift.clamp(max=-FAR)
+
+
+def remainder(shift: Tensor, ratio: Tensor, columns: Sequence[Tensor], limit: Tensor) -> Tensor:
     """The other terms, by the polynomial with these coefficients, and their limit far below."""
-    fitted = shift.clamp(LOW, HIGH)
-    unit = fitted * (2 / (HIGH - LOW)) - (HIGH + LOW) / (HIGH - LOW)
+    unit = shift.clamp(LOW, HIGH) * (2 / (HIGH - LOW)) - (HIGH + LOW) / (HIGH - LOW)
     # Beyond HIGH all terms fall like exp(-L), below LOW they tend to the limit like exp(L).
-    inside = torch.lerp(limit, horner(unit, columns), (shift - fitted).clamp(max=0.0).exp())
-    return inside * (fitted - shift).clamp(max=0.0).exp()
+    inside = torch.lerp(limit, horner(unit, columns), (ratio * math.exp(-LOW)).clamp(max=1.0))
+    return inside / (ratio * math.exp(-HIGH)).clamp(min=1.0)
 
 
 def limit_below(a: Tensor) -> Tensor:
     """Where the remainder, over a, tends to far below: the variable is then that of F ~ x^a."""
     return (torch.digamma(a + 1) - a.log()) / a
-
-
-def quadrature(increments: Iterable[Tensor], power: Tensor, order: Order) -> tuple[Tensor, Tensor]:
-    """The mean of (1 + s)^power, and with log(1 + s) as a further factor, over the increments s."""
-    mass = moment = torch.zeros_like(power)
-    for s, weight in zip(increments, order.weights, strict=True):
-        step = s.log1p()
-        density = (power * step).exp()
-        mass = mass.add(density, alpha=weight)
-        moment = torch.addcmul(moment, density, step, value=weight)
-    return mass, moment

@@ -8,11 +8,13 @@ finite relative precision is a function of D, e.g. :math:`(\log h)' = D`.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.special import erfcx
+
+from .in_pieces import in_pieces
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -41,7 +43,7 @@ class _ExcessHazard(torch.autograd.Function):
 
     @staticmethod
     def forward(z: Tensor) -> Tensor:
-        return _double(z) if z.dtype == torch.float64 else _single(z)
+        return _excess_hazard(z)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -51,6 +53,10 @@ class _ExcessHazard(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         z, excess = ctx.saved_tensors
         return gradient * ((z + excess) * excess - 1)
+
+
+def _excess_hazard(z: Tensor) -> Tensor:
+    return _double(z) if z.dtype == torch.float64 else _single(z)
 
 
 def _single(z: Tensor) -> Tensor:
@@ -79,13 +85,19 @@ def _double(z: Tensor) -> Tensor:
 
 def hazard_and_excess(z: Tensor) -> tuple[Tensor, Tensor]:
     r""":math:`h(z)` and :math:`h(z) - z` for any real z, each to full relative precision."""
-    distance = z.abs()
+    # Not abs, whose slope at 0 is 0.
+    distance = z * torch.where(z < 0, -1.0, 1.0)
     excess = excess_hazard(distance)
     upper = distance + excess
     density = (-0.5 * distance.square() - HALF_LOG_2PI).exp()
     lower = density / (1 - density / upper)
     positive = z >= 0
     return torch.where(positive, upper, lower), torch.where(positive, excess, lower + distance)
+
+
+def normal_cdf(z: Tensor) -> Tensor:
+    """Of the standard normal; ``ndtr`` of torch has no relative precision in the lower tail."""
+    return 0.5 * torch.erfc(-math.sqrt(0.5) * z)
 
 
 def log_ndtr(z: Tensor) -> Tensor:
@@ -124,16 +136,32 @@ def tail_quantile(start: Tensor, exponent: Tensor) -> Tensor:
     has the right slope at 0 and the right growth; one step brings the relative error to 3e-8, two to
     that of float64. ``start`` broadcasts to ``exponent``; neither may need a gradient.
     """
-    excess_at_start = excess_hazard(start)
-    hazard_at_start = start + excess_at_start
-    slope = 2 * excess_at_start / hazard_at_start
+    return in_pieces(tail_distance, exponent, *tail_start(start))
+
+
+class TailStart(NamedTuple):
+    """What :func:`tail_distance` takes of the point a alone: a, h(a) and c."""
+
+    start: Tensor
+    hazard: Tensor
+    slope: Tensor
+
+
+def tail_start(start: Tensor) -> TailStart:
+    excess = excess_hazard(start)
+    hazard = start + excess
+    return TailStart(start, hazard, 2 * excess / hazard)
+
+
+def tail_distance(exponent: Tensor, start: Tensor, hazard_at_start: Tensor, slope: Tensor) -> Tensor:
+    """:func:`tail_quantile` of a piece of the draws."""
     # In place, since passes over memory are what this costs; not for a tensor that needs a gradient.
     square = (exponent * slope).log1p_().sub_(exponent, alpha=2)
     root = (start.square() - square).sqrt_().add_(start)
     distance = square.div_(root).neg_()
     for _ in range(2 if distance.dtype == torch.float64 else 1):
         hazard = distance + start
-        excess = excess_hazard(hazard)
+        excess = _excess_hazard(hazard)
         hazard.add_(excess)
         residual = (hazard / hazard_at_start).log_().sub_(exponent)
         residual.add_((0.5 * distance).add_(start).mul_(distance))

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.special import ndtr
 
+from .normal_tail import normal_cdf
 from .quadrature import gauss_legendre
 
 _REACH = 9.0
@@ -54,7 +54,7 @@ class _OwensT(torch.autograd.Function):
         near = _by_quadrature(
             torch.where(steep, product, level), torch.where(steep, 1 / slope.clamp(min=1.0), slope)
         )
-        q, q_product = ndtr(-level), ndtr(-product)
+        q, q_product = normal_cdf(-level), normal_cdf(-product)
         reflected = 0.5 * (q + q_product) - q * q_product - near
         return torch.where(steep, reflected, near) * a.sign()
 

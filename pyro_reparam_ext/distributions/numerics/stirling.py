@@ -8,6 +8,9 @@ import torch
 from torch import Tensor
 
 LARGE = 8.0
+FURTHER = 15.0
+"""From here on six terms of the series of the trigamma function are exact to 1e-13."""
+_TRIGAMMA = {1: 1.0, 2: 1 / 2, 3: 1 / 6, 5: -1 / 30, 7: 1 / 42, 9: -1 / 30}
 _SERIES = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)
 
 
@@ -34,3 +37,19 @@ def stirling_rest(a: Tensor) -> tuple[Tensor, Tensor]:
         torch.where(large, by_series, direct),
         torch.where(large, slope * square - 0.5 * inverse, torch.digamma(near) - log_near),
     )
+
+
+def trigamma_difference(a: Tensor, b: Tensor) -> Tensor:
+    r""":math:`\psi_1(a) - \psi_1(a + b)`, without their cancellation for large a."""
+    large = a > FURTHER
+    far = torch.where(large, a, FURTHER)
+    inverse, inverse_total = 1 / far, 1 / (far + b)
+    step = b * inverse * inverse_total
+    power, difference, series = inverse_total, step, step
+    for k in range(2, max(_TRIGAMMA) + 1):
+        # 1 / a^k - 1 / (a + b)^k from those before.
+        difference = inverse * difference + power * step
+        power = power * inverse_total
+        series = series + _TRIGAMMA.get(k, 0.0) * difference
+    near = torch.where(large, FURTHER, a)
+    return torch.where(large, series, torch.polygamma(1, near) - torch.polygamma(1, near + b))

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.special import ndtr
 
-from .normal_tail import HALF_LOG_2PI, excess_hazard, tail_quantile
+from .in_pieces import in_pieces
+from .normal_tail import HALF_LOG_2PI, excess_hazard, tail_distance, tail_start
 from .quadrature import gauss_legendre
 
 _ROOT_2 = math.sqrt(2)
@@ -90,17 +91,37 @@ def quantile(frame: Frame, uniform: Tensor, rest: Tensor | None = None) -> Tenso
     a, _, _, share = _tail_terms(frame)
     slope, narrow_share = _slope_terms(frame)
     low, high = (torch.erf(x / _ROOT_2) for x in _bulk_terms(frame))
-    limit = 1 - 0.5 * torch.finfo(uniform.dtype).eps
-    bulk = (uniform * (high - low)).add_(low).clamp(-limit, limit).erfinv_()
     share = torch.where(frame.narrow, narrow_share, share)
+    # Of the three formulas two have the factor 0.
+    by_tail = frame.tail.to(low.dtype)
+    by_slope = torch.where(frame.narrow, 1 / slope, 0.0)
+    by_bulk = _ROOT_2 * (~(frame.tail | frame.narrow)).to(low.dtype)
+    terms = low, high - low, share, by_tail, by_slope, by_bulk, *tail_start(a)
+    return in_pieces(_position, uniform, *terms, *(() if rest is None else (rest,)))
+
+
+def _position(
+    uniform: Tensor,
+    low: Tensor,
+    span: Tensor,
+    share: Tensor,
+    by_tail: Tensor,
+    by_slope: Tensor,
+    by_bulk: Tensor,
+    start: Tensor,
+    hazard_at_start: Tensor,
+    slope_at_start: Tensor,
+    rest: Tensor | None = None,
+) -> Tensor:
+    limit = 1 - 0.5 * torch.finfo(uniform.dtype).eps
+    bulk = (uniform * span).add_(low).clamp(-limit, limit).erfinv_()
     exponent = (uniform * -share).log1p_().neg_()
     if rest is not None:
         survival = (rest + uniform * (1 - share)).clamp(min=torch.finfo(rest.dtype).tiny)
         exponent = torch.where(uniform < 0.5, exponent, -survival.log())
-    by_bulk = _ROOT_2 * (~(frame.tail | frame.narrow)).to(bulk.dtype)
-    by_slope = torch.where(frame.narrow, 1 / slope, 0.0)
-    position = tail_quantile(a, exponent).mul_(frame.tail.to(bulk.dtype))
-    return position.add_(bulk.mul_(by_bulk)).add_(exponent.mul_(by_slope))
+    distance = tail_distance(exponent, start, hazard_at_start, slope_at_start)
+    position = distance.mul_(by_tail).add_(exponent.mul_(by_slope))
+    return position.add_(bulk.mul_(by_bulk))
 
 
 def cdf_of(frame: Frame, position: Tensor) -> Tensor:

@@ -166,6 +166,7 @@ ENTRIES = (
             torch="no gradient", pyro="no gradient", tfp="implicit gradient", numpyro="in loc only"
         ),
         precision=1e-6,
+        unknown=("icdf",),
     ),
     Entry(
         "VonMisesFisher",
@@ -174,6 +175,7 @@ ENTRIES = (
         extremes=EXTREME,
         draws=4000,
         typical=1,
+        no_bijection=True,
         oracle=Joint(
             fisher_log_density,
             features,
@@ -189,6 +191,7 @@ ENTRIES = (
         extremes=EXTREME,
         draws=4000,
         typical=1,
+        no_bijection=True,
         oracle=Joint(power_log_density, features, power_expectation),
         sampler="Beta angle; implicit gradient",
         elsewhere=Elsewhere(tfp="implicit gradient; NaN for d = 2 on JAX"),

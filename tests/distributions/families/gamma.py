@@ -107,6 +107,7 @@ ENTRIES = (
         sampler="Gamma, below 1 by a power of a uniform; implicit gradient",
         elsewhere=Elsewhere(tfp="as ExpGamma, implicit gradient"),
         precision=1e-6,
+        unknown=("icdf",),
     ),
     Entry(
         "Gamma",
@@ -123,6 +124,7 @@ ENTRIES = (
             numpyro="implicit gradient",
         ),
         precision=1e-6,
+        unknown=("icdf",),
     ),
     Entry(
         "GeneralizedGamma",
@@ -141,6 +143,7 @@ ENTRIES = (
         ),
         sampler="a power of Gamma, in log space; implicit gradient",
         precision=1e-6,
+        unknown=("icdf",),
     ),
     Entry(
         "Beta",
@@ -165,6 +168,7 @@ ENTRIES = (
             numpyro="implicit gradient",
         ),
         precision=1e-6,
+        unknown=("icdf",),
     ),
     Entry(
         "LogBeta",
@@ -178,6 +182,7 @@ ENTRIES = (
         oracle=Univariate(LogBeta),
         sampler="as Beta",
         precision=1e-6,
+        unknown=("icdf",),
     ),
     Entry(
         "Dirichlet",

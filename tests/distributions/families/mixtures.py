@@ -173,7 +173,7 @@ ENTRIES = (
         sampler="a draw of one component; distributional transform",
         elsewhere=MIXTURE,
         precision=1e-6,
-        unknown=("entropy",),
+        unknown=("entropy", "icdf"),
     ),
     Entry(
         "MixtureSameFamily-positive",
@@ -188,7 +188,7 @@ ENTRIES = (
         sampler="a draw of one component; distributional transform",
         elsewhere=MIXTURE,
         precision=1e-6,
-        unknown=("entropy",),
+        unknown=("entropy", "icdf"),
     ),
     Entry(
         "MixtureSameFamily-vector",

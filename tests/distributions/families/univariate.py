@@ -69,6 +69,7 @@ ENTRIES = (
             tfp="as torch",
             numpyro="through a Gamma draw",
         ),
+        unknown=("icdf",),
     ),
     Entry(
         "Kumaraswamy",

@@ -81,3 +81,15 @@ def test_leading_terms_at_the_ends():
     expected = (torch.digamma(a + 1) - torch.digamma(a + b) - log_x[0]) / a
     torch.testing.assert_close(low, expected, rtol=1e-10, atol=0)
     torch.testing.assert_close(high, (torch.digamma(a + b) - torch.digamma(a)) / b, rtol=1e-8, atol=0)
+
+
+def test_upper_tail_in_float32():
+    """Where fitted nodes are used: against those of float64, which are others."""
+    a = torch.tensor([0.01, 0.5, 3.0, 7.5], dtype=torch.float64)[:, None, None]
+    b = torch.tensor([1.25, 4.0, 64.0, 1e5], dtype=torch.float64)[:, None]
+    logit = (2.6 + 0.7 * a).log() - b.log() + torch.tensor([0.01, 0.5, 2.0], dtype=torch.float64)
+    logit, a, b = (x.contiguous() for x in torch.broadcast_tensors(logit.float().double(), a, b))
+    a = a.float().double()
+    expected = logit_beta_velocity(*log_sigmoids(logit), a, b)
+    velocity = logit_beta_velocity(*log_sigmoids(logit.float()), a.float(), b.float())
+    torch.testing.assert_close(velocity.double(), expected, rtol=1e-5, atol=0)

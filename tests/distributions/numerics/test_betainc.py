@@ -1,6 +1,7 @@
 """The regularised incomplete beta function."""
 
 import numpy as np
+import pytest
 import torch
 from scipy import special, stats
 
@@ -39,3 +40,24 @@ def test_log_density_of_large_concentrations_in_float32():
     density = log_beta_density(torch.tensor(0.75).log(), torch.tensor(0.25).log(), a, b)
     expected = stats.beta(3e5, 1e5).logpdf(0.75) + np.log(0.75 * 0.25)
     torch.testing.assert_close(density.item(), float(expected), rtol=1e-2, atol=0)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_second_derivatives(given):
+    """At (a, b) = (2, 3) the density is 12 x (1 - x)^2, and its slope at .3 is .84."""
+    a, b, x = (torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (2.0, 3.0, 0.3))
+
+    def gradients(a, b, x):
+        value = betainc(a, b, x, (1 - x).detach() if given else None)
+        return torch.autograd.grad(value, (a, b, x), create_graph=True)
+
+    torch.testing.assert_close(
+        torch.autograd.grad(gradients(a, b, x)[2], x)[0].item(), 0.84, rtol=1e-9, atol=0
+    )
+    h = 1e-5
+    for i in range(3):
+        up, down = ([v + s * h * (k == i) for k, v in enumerate((a, b, x))] for s in (1, -1))
+        differences = [(u - d) / (2 * h) for u, d in zip(gradients(*up), gradients(*down), strict=True)]
+        for first, slope in zip(gradients(a, b, x), differences, strict=True):
+            (second,) = torch.autograd.grad(first, (a, b, x)[i], retain_graph=True)
+            torch.testing.assert_close(second, slope.detach(), rtol=1e-5, atol=1e-7)

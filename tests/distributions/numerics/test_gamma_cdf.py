@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 from scipy import special
 
@@ -32,3 +33,27 @@ def test_log_density_of_large_concentrations_in_float32():
     y = a.log()
     exact = 1e6 * float(y) - math.exp(float(y)) - math.lgamma(1e6)
     torch.testing.assert_close(log_gamma_density(y, a).item(), exact, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("function", [gamma_cdf, log_gamma_density])
+def test_gradients_are_numbers_everywhere(function, dtype):
+    y, a = torch.meshgrid(
+        torch.tensor([-1e30, -1e4, -90.0, 0.0, 20.0, 36.8, 88.0, 100.0, 1e4], dtype=dtype),
+        torch.tensor([1e-6, 0.5, 2.0, 30.0, 1e6], dtype=dtype),
+        indexing="ij",
+    )
+    y, a = y.clone().requires_grad_(), a.clone().requires_grad_()
+    dy, da = torch.autograd.grad(function(y, a).sum(), (y, a), create_graph=True)
+    assert da.isfinite().all() and not dy.isnan().any()
+    if function is gamma_cdf:
+        (second,) = torch.autograd.grad(dy.sum(), y)
+        assert dy.isfinite().all() and second.isfinite().all()
+
+
+def test_gradient_of_the_log_density_far_out():
+    """y - digamma(a), and a - x."""
+    a, y = (torch.tensor(v, requires_grad=True) for v in (2.0, 30.0))
+    dy, da = torch.autograd.grad(log_gamma_density(y, a), (y, a))
+    torch.testing.assert_close(da.item(), 30 - special.digamma(2.0), rtol=1e-6, atol=0)
+    torch.testing.assert_close(dy.item(), 2 - math.exp(30), rtol=1e-5, atol=0)

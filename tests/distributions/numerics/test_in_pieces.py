@@ -19,3 +19,9 @@ def test_is_the_function(shape, split):
 
     torch.testing.assert_close(in_pieces(function, value, *others), value * others[0] + others[1])
     assert (len(seen) > 1) == (value.numel() > PIECE and shape[0] > 1)
+
+
+def test_several_results():
+    value = torch.randn(2 * PIECE, 2)
+    twice, ends = in_pieces(lambda x: (2 * x, x[:, 1]), value)
+    assert torch.equal(twice, 2 * value) and torch.equal(ends, value[:, 1])

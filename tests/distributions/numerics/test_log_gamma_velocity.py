@@ -47,8 +47,8 @@ def test_against_many_digits(dtype, rtol):
 
 @pytest.mark.parametrize(("dtype", "rtol"), [(torch.float32, 1e-6), (torch.float64, 1e-14)])
 def test_where_the_variable_underflows(dtype, rtol):
-    a = torch.tensor([1e-4, 1e-2, 1.0], dtype=dtype)
-    y = torch.tensor([-1e6, -1e4, -500.0], dtype=dtype)
+    a = torch.tensor([1e-4, 1e-2, 1.0, 10.0], dtype=dtype)
+    y = torch.tensor([-1e6, -1e4, -500.0, -200.0], dtype=dtype)
     expected = (torch.digamma(a + 1) - y) / a
     torch.testing.assert_close(log_gamma_velocity(y, a), expected, rtol=rtol, atol=0)
 

@@ -100,3 +100,11 @@ def _excess(z):
     for k in range(80, 1, -1):
         fraction = z + k / fraction
     return 1 / fraction
+
+
+def test_log_ndtr_is_twice_differentiable_at_0():
+    z = torch.tensor([0.0, -0.0, 1e-8], dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(log_ndtr(z).sum(), z, create_graph=True)
+    (curvature,) = torch.autograd.grad(slope.sum(), z)
+    torch.testing.assert_close(curvature, torch.full_like(z, -2 / torch.pi), rtol=1e-7, atol=0)
+    assert torch.autograd.gradgradcheck(log_ndtr, z)
