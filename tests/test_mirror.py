@@ -35,6 +35,7 @@ COVERED_BY = {
     "distributions/numerics/density_search.py": "distributions/test_implicit_univariate.py",
     "distributions/numerics/multigamma.py": "distributions/test_wishart.py",
     "distributions/numerics/panels.py": "distributions/test_implicit_univariate.py",
+    "distributions/numerics/standardised.py": "distributions/test_generalized_pareto.py",
     "study/plot.py": "study/test_study.py",
     "study/sampler.py": "study/test_study.py",
     "study/variant.py": "study/test_study.py",

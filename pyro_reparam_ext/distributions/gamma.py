@@ -72,7 +72,8 @@ class Gamma(dist.Gamma):
         if self._validate_args:
             self._validate_sample(value)
         a, rate = self.concentration, self.rate
-        log_mean, scaled = a.log() - rate.log(), value * rate
+        log_mean = a.log() - rate.log()
+        scaled = (value * rate).clamp(max=torch.finfo(value.dtype).max)
         # About the mean, where the terms of large concentrations cancel.
         deviation, exponent = _from_ratio(positive_log(value) - log_mean, scaled - a, scaled, a)
         rest, _ = stirling_rest(a)

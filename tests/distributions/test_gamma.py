@@ -109,3 +109,10 @@ def test_density_of_large_concentrations_in_float32(ratio):
     torch.testing.assert_close(ours.item(), float(exact), rtol=1e-6, atol=rounding)
     entropy = Gamma(a, 1.0).entropy()
     torch.testing.assert_close(entropy.item(), float(stats.gamma(1e6).entropy()), rtol=1e-6, atol=0)
+
+
+def test_density_is_a_number_where_the_exponent_overflows():
+    given = [torch.tensor(v, requires_grad=True) for v in (0.5, 1e10, 1e30)]
+    density = Gamma(*given[:2]).log_prob(given[2])
+    assert density < -1e37
+    assert not any(g.isnan() for g in torch.autograd.grad(density, given))
