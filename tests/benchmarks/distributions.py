@@ -32,7 +32,8 @@ def jax_gradient(make: Callable, parameters: tuple[Tensor, ...]) -> Callable[[],
 
     keys = iter(jax.random.split(jax.random.PRNGKey(0), 10_000))
     given = tuple(jax.numpy.asarray(x.numpy()) for x in parameters)
-    gradient = jax.jit(jax.grad(lambda p, key: make(*p).sample(DRAWS, seed=key).sum()))
+    # The value too, as torch computes it: otherwise XLA leaves the draws out where it can.
+    gradient = jax.jit(jax.value_and_grad(lambda p, key: make(*p).sample(DRAWS, seed=key).sum()))
 
     def run() -> None:
         jax.block_until_ready(gradient(given, next(keys)))
