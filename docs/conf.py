@@ -13,7 +13,7 @@ import pyro_reparam_ext as package
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.distributions.entry import tensors  # noqa: E402
-from tests.distributions.registry import REGISTRY  # noqa: E402
+from tests.distributions.registry import BY_CLASS  # noqa: E402
 
 project = "pyro_reparam_ext"
 author = "The pyro_reparam_ext authors"
@@ -66,8 +66,7 @@ def distributions_table() -> str:
     """Every distribution of the tests' registry: sampler, gradients, and where others stand."""
     head = ("distribution", "sampler", "pathwise in", "torch", "Pyro", "TFP", "NumPyro")
     rows = [head, ("---",) * len(head)]
-    first = {entry.name.split("-")[0]: entry for entry in reversed(REGISTRY.values())}
-    for name, entry in sorted(first.items()):
+    for name, entry in sorted(BY_CLASS.items()):
         leaves = {k: x.requires_grad_() for k, x in tensors(entry.points[entry.typical]).items()}
         with torch.random.fork_rng(devices=[]):
             value = entry.make(**leaves).rsample((3,))

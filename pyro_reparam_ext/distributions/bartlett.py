@@ -62,3 +62,14 @@ def square_norm_of_solution(factor: Tensor, other: Tensor) -> Tensor:
     batch = torch.broadcast_shapes(factor.shape, other.shape)
     solution = torch.linalg.solve_triangular(factor.expand(batch), other.expand(batch), upper=False)
     return solution.square().sum((-2, -1))
+
+
+def only_given(given: dict[str, Tensor | None]) -> tuple[str, Tensor]:
+    """The one that is not None."""
+    found = [(name, x) for name, x in given.items() if x is not None]
+    if len(found) != 1:
+        raise ValueError(f"Exactly one of {', '.join(given)} has to be given, not {len(found)}.")
+    name, matrix = found[0]
+    if matrix.dim() < 2:
+        raise ValueError(f"{name} has to be a matrix, or a batch of them: shape {tuple(matrix.shape)}.")
+    return name, matrix

@@ -17,7 +17,7 @@ from ..noise import standard_uniform
 from .implicit import implicit, implicit_joint
 from .numerics.in_pieces import in_pieces
 from .numerics.sums_in_pieces import sums_in_pieces
-from .pathwise import register_pathwise
+from .pathwise import by_method, register_pathwise
 
 # Of log(sinh(m / 2) / (m / 2)) in powers of m^2: Bernoulli numbers over 2k (2k)!.
 _LOG_SINHC = (
@@ -203,9 +203,7 @@ class ContinuousBernoulli(dist.ContinuousBernoulli):
         return _log_mass(m) + origin * m
 
 
-@register_pathwise(ContinuousBernoulli)
-def _continuous_bernoulli(fn: ContinuousBernoulli, value: Tensor) -> Tensor:
-    return fn._at(value)
+register_pathwise(ContinuousBernoulli)(by_method)
 
 
 @register_kl(ContinuousBernoulli, ContinuousBernoulli)

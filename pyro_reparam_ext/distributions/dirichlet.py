@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pyro.distributions as dist
 import torch
 from torch import Size, Tensor
-from torch.distributions.distribution import Distribution
 
-from .implicit import implicit_joint
+from .implicit import as_drawn, implicit_joint
 from .log_dirichlet import dirichlet_density, draw_normalized, in_pieces_of_vectors, log_pull_back
 from .log_gamma import raised
 from .numerics.positive_log import positive_log, power_at_zero
@@ -51,14 +48,6 @@ class Dirichlet(dist.Dirichlet):
         [2.0, -1.0, -1.0]
     """
 
-    def expand(self, batch_shape: Size, _instance: Any = None) -> Any:
-        new = self._get_checked_instance(type(self), _instance)
-        batch_shape = torch.Size(batch_shape)
-        new.concentration = self.concentration.expand(batch_shape + self.event_shape)
-        Distribution.__init__(new, batch_shape, self.event_shape, validate_args=False)
-        new._validate_args = self._validate_args
-        return new
-
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         with torch.no_grad():
@@ -87,9 +76,5 @@ def _at(fn: torch.distributions.Dirichlet, value: Tensor) -> Tensor:
 def _pull_back(
     gradient: Tensor, value: Tensor, concentration: Tensor, log_drawn: Tensor
 ) -> tuple[Tensor, None]:
-    log_x = log_drawn
-    if torch.is_grad_enabled():
-        # For a second derivative: as it was drawn, differentiable as the logarithm of the value.
-        by_value = positive_log(value)
-        log_x = by_value + (log_drawn - by_value).detach()
+    log_x = as_drawn(log_drawn, positive_log, value)
     return *log_pull_back(gradient * value, log_x, concentration), None

@@ -6,7 +6,7 @@ import pyro.distributions as dist
 import torch
 from torch import Size, Tensor
 
-from .implicit import implicit, implicit_joint
+from .implicit import as_drawn, implicit, implicit_joint
 from .log_gamma import draw_raised, raised
 from .numerics.gamma_cdf import gamma_cdf
 from .numerics.in_pieces import in_pieces
@@ -119,11 +119,7 @@ def _velocity(value: Tensor, concentration: Tensor, rate: Tensor) -> tuple[Tenso
 def _pull_back(
     gradient: Tensor, value: Tensor, concentration: Tensor, rate: Tensor, log_standard: Tensor
 ) -> tuple[Tensor, Tensor, None]:
-    log_value = log_standard
-    if torch.is_grad_enabled():
-        # For a second derivative: as it was drawn, differentiable as the logarithm of the value.
-        by_value = positive_log(value * rate)
-        log_value = by_value + (log_standard - by_value).detach()
+    log_value = as_drawn(log_standard, lambda x, r: positive_log(x * r), value, rate)
     weighted = gradient * value
     by_rate = -weighted.sum_to_size(rate.shape) / rate
     return weighted * log_gamma_velocity(log_value, concentration), by_rate, None

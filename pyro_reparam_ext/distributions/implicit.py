@@ -80,6 +80,17 @@ class _Elementwise:
         return tuple(gradient * v for v in self.velocity(value, *parameters))
 
 
+def as_drawn(drawn: Tensor, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """What was saved of a draw; for a second derivative, with the gradient of ``function(*inputs)``.
+
+    The function says what was saved again, from the value and the parameters, less precisely.
+    """
+    if not torch.is_grad_enabled():
+        return drawn
+    again = function(*inputs)
+    return again + (drawn - again).detach()
+
+
 class _Once(torch.autograd.Function):
     generate_vmap_rule = True
 

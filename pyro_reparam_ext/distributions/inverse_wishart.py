@@ -11,10 +11,10 @@ from torch import Size, Tensor
 from torch.distributions.kl import register_kl
 from torch.distributions.utils import lazy_property
 
-from .bartlett import bartlett, cholesky_of, gram, log_det, square_norm_of_solution
+from .bartlett import bartlett, cholesky_of, gram, log_det, only_given, square_norm_of_solution
 from .base import Parametric
 from .numerics.multigamma import log_multigamma, multidigamma
-from .wishart import _only, wishart_kl
+from .wishart import wishart_kl
 
 
 class InverseWishart(Parametric):
@@ -73,7 +73,7 @@ class InverseWishart(Parametric):
         *,
         validate_args: bool | None = None,
     ) -> None:
-        self._given, matrix = _only({"scale_matrix": scale_matrix, "scale_tril": scale_tril})
+        self._given, matrix = only_given({"scale_matrix": scale_matrix, "scale_tril": scale_tril})
         self._dim = matrix.shape[-1]
         df = torch.as_tensor(df, dtype=matrix.dtype, device=matrix.device)
         self.arg_constraints = self._constraints()

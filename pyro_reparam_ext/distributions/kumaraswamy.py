@@ -10,7 +10,7 @@ from torch import Size, Tensor
 
 from ..noise import standard_uniform
 from .base import Parametric
-from .implicit import implicit_joint
+from .implicit import as_drawn, implicit_joint
 from .numerics.log1mexp import log1mexp
 from .numerics.log_gamma_ratio import log_gamma_curvature, log_gamma_ratio
 from .numerics.select import select
@@ -152,10 +152,7 @@ def _inside(value: Tensor) -> Tensor:
 def _pull_back(
     gradient: Tensor, value: Tensor, a: Tensor, b: Tensor, log_rest: Tensor
 ) -> tuple[Tensor, Tensor, None]:
-    if torch.is_grad_enabled():
-        # For a second derivative: as it was drawn, differentiable as a function of the value.
-        by_value = log1mexp(a * _inside(value).log())
-        log_rest = by_value + (log_rest - by_value).detach()
+    log_rest = as_drawn(log_rest, lambda x, a: log1mexp(a * _inside(x).log()), value, a)
     weighted = gradient * value
     # (1 - p) log(1 - p) / p with p = x^a.
     power = (-log_rest.expm1()).clamp(min=torch.finfo(value.dtype).tiny)

@@ -19,7 +19,7 @@ from torch.special import erfinv, ndtri
 
 from .numerics.log1mexp import log1mexp
 from .numerics.normal_tail import log_ndtr, tail_quantile
-from .survival import tails
+from .survival import sign_of, tails, to_base
 
 _LOG_2 = math.log(2)
 
@@ -188,19 +188,6 @@ register_log_tails(torch.distributions.HalfCauchy)(
 )
 
 
-def _to_base(fn: TransformedDistribution, value: Tensor) -> tuple[Tensor, Any]:
-    for transform in reversed(fn.transforms):
-        value = transform.inv(value)
-    return value, _sign(fn)
-
-
-def _sign(fn: TransformedDistribution) -> Any:
-    sign: Any = 1
-    for transform in fn.transforms:
-        sign = sign * transform.sign
-    return sign
-
-
 def _either(sign: Any, increasing: Function, decreasing: Function, fn: Any, x: Tensor) -> Tensor:
     if isinstance(sign, int):
         return (increasing if sign == 1 else decreasing)(fn, x)
@@ -208,13 +195,13 @@ def _either(sign: Any, increasing: Function, decreasing: Function, fn: Any, x: T
 
 
 def _transformed_log_cdf(fn: TransformedDistribution, value: Tensor) -> Tensor:
-    (x, sign), base = _to_base(fn, value), log_tails(fn.base_dist)
-    return _either(sign, base.log_cdf, base.log_survival, fn.base_dist, x)
+    base = log_tails(fn.base_dist)
+    return _either(sign_of(fn), base.log_cdf, base.log_survival, fn.base_dist, to_base(fn, value))
 
 
 def _transformed_log_survival(fn: TransformedDistribution, value: Tensor) -> Tensor:
-    (x, sign), base = _to_base(fn, value), log_tails(fn.base_dist)
-    return _either(sign, base.log_survival, base.log_cdf, fn.base_dist, x)
+    base = log_tails(fn.base_dist)
+    return _either(sign_of(fn), base.log_survival, base.log_cdf, fn.base_dist, to_base(fn, value))
 
 
 def _from_base(fn: TransformedDistribution, value: Tensor) -> Tensor:
@@ -226,13 +213,13 @@ def _from_base(fn: TransformedDistribution, value: Tensor) -> Tensor:
 def _transformed_from_log_cdf(fn: TransformedDistribution, log_p: Tensor) -> Tensor:
     base = log_tails(fn.base_dist)
     there = base.from_log_cdf, base.from_log_survival
-    return _from_base(fn, _either(_sign(fn), *there, fn.base_dist, log_p))
+    return _from_base(fn, _either(sign_of(fn), *there, fn.base_dist, log_p))
 
 
 def _transformed_from_log_survival(fn: TransformedDistribution, log_p: Tensor) -> Tensor:
     base = log_tails(fn.base_dist)
     there = base.from_log_survival, base.from_log_cdf
-    return _from_base(fn, _either(_sign(fn), *there, fn.base_dist, log_p))
+    return _from_base(fn, _either(sign_of(fn), *there, fn.base_dist, log_p))
 
 
 _TRANSFORMED = LogTails(

@@ -11,7 +11,6 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution, Independent, TransformedDistribution, constraints
 
-from . import pathwise
 from .implicit import implicit_joint, once
 from .numerics import normal_mixture
 from .numerics.mixture_transform import (
@@ -23,7 +22,7 @@ from .numerics.mixture_transform import (
     to_back,
     to_front,
 )
-from .pathwise import pathwise_at, register_pathwise
+from .pathwise import has_pathwise, pathwise_at, register_pathwise
 from .score import score
 from .survival import has_tails, register_tails, tails
 
@@ -317,7 +316,7 @@ def _check(component: Distribution) -> None:
             " cdf(value) that is differentiable in its parameters, or take"
             " ImplicitUnivariate(parameters, log_density=...), which finds the CDF by itself."
         )
-    if not _has_pathwise(base):
+    if not has_pathwise(base):
         raise NotImplementedError(
             f"MixtureSameFamily needs the pathwise gradient of its components, and {name} has neither a"
             " rule for it nor a method cdf(value) that is differentiable in its parameters: register a"
@@ -330,15 +329,6 @@ def _check(component: Distribution) -> None:
             " an earlier one crosses a bound, and there is no pathwise gradient. Give the bounds one"
             " value for all components, as a number."
         )
-
-
-def _has_pathwise(fn: Any) -> bool:
-    rules = [cls for cls in type(fn).__mro__ if cls in pathwise._RULES]
-    if not rules:
-        return type(fn).cdf is not Distribution.cdf
-    if rules[0] is TransformedDistribution:
-        return _has_pathwise(fn.base_dist)
-    return True
 
 
 _BOUNDS = ("lower_bound", "upper_bound")

@@ -57,6 +57,16 @@ def pathwise_at(fn: Distribution, value: Tensor) -> Tensor:
     return _from_cdf(fn, value.detach())
 
 
+def has_pathwise(fn: Distribution) -> bool:
+    """Whether :func:`pathwise_at` knows the gradient, by the classes alone."""
+    rules = [cls for cls in type(fn).__mro__ if cls in _RULES]
+    if not rules:
+        return type(fn).cdf is not Distribution.cdf
+    if rules[0] is torch.distributions.TransformedDistribution:
+        return has_pathwise(fn.base_dist)  # type: ignore[attr-defined]
+    return True
+
+
 def _from_cdf(fn: Distribution, value: Tensor) -> Tensor:
     if type(fn).cdf is Distribution.cdf:
         raise NotImplementedError(
@@ -79,7 +89,8 @@ def _wrapped(fn: Any, value: Tensor) -> Tensor:
 
 
 @register_pathwise(Parametric)
-def _parametric(fn: Parametric, value: Tensor) -> Tensor:
+def by_method(fn: Any, value: Tensor) -> Tensor:
+    """The rule of a class that says it by a method ``_at``."""
     return fn._at(value)
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
-from pyro.distributions import constraints
 from torch import Size, Tensor
 from torch.distributions import register_kl
 
-from .base import Parametric
 from .beta import draw_logit
+from .directional import Directional
 from .implicit import implicit_joint
 from .numerics.beta_velocity import logit_beta_velocity
 from .numerics.log_gamma_ratio import log_gamma_ratio
@@ -18,7 +17,7 @@ from .numerics.sphere import angle_between, away, direction_at, half_versine, tu
 from .von_mises_fisher import VonMisesFisher, cross_entropy
 
 
-class PowerSpherical(Parametric):
+class PowerSpherical(Directional):
     r"""A random direction in :math:`\mathbb{R}^d`, concentrated about a mean direction.
 
     .. math::
@@ -54,21 +53,9 @@ class PowerSpherical(Parametric):
         0.5, 0.1
     """
 
-    arg_constraints = {"loc": constraints.sphere, "concentration": constraints.nonnegative}
-    support = constraints.sphere
-    has_rsample = True
-
-    def __init__(
-        self, loc: Tensor, concentration: Tensor | float, *, validate_args: bool | None = None
-    ) -> None:
-        if loc.dim() < 1 or loc.shape[-1] < 2:
-            raise ValueError(f"loc must have shape (..., d) with d >= 2, but is of {tuple(loc.shape)}")
-        parameters = {"loc": loc, "concentration": concentration}
-        super().__init__(parameters, loc.shape[-1:], validate_args=validate_args)
-
     @property
     def _beta(self) -> Tensor:
-        return torch.full_like(self.concentration, 0.5 * (self.event_shape[0] - 1))
+        return torch.full_like(self.concentration, 0.5 * (self._dim - 1))
 
     def _draw(self, shape: Size) -> Tensor:
         logit = draw_logit(self._beta, self._beta + self.concentration, shape[:-1])
@@ -102,10 +89,6 @@ class PowerSpherical(Parametric):
         along, across = product / (alpha + beta), product / (2 * beta)
         square = self.loc.square()
         return along.unsqueeze(-1) * square + across.unsqueeze(-1) * (1 - square)
-
-    @property
-    def mode(self) -> Tensor:
-        return self.loc
 
     def entropy(self) -> Tensor:
         rate = _digamma_difference(self._beta + self.concentration, self._beta)

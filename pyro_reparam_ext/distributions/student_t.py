@@ -18,7 +18,7 @@ from .numerics.log_gamma_ratio import log_gamma_half_step
 from .numerics.normal_tail import HALF_LOG_2PI
 from .numerics.select import select
 from .numerics.standardised import standardised
-from .pathwise import register_pathwise
+from .pathwise import by_method, register_pathwise
 
 NEAR_T = 0.5
 """Below it, the velocity by its series."""
@@ -101,10 +101,6 @@ class StudentT(dist.StudentT):
             value = (self.loc + self.scale * standard).clamp(-info.max, info.max)
         return implicit_joint(value, _pull_back, self.df, self.loc, self.scale, standard, t)
 
-    def sample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
-        with torch.no_grad():
-            return self.rsample(sample_shape)
-
     def _at(self, value: Tensor) -> Tensor:
         return implicit_joint(value, _pull_back_implicit, self.df, self.loc, self.scale)
 
@@ -155,9 +151,7 @@ class StudentT(dist.StudentT):
         return self.scale.log() + HALF_LOG_2PI - half_step + spread
 
 
-@register_pathwise(StudentT)
-def _student_t(fn: StudentT, value: Tensor) -> Tensor:
-    return fn._at(value)
+register_pathwise(StudentT)(by_method)
 
 
 def _pull_back(

@@ -159,12 +159,23 @@ def _inverse_gaussian(fn: InverseGaussian, value: Tensor) -> Tails:
     return below, torch.where(lower > 0, beyond.clamp(min=0), 1 - below)
 
 
-def _transformed(fn: TransformedDistribution, value: Tensor) -> Tails:
-    sign: Any = 1
+def to_base(fn: TransformedDistribution, value: Tensor) -> Tensor:
     for transform in reversed(fn.transforms):
         value = transform.inv(value)
+    return value
+
+
+def sign_of(fn: TransformedDistribution) -> Any:
+    """1 if the transforms increase together, -1 if they decrease; a tensor if that depends on one."""
+    sign: Any = 1
+    for transform in fn.transforms:
         sign = sign * transform.sign
-    below, above = tails(fn.base_dist, value)
+    return sign
+
+
+def _transformed(fn: TransformedDistribution, value: Tensor) -> Tails:
+    sign = sign_of(fn)
+    below, above = tails(fn.base_dist, to_base(fn, value))
     if isinstance(sign, int):
         return (below, above) if sign == 1 else (above, below)
     return torch.where(sign > 0, below, above), torch.where(sign > 0, above, below)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import math
 
 import torch
-from pyro.distributions import constraints
 from torch import Size, Tensor
 from torch.distributions import register_kl
 
-from .base import Parametric
+from .directional import Directional
 from .implicit import implicit_joint
 from .numerics.polar_angle import polar_law, quantile, velocity
 from .numerics.sphere import angle_between, away, direction_at, half_versine, turned_by
 
 
-class VonMisesFisher(Parametric):
+class VonMisesFisher(Directional):
     r"""A random direction in :math:`\mathbb{R}^d`, concentrated about a mean direction.
 
     .. math::
@@ -58,22 +57,6 @@ class VonMisesFisher(Parametric):
         0.5, 0.2
     """
 
-    arg_constraints = {"loc": constraints.sphere, "concentration": constraints.nonnegative}
-    support = constraints.sphere
-    has_rsample = True
-
-    def __init__(
-        self, loc: Tensor, concentration: Tensor | float, *, validate_args: bool | None = None
-    ) -> None:
-        if loc.dim() < 1 or loc.shape[-1] < 2:
-            raise ValueError(f"loc must have shape (..., d) with d >= 2, but is of {tuple(loc.shape)}")
-        parameters = {"loc": loc, "concentration": concentration}
-        super().__init__(parameters, loc.shape[-1:], validate_args=validate_args)
-
-    @property
-    def _dim(self) -> int:
-        return self.event_shape[0]
-
     def _draw(self, shape: Size) -> Tensor:
         normal = torch.randn(shape[:-1], dtype=self.loc.dtype, device=self.loc.device)
         return direction_at(quantile(normal, self.concentration, self._dim), self.loc)
@@ -100,10 +83,6 @@ class VonMisesFisher(Parametric):
         across = sine2 / (self._dim - 1)
         square = self.loc.square()
         return along.unsqueeze(-1) * square + across.unsqueeze(-1) * (1 - square)
-
-    @property
-    def mode(self) -> Tensor:
-        return self.loc
 
     def entropy(self) -> Tensor:
         return self._log_normaliser + self.concentration * self._shortfall

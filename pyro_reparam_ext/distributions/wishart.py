@@ -11,7 +11,7 @@ from torch import Size, Tensor
 from torch.distributions import Distribution
 from torch.distributions.kl import register_kl
 
-from .bartlett import bartlett, cholesky_of, gram, log_det, square_norm_of_solution
+from .bartlett import bartlett, cholesky_of, gram, log_det, only_given, square_norm_of_solution
 from .numerics.multigamma import log_multigamma, multidigamma
 
 
@@ -68,7 +68,7 @@ class Wishart(dist.Wishart):
             "precision_matrix": precision_matrix,
             "scale_tril": scale_tril,
         }
-        name, matrix = _only(given)
+        name, matrix = only_given(given)
         df = torch.as_tensor(df, dtype=matrix.dtype, device=matrix.device)
         batch_shape = torch.broadcast_shapes(matrix.shape[:-2], df.shape)
         event_shape = matrix.shape[-2:]
@@ -147,17 +147,6 @@ class Wishart(dist.Wishart):
         diagonal = scale.diagonal(dim1=-2, dim2=-1)
         products = diagonal[..., None] * diagonal[..., None, :]
         return self.df[..., None, None] * (scale.square() + products)
-
-
-def _only(given: dict[str, Tensor | None]) -> tuple[str, Tensor]:
-    """The one that is not None."""
-    found = [(name, x) for name, x in given.items() if x is not None]
-    if len(found) != 1:
-        raise ValueError(f"Exactly one of {', '.join(given)} has to be given, not {len(found)}.")
-    name, matrix = found[0]
-    if matrix.dim() < 2:
-        raise ValueError(f"{name} has to be a matrix, or a batch of them: shape {tuple(matrix.shape)}.")
-    return name, matrix
 
 
 def _inverse_factor(precision: Tensor) -> Tensor:

@@ -13,6 +13,9 @@ REGISTRY: dict[str, Entry] = {
 }
 """By class name; a second entry of a class adds a suffix after a hyphen."""
 
+BY_CLASS = {entry.name.split("-")[0]: entry for entry in reversed(REGISTRY.values())}
+"""The first entry of each class."""
+
 
 def points() -> list[tuple[str, int]]:
     return [(name, i) for name, entry in REGISTRY.items() for i in range(len(entry.points))]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .stirling import SERIES
+
 SHIFT = 8
 """Below it, arguments are raised by as much through the recurrence; above it, series reach 1e-13."""
 
-_STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)
 _HALF = (-1 / 8, 1 / 192, -1 / 640, 17 / 14336, -31 / 18432, 691 / 180224, -5461 / 425984)
 
 
@@ -21,7 +22,7 @@ def log_gamma_ratio(x: Tensor, d: Tensor) -> Tensor:
     low = x < SHIFT
     raised = torch.where(low, x + SHIFT, x)
     top = raised + d
-    higher = (0.0, *_STIRLING[1:])
+    higher = (0.0, *SERIES[1:])
     rest = _odd_series(top, higher) - _odd_series(raised, higher) - d / (12 * raised * top)
     far = (raised - 0.5) * (d / raised).log1p() + d * (top.log() - 1) + rest
     safe = torch.where(low, x, torch.ones_like(x))
@@ -47,7 +48,7 @@ def log_gamma_curvature(x: Tensor, d: Tensor) -> Tensor:
         + step * (q.log1p() - (-q).log1p())
         + (square / rest / 6 - cubic / (180 * centre**2)) / centre
     )
-    higher = (0.0, 0.0, *_STIRLING[2:])
+    higher = (0.0, 0.0, *SERIES[2:])
     ends = _odd_series(centre + step, higher) + _odd_series(centre - step, higher)
     far = far + (ends - 2 * _odd_series(centre, higher))
     start = torch.where(low, x, torch.ones_like(x)) + step

@@ -11,7 +11,8 @@ LARGE = 8.0
 FURTHER = 15.0
 """From here on six terms of the series of the trigamma function are exact to 1e-13."""
 _TRIGAMMA = {1: 1.0, 2: 1 / 2, 3: 1 / 6, 5: -1 / 30, 7: 1 / 42, 9: -1 / 30}
-_SERIES = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)
+SERIES = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)
+"""Of the series in odd powers of 1 / a (Abramowitz, Stegun, 6.1.40)."""
 
 
 def stirling_rest(a: Tensor) -> tuple[Tensor, Tensor]:
@@ -25,11 +26,11 @@ def stirling_rest(a: Tensor) -> tuple[Tensor, Tensor]:
     near = torch.where(large, torch.full_like(a, LARGE), a)
     inverse = 1 / far
     square = inverse * inverse
-    rest = torch.full_like(a, _SERIES[-1])
-    slope = torch.full_like(a, -_SERIES[-1] * (2 * len(_SERIES) - 1))
-    for k in range(len(_SERIES) - 2, -1, -1):
-        rest = rest * square + _SERIES[k]
-        slope = slope * square - (2 * k + 1) * _SERIES[k]
+    rest = torch.full_like(a, SERIES[-1])
+    slope = torch.full_like(a, -SERIES[-1] * (2 * len(SERIES) - 1))
+    for k in range(len(SERIES) - 2, -1, -1):
+        rest = rest * square + SERIES[k]
+        slope = slope * square - (2 * k + 1) * SERIES[k]
     by_series = 0.5 * (2 * math.pi * inverse).log() + rest * inverse
     log_near = near.log()
     direct = torch.lgamma(near) - near * log_near + near
