@@ -29,7 +29,7 @@ class _Implicit(torch.autograd.Function):
 
     @staticmethod
     def forward(value: Tensor, pull_back: PullBack, *parameters: Tensor) -> Tensor:
-        return value.clone()
+        return value.view_as(value)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -17,6 +17,7 @@ from .log_simplex import log_rest, log_simplex, normalized
 from .numerics.beta_velocity import velocity_by_terms, velocity_terms
 from .numerics.in_pieces import Tensors, in_pieces
 from .numerics.stirling import stirling_rest
+from .numerics.sums_in_pieces import sums_in_pieces
 
 
 class LogDirichlet(Parametric):
@@ -134,22 +135,34 @@ def _by_parameters(log_x: Tensor, gradient: Tensor, concentration: Tensor) -> Te
     alpha = alpha.reshape(alpha.shape[:1] + (1,) * (log_x.dim() - alpha.dim()) + alpha.shape[1:])
     others = (alpha.sum(0) - alpha).clamp(min=torch.finfo(log_x.dtype).tiny)
     terms = velocity_terms(alpha, others)
-    pulled = partial(_pulled, terms=terms, summed=concentration.dim() < log_x.dim())
-    return in_pieces_of_vectors(pulled, log_x, gradient)
+    if concentration.dim() == log_x.dim():
+        return in_pieces_of_vectors(partial(_pulled, terms=terms), log_x, gradient)
+    summed = partial(_summed, terms=terms)
+    return sums_in_pieces(summed, concentration.shape, log_x, gradient)[0]
 
 
-def _pulled(log_x: Tensor, gradient: Tensor, terms: tuple[Tensor, ...], summed: bool) -> Tensor:
-    """The gradient in the concentrations, or its sum over the first dim, which they don't have."""
+def _pulled(log_x: Tensor, gradient: Tensor, terms: tuple[Tensor, ...]) -> Tensor:
+    """The gradient in the concentrations of each vector."""
+    return _events_last(_components_pulled(log_x, gradient, terms))
+
+
+def _summed(log_x: Tensor, gradient: Tensor, terms: tuple[Tensor, ...]) -> tuple[Tensor]:
+    """Its sum over the first dim, which the concentrations don't have."""
+    return (_events_last(_components_pulled(log_x, gradient, terms).sum(1)),)
+
+
+def _components_pulled(log_x: Tensor, gradient: Tensor, terms: tuple[Tensor, ...]) -> Tensor:
     log_x, gradient = _events_first(log_x), _events_first(gradient)
     velocity = velocity_by_terms(log_x, log_rest(log_x), *terms)
-    pulled = velocity * (gradient - log_x.exp() * gradient.sum(0))
-    if summed:
-        pulled = pulled.sum(1, keepdim=True)
-    return pulled.movedim(0, -1).contiguous()
+    return velocity * (gradient - log_x.exp() * gradient.sum(0))
 
 
 def _events_first(x: Tensor) -> Tensor:
     return x.movedim(-1, 0).contiguous()
+
+
+def _events_last(x: Tensor) -> Tensor:
+    return x.movedim(0, -1).contiguous()
 
 
 def dirichlet_density(log_x: Tensor, concentration: Tensor) -> Tensor:

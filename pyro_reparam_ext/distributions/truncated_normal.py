@@ -16,7 +16,16 @@ from .interval import ExtendedInterval, check_order
 from .numerics.in_pieces import in_pieces
 from .numerics.normal_tail import log_ndtr
 from .numerics.sums_in_pieces import sums_in_pieces
-from .numerics.truncated_standard_normal import Frame, cdf_of, frame_of, log_mass, quadrature, quantile
+from .numerics.truncated_standard_normal import (
+    Frame,
+    cdf_of,
+    frame_of,
+    log_mass,
+    position_at,
+    quadrature,
+    quantile,
+    quantile_terms,
+)
 from .survival import register_tails
 
 
@@ -98,22 +107,19 @@ class TruncatedNormal(Parametric):
             # Inside (0, 1): a multiple of eps / 2 below 1 before.
             eps = torch.finfo(uniform.dtype).eps
             uniform.mul_(1 - eps).add_(eps / 4)
-            position = quantile(frame, uniform)
-            value = in_pieces(_between, position, frame.origin, frame.unit, self.low, self.high)
-        return self._moving(value, position, uniform, frame)
+            terms = frame.origin, frame.unit, self.low, self.high, *quantile_terms(frame)
+            value = in_pieces(_draw, uniform, *terms)
+        return self._moving(value, uniform, frame)
 
     def _at(self, value: Tensor) -> Tensor:
         with torch.no_grad():
             frame = frame_of(self.loc, self.scale, self.low, self.high)
-            position = (value - frame.origin) / frame.unit
-            uniform = cdf_of(frame, position)
-        return self._moving(value, position, uniform, frame)
+            uniform = cdf_of(frame, (value - frame.origin) / frame.unit)
+        return self._moving(value, uniform, frame)
 
-    def _moving(self, value: Tensor, position: Tensor, uniform: Tensor, frame: Frame) -> Tensor:
+    def _moving(self, value: Tensor, uniform: Tensor, frame: Frame) -> Tensor:
         parameters = (self.loc, self.scale, self.low, self.high)
-        return implicit_joint(
-            value.expand(position.shape), _pull_back, *parameters, position, uniform, *frame
-        )
+        return implicit_joint(value.expand(uniform.shape), _pull_back, *parameters, uniform, *frame)
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
@@ -152,8 +158,8 @@ class TruncatedNormal(Parametric):
             uniform = torch.where(mirrored, 1 - value, value)
             rest = torch.where(mirrored, value, 1 - value)
             position = quantile(frame, uniform, rest)
-            x = (frame.origin + frame.unit * position).clamp(self.low, self.high)
-        return self._moving(x, position, uniform, frame)
+            x = _between(position, frame.origin, frame.unit, self.low, self.high)
+        return self._moving(x, uniform.expand(x.shape), frame)
 
     @property
     def mean(self) -> Tensor:
@@ -179,6 +185,12 @@ class TruncatedNormal(Parametric):
         return energy + log_mass(frame) + self.scale.log()
 
 
+def _draw(
+    uniform: Tensor, origin: Tensor, unit: Tensor, low: Tensor, high: Tensor, *terms: Tensor
+) -> Tensor:
+    return _between(position_at(uniform, *terms), origin, unit, low, high)
+
+
 def _between(position: Tensor, origin: Tensor, unit: Tensor, low: Tensor, high: Tensor) -> Tensor:
     return torch.minimum(torch.maximum(torch.addcmul(origin, unit, position), low), high)
 
@@ -190,7 +202,6 @@ def _pull_back(
     scale: Tensor,
     low: Tensor,
     high: Tensor,
-    position: Tensor,
     uniform: Tensor,
     *constants: Tensor,
 ) -> tuple[Tensor | None, ...]:
@@ -205,7 +216,7 @@ def _pull_back(
         (-0.5 * b.square()).exp(),
     )
     at_a = torch.where(frame.tail | frame.narrow, 1.0, at_a)
-    terms = gradient, position, uniform, reference
+    terms = gradient, value, uniform, frame.origin, frame.unit, reference
     total, moved, weight_a, weight_b = sums_in_pieces(_weights, loc.shape, *terms)
     d_a, d_b = at_a * weight_a, at_b * weight_b
     d_loc = total - d_a - d_b
@@ -216,12 +227,18 @@ def _pull_back(
     d_scale = torch.where(mirrored, -d_scale, d_scale)
     d_low, d_high = torch.where(mirrored, d_b, d_a), torch.where(mirrored, d_a, d_b)
     gradients = (once(x, value) for x in (d_loc, d_scale, d_low, d_high))
-    return *gradients, None, None, *(None for _ in constants)
+    return *gradients, None, *(None for _ in constants)
 
 
 def _weights(
-    gradient: Tensor, position: Tensor, uniform: Tensor, reference: Tensor
+    gradient: Tensor,
+    value: Tensor,
+    uniform: Tensor,
+    origin: Tensor,
+    unit: Tensor,
+    reference: Tensor,
 ) -> tuple[Tensor, ...]:
+    position = (value - origin) / unit
     weight = (0.5 * position).add_(reference).mul_(position).exp_().mul_(gradient)
     return gradient, gradient * position, weight * (1 - uniform), weight * uniform
 

@@ -84,10 +84,13 @@ def _bulk_terms(frame: Frame) -> tuple[Tensor, Tensor]:
 
 
 def quantile(frame: Frame, uniform: Tensor, rest: Tensor | None = None) -> Tensor:
-    """The quantile of the mirrored law. All three formulas run, as the choice would need the host.
+    """The quantile of the mirrored law; ``rest`` is 1 - uniform, known to a higher precision."""
+    others = () if rest is None else (rest,)
+    return in_pieces(position_at, uniform, *quantile_terms(frame), *others)
 
-    ``rest`` is 1 - uniform where that is known to a higher precision.
-    """
+
+def quantile_terms(frame: Frame) -> tuple[Tensor, ...]:
+    """What :func:`position_at` takes besides the uniform numbers, in the batch shape."""
     a, _, _, share = _tail_terms(frame)
     slope, narrow_share = _slope_terms(frame)
     low, high = (torch.erf(x / _ROOT_2) for x in _bulk_terms(frame))
@@ -96,11 +99,10 @@ def quantile(frame: Frame, uniform: Tensor, rest: Tensor | None = None) -> Tenso
     by_tail = frame.tail.to(low.dtype)
     by_slope = torch.where(frame.narrow, 1 / slope, 0.0)
     by_bulk = _ROOT_2 * (~(frame.tail | frame.narrow)).to(low.dtype)
-    terms = low, high - low, share, by_tail, by_slope, by_bulk, *tail_start(a)
-    return in_pieces(_position, uniform, *terms, *(() if rest is None else (rest,)))
+    return low, high - low, share, by_tail, by_slope, by_bulk, *tail_start(a)
 
 
-def _position(
+def position_at(
     uniform: Tensor,
     low: Tensor,
     span: Tensor,
@@ -113,6 +115,7 @@ def _position(
     slope_at_start: Tensor,
     rest: Tensor | None = None,
 ) -> Tensor:
+    """:func:`quantile` of a piece. All three formulas run, as the choice would need the host."""
     limit = 1 - 0.5 * torch.finfo(uniform.dtype).eps
     bulk = (uniform * span).add_(low).clamp(-limit, limit).erfinv_()
     exponent = (uniform * -share).log1p_().neg_()
