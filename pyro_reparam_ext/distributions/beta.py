@@ -56,7 +56,7 @@ class Beta(dist.Beta):
     Example:
         >>> import pyro_reparam_ext as pre, torch
         >>> a = torch.tensor(1e-3, requires_grad=True)
-        >>> x = pre.distributions.Beta(a, 1e-3).rsample((100_000,))
+        >>> x = pre.distributions.Beta(a, 1e-3).rsample((1_000_000,))
         >>> x.mean().backward()  # b / (a + b)^2 = 250
         >>> print(f"{x.mean().item():.1f}, {a.grad.item() / 250:.1f}")
         0.5, 1.0
