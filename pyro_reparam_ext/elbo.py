@@ -18,7 +18,7 @@ from .config import Configuration, check_configuration, check_names, resolve
 from .diagnosis import check_gradients, diagnosed, loss_error
 from .estimators.base import Estimator
 from .estimators.default import default_estimator
-from .estimators.temperature import ExponentialDecay
+from .estimators.temperature import training_step
 from .evaluation.costs import Costs
 from .evaluation.program import Dependencies, Layout, evaluate, plate_nesting
 from .evaluation.surrogate import Surrogate, surrogate_loss
@@ -132,7 +132,7 @@ class TraceEstimator_ELBO(ELBO):
         self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> float:
         """An estimate of the negative ELBO; adds the gradient estimate to the parameters' ``grad``."""
-        with _unchanged_on_error():
+        with _unchanged_on_error(), training_step():
             runs = self.evaluate(model, guide, args, kwargs)
             self._register()
             estimate = self.surrogate(runs, learn=True)
@@ -143,8 +143,6 @@ class TraceEstimator_ELBO(ELBO):
                 estimate.surrogate.backward(retain_graph=self.retain_graph)
             if is_validation_enabled():
                 check_gradients(runs, lambda: self.evaluate(model, guide, args, kwargs))
-        for schedule in _schedules(runs):
-            schedule.step()
         return value
 
     # -- what the package itself calls ------------------------------------------------------------
@@ -234,13 +232,6 @@ class _EstimatorModule(ELBOModule):
     def __init__(self, model: nn.Module, guide: nn.Module, elbo: TraceEstimator_ELBO) -> None:
         super().__init__(model, guide, elbo)
         self.states = elbo.states
-
-
-def _schedules(runs: list[Costs]) -> list[ExponentialDecay]:
-    """The temperature schedules of all sites, each once."""
-    sites = (site for run in runs for site in run.program.sites)
-    found = (getattr(site.estimator, "temperature", None) for site in sites)
-    return list({id(t): t for t in found if isinstance(t, ExponentialDecay)}.values())
 
 
 @contextmanager

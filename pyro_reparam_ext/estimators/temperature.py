@@ -2,20 +2,57 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+import math
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TypeAlias
 
 import torch
+from pyro.poutine.runtime import _PYRO_STACK
+from pyro.poutine.trace_messenger import TraceMessenger
 from torch import Tensor, nn
 
 from ..errors import EstimatorError
 
 
+class _Step:
+    """Stands for one step of training; schedules only compare it."""
+
+
+_current: ContextVar[_Step | None] = ContextVar("current", default=None)
+
+
+@contextmanager
+def training_step() -> Iterator[None]:
+    """Says that what runs inside is one step of training, also where no ``SVI`` does."""
+    token = _current.set(_Step())
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def _step_under_way() -> object | None:
+    """What stands for the step of training that runs now: the same object all through it.
+
+    ``SVI.step`` records the parameters of its whole step by one trace, whatever the ELBO.
+    """
+    for messenger in _PYRO_STACK:
+        if isinstance(messenger, TraceMessenger) and messenger.param_only:
+            return messenger
+    return _current.get()
+
+
 class ExponentialDecay(nn.Module):
     r"""A temperature that falls from ``start`` to ``end``: :math:`\max(end, start\, e^{-rate\, t})`.
 
-    ``t`` counts calls of :meth:`step`. An ELBO steps the schedules of its estimators once after each
-    ``loss_and_grads``, that is once per ``SVI.step``; in a training loop of your own call ``step()``.
-    ``t`` is a buffer, so ``state_dict`` saves and restores it.
+    ``t`` counts the steps of training before this one. The schedule notices by itself that a step has
+    begun when it is read: within ``SVI.step``, whatever the ELBO, and within ``loss_and_grads`` of
+    :class:`~pyro_reparam_ext.TraceEstimator_ELBO`. In another training loop call :meth:`step`. The
+    count is a buffer, so ``state_dict`` saves and restores it, also as a part of a guide that is a
+    module and has the schedule as an attribute.
 
     Args:
         start: temperature at step 0.
@@ -35,6 +72,7 @@ class ExponentialDecay(nn.Module):
     """
 
     steps: Tensor
+    _seen: weakref.ref | None = None
 
     def __init__(self, start: float, end: float, rate: float) -> None:
         super().__init__()
@@ -48,28 +86,42 @@ class ExponentialDecay(nn.Module):
 
     def forward(self) -> Tensor:
         """The temperature now, a scalar tensor."""
-        return (self.start * (-self.rate * self.steps).exp()).clamp(min=self.end)
+        step = _step_under_way()
+        if step is not None and (self._seen is None or self._seen() is not step):
+            self._seen = weakref.ref(step)
+            self.step()
+        # The step that runs has been counted already.
+        before = self.steps - 1 if step is not None else self.steps
+        return (self.start * (-self.rate * before).exp()).clamp(min=self.end)
 
     def step(self) -> None:
         """Advances by one step."""
         self.steps = self.steps + 1
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: x for name, x in self.__dict__.items() if name != "_seen"}
 
     def extra_repr(self) -> str:
         return f"start={self.start}, end={self.end}, rate={self.rate}"
 
 
 class LearnedTemperature(nn.Module):
-    """Holds a temperature that the user gave as a parameter: the state that is trained."""
+    """Holds a temperature that the user gave as a parameter: the state that is trained.
+
+    Should the optimiser carry it to zero or below, it reads as NaN, which the ELBO reports: a sampler
+    at a negative temperature would go on in silence.
+    """
 
     def __init__(self, temperature: nn.Parameter) -> None:
         super().__init__()
         self.temperature = temperature
 
     def forward(self) -> Tensor:
-        return self.temperature
+        return torch.where(self.temperature > 0, self.temperature, math.nan)
 
 
-Temperature: TypeAlias = float | Tensor | ExponentialDecay | LearnedTemperature
+Temperature: TypeAlias = float | Tensor | Callable[[], Tensor]
+"""A callable is asked at every run: a schedule, or a function that calls ``pyro.param``."""
 
 
 def held(temperature: Temperature) -> Temperature:
@@ -81,7 +133,7 @@ def held(temperature: Temperature) -> Temperature:
 
 def now(temperature: Temperature) -> float | Tensor:
     """The current value of a temperature."""
-    return temperature() if isinstance(temperature, nn.Module) else temperature
+    return temperature() if callable(temperature) else temperature
 
 
 def state_of(temperature: Temperature) -> nn.Module | None:

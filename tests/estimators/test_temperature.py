@@ -1,11 +1,41 @@
+import copy
 import math
+import pickle
 
 import pyro
+import pyro.distributions as dist
 import pytest
+import torch
+from pyro.infer import SVI, Trace_ELBO
+from pyro.nn import PyroModule
+from torch import nn
 
 import pyro_reparam_ext as pre
+from pyro_reparam_ext.estimators.temperature import held, now
 
 from . import relaxed
+
+
+def decay(step):
+    return pytest.approx(math.exp(-0.1 * step))
+
+
+class Guide(PyroModule):
+    """Reads the schedule, and notes what it read."""
+
+    def __init__(self):
+        super().__init__()
+        self.temperature = pre.ExponentialDecay(1.0, 1e-6, 0.1)
+        self.logit = nn.Parameter(torch.tensor(0.3))
+        self.read = []
+
+    def forward(self):
+        self.read.append(self.temperature().item())
+        pyro.sample("z", dist.RelaxedBernoulli(self.temperature(), logits=self.logit))
+
+
+def model():
+    pyro.sample("z", dist.RelaxedBernoulli(torch.tensor(0.5), logits=torch.tensor(0.0)))
 
 
 def test_decays_to_its_end():
@@ -18,11 +48,71 @@ def test_decays_to_its_end():
 def test_svi_advances_it_once_per_step():
     temperature = pre.ExponentialDecay(1.0, 0.1, 0.1)
     elbo = pre.TraceEstimator_ELBO(pre.GumbelSoftmax(temperature), num_particles=3)
-    svi = pyro.infer.SVI(relaxed.model, relaxed.guide, pyro.optim.SGD({"lr": 0.01}), elbo)
+    svi = SVI(relaxed.model, relaxed.guide, pyro.optim.SGD({"lr": 0.01}), elbo)
     for _ in range(4):
         svi.step()
     svi.evaluate_loss()
     assert temperature.steps == 4
+
+
+@pytest.mark.parametrize("elbo", [Trace_ELBO(num_particles=2), pre.TraceEstimator_ELBO()])
+def test_any_elbo_advances_it_with_svi(elbo):
+    guide = Guide()
+    svi = SVI(model, guide, pyro.optim.SGD({"lr": 0.01}), elbo)
+    reads = []
+    for _ in range(4):
+        guide.read.clear()
+        svi.step()
+        assert len(set(guide.read)) == 1
+        reads.append(guide.read[0])
+    assert reads == [decay(i) for i in range(4)]
+    guide.read.clear()
+    svi.evaluate_loss()
+    svi.evaluate_loss()
+    assert set(guide.read) == {guide.temperature().item()}
+    assert guide.read[0] == decay(4)
+
+
+def test_is_saved_and_restored_with_the_guide():
+    guide = Guide()
+    for other in (guide, copy.deepcopy(guide), pickle.loads(pickle.dumps(guide))):
+        svi = SVI(model, other, pyro.optim.SGD({"lr": 0.01}), Trace_ELBO())
+        for _ in range(3):
+            svi.step()
+        fresh = Guide()
+        fresh.load_state_dict(other.state_dict())
+        SVI(model, fresh, pyro.optim.SGD({"lr": 0.01}), Trace_ELBO()).step()
+        assert fresh.read[-1] == decay(3)
+        assert fresh.temperature.steps == 4
+
+
+def test_advances_in_a_loop_of_loss_and_grads():
+    guide = Guide()
+    elbo = pre.TraceEstimator_ELBO()
+    for _ in range(3):
+        elbo.loss_and_grads(model, guide)
+    assert guide.temperature.steps == 3
+    assert guide.read[-1] == decay(2)
+
+
+def test_a_parameter_that_leaves_its_range_is_loud():
+    parameter = nn.Parameter(torch.tensor([0.5, -0.1]))
+    assert torch.equal(now(held(parameter)).isnan(), torch.tensor([False, True]))
+
+    elbo = pre.TraceEstimator_ELBO(pre.GumbelSoftmax(nn.Parameter(torch.tensor(-0.1))))
+    with pytest.raises(ValueError, match="nan"):
+        elbo.loss_and_grads(relaxed.model, relaxed.guide)
+
+
+def test_a_callable_is_asked_at_every_run():
+    def temperature():
+        return pyro.param("temperature", torch.tensor(0.7), constraint=dist.constraints.positive)
+
+    elbo = pre.TraceEstimator_ELBO(pre.GumbelSoftmax(temperature))
+    svi = SVI(relaxed.model, relaxed.guide, pyro.optim.Adam({"lr": 0.05}), elbo)
+    for _ in range(3):
+        svi.step()
+    assert pyro.param("temperature").item() != pytest.approx(0.7)
 
 
 @pytest.mark.parametrize("options", [(0.0, 0.0, 0.1), (0.5, 1.0, 0.1), (1.0, 0.5, -1.0)])
