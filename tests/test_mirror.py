@@ -7,6 +7,7 @@ import pytest
 import pyro_reparam_ext
 
 from .distributions.registry import BY_CLASS
+from .distributions.relaxed import BY_CLASS as RELAXED_BY_CLASS
 
 SOURCE = Path(pyro_reparam_ext.__file__).parent
 TESTS = Path(__file__).parent
@@ -30,6 +31,7 @@ COVERED_BY = {
     "evaluation/surrogate.py": "test_unbiased.py",
     "evaluation/terms.py": "test_elbo.py",
     "evaluation/unwrap.py": "test_elbo.py",
+    "distributions/held_score.py": "distributions/test_straight_through_in_elbos.py",
     "distributions/bartlett.py": "distributions/test_wishart.py",
     "distributions/directional.py": "distributions/test_von_mises_fisher.py",
     "distributions/numerics/chart.py": "distributions/test_implicit_univariate.py",
@@ -37,6 +39,9 @@ COVERED_BY = {
     "distributions/numerics/multigamma.py": "distributions/test_wishart.py",
     "distributions/numerics/panels.py": "distributions/test_implicit_univariate.py",
     "distributions/numerics/standardised.py": "distributions/test_generalized_pareto.py",
+    "distributions/permutation_matrices.py": "distributions/test_plackett_luce.py",
+    "distributions/relaxation.py": "distributions/test_relaxed_bernoulli.py",
+    "distributions/relaxed_discrete.py": "distributions/test_relaxed_bernoulli.py",
     "study/plot.py": "study/test_study.py",
     "study/sampler.py": "study/test_study.py",
     "study/variant.py": "study/test_study.py",
@@ -44,7 +49,8 @@ COVERED_BY = {
 """Modules whose tests lie under another name than their own."""
 
 BY_CONTRACT = {
-    getattr(pyro_reparam_ext.distributions, name).__module__.replace(".", "/") for name in BY_CLASS
+    getattr(pyro_reparam_ext.distributions, name).__module__.replace(".", "/")
+    for name in {*BY_CLASS, *RELAXED_BY_CLASS}
 }
 """Distributions: the contract tests cover what the registry has."""
 
@@ -55,6 +61,7 @@ def modules() -> list[str]:
         *SOURCE.glob("distributions/**/*.py"),
         *SOURCE.glob("estimators/*.py"),
         *SOURCE.glob("evaluation/*.py"),
+        *SOURCE.glob("reparam/*.py"),
         *SOURCE.glob("study/*.py"),
     ]
     names = (path.relative_to(SOURCE).as_posix() for path in found)

@@ -7,9 +7,12 @@ from .exponentially_modified_gaussian import ExponentiallyModifiedGaussian
 from .gamma import Gamma
 from .generalized_gamma import GeneralizedGamma
 from .generalized_pareto import GeneralizedPareto
+from .gumbel_sinkhorn import GumbelSinkhorn
+from .hard_concrete import HardConcrete
 from .implicit_univariate import ImplicitUnivariate
 from .inverse_gaussian import InverseGaussian
 from .inverse_wishart import InverseWishart
+from .invertible_gaussian import InvertibleGaussian
 from .kumaraswamy import Kumaraswamy
 from .lkj_cholesky import LKJCholesky
 from .log_beta import LogBeta
@@ -19,8 +22,14 @@ from .mixture_of_diag_normals import MixtureOfDiagNormals
 from .mixture_of_diag_normals_shared_covariance import MixtureOfDiagNormalsSharedCovariance
 from .mixture_same_family import MixtureSameFamily
 from .pathwise import pathwise_at
+from .plackett_luce import PlackettLuce
 from .power_spherical import PowerSpherical
+from .relaxed_bernoulli import RelaxedBernoulli
+from .relaxed_one_hot_categorical import RelaxedOneHotCategorical
+from .relaxed_subset import RelaxedSubset
 from .skew_normal import SkewNormal
+from .straight_through_bernoulli import StraightThroughBernoulli
+from .straight_through_one_hot_categorical import StraightThroughOneHotCategorical
 from .student_t import StudentT
 from .triangular import Triangular
 from .truncated import Truncated
@@ -37,9 +46,12 @@ __all__ = [
     "Gamma",
     "GeneralizedGamma",
     "GeneralizedPareto",
+    "GumbelSinkhorn",
+    "HardConcrete",
     "ImplicitUnivariate",
     "InverseGaussian",
     "InverseWishart",
+    "InvertibleGaussian",
     "Kumaraswamy",
     "LKJCholesky",
     "LogBeta",
@@ -48,8 +60,14 @@ __all__ = [
     "MixtureOfDiagNormals",
     "MixtureOfDiagNormalsSharedCovariance",
     "MixtureSameFamily",
+    "PlackettLuce",
     "PowerSpherical",
+    "RelaxedBernoulli",
+    "RelaxedOneHotCategorical",
+    "RelaxedSubset",
     "SkewNormal",
+    "StraightThroughBernoulli",
+    "StraightThroughOneHotCategorical",
     "StudentT",
     "Triangular",
     "Truncated",

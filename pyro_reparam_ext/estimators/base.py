@@ -159,6 +159,10 @@ class Estimator(ABC):
         """Whether sites distributed as ``fn`` can be served."""
         return isinstance(innermost(fn), self.supported)
 
+    def is_unbiased_at(self, fn: TorchDistribution) -> bool:
+        """Whether the gradient is unbiased at sites distributed as ``fn``."""
+        return self.unbiased
+
     def check(self, name: str, fn: TorchDistribution, num_particles: int) -> None:
         """Raises :class:`~pyro_reparam_ext.EstimatorError` if the site ``name`` can't be served."""
         if not self.supports(fn):

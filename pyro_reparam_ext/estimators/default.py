@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import pyro.distributions as dist
 from pyro.distributions import TorchDistribution
 
-from ..evaluation.unwrap import innermost
 from .base import Estimator
 from .leave_one_out import LeaveOneOut
-from .pathwise import Pathwise
+from .pathwise import Pathwise, is_biased_sampler
 from .score_function import ScoreFunction
-
-NOT_PATHWISE = (
-    dist.OneHotCategoricalStraightThrough,
-    dist.MixtureOfDiagNormals,
-    dist.MixtureOfDiagNormalsSharedCovariance,
-)
-"""Distributions that declare ``has_rsample`` and whose sampler gives a biased gradient."""
 
 
 def default_estimator(fn: TorchDistribution, num_particles: int) -> Estimator:
@@ -25,6 +16,6 @@ def default_estimator(fn: TorchDistribution, num_particles: int) -> Estimator:
     :class:`Pathwise` where the sampler is reparameterised and right, else :class:`LeaveOneOut` where
     there are particles to take as baseline, else :class:`ScoreFunction`.
     """
-    if fn.has_rsample and not isinstance(innermost(fn), NOT_PATHWISE):
+    if fn.has_rsample and not is_biased_sampler(fn):
         return Pathwise()
     return LeaveOneOut() if num_particles > 1 else ScoreFunction()

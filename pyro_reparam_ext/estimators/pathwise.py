@@ -4,14 +4,37 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pyro.distributions as dist
 from pyro.distributions import TorchDistribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.distributions.util import is_identically_zero
 from torch import Tensor
 
+from ..distributions import StraightThroughBernoulli, StraightThroughOneHotCategorical
 from ..evaluation.coupling import couple
-from ..evaluation.unwrap import coordinates, innermost, num_coordinate_dims, sum_rightmost
+from ..evaluation.unwrap import (
+    coordinates,
+    innermost,
+    log_prob_by,
+    num_coordinate_dims,
+    sum_rightmost,
+)
 from .base import Draw, Estimator, Evaluations, Paper, Site
+
+NOT_PATHWISE = (
+    dist.OneHotCategoricalStraightThrough,
+    dist.MixtureOfDiagNormals,
+    dist.MixtureOfDiagNormalsSharedCovariance,
+    StraightThroughBernoulli,
+    StraightThroughOneHotCategorical,
+)
+"""Distributions that declare ``has_rsample`` and whose sampler gives a biased gradient."""
+
+
+def is_biased_sampler(fn: TorchDistribution) -> bool:
+    """Whether the gradient of ``fn.rsample`` is known to be biased."""
+    base = innermost(fn)
+    return isinstance(base, NOT_PATHWISE) or getattr(base, "straight_through", False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +70,28 @@ class Pathwise(Estimator):
     def remedy(self, fn: TorchDistribution) -> str:
         return "Pathwise needs a distribution with has_rsample."
 
+    def is_unbiased_at(self, fn: TorchDistribution) -> bool:
+        # A relaxed value that a discrete law scores is no sample of that law.
+        return not is_biased_sampler(fn) and getattr(innermost(fn), "score", None) != "discrete"
+
     def draw(self, fn: TorchDistribution) -> Draw:
         return Draw(fn.rsample())
 
     def redraw(self, site: Site, fn: TorchDistribution) -> Draw:
-        return Draw(couple(site.fn, site.value, fn))
+        # Coupled as the discrete law that it is, a straight-through value would lose its gradient.
+        return Draw(fn.rsample() if is_biased_sampler(fn) else couple(site.fn, site.value, fn))
+
+    def guide_log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
+        """By the entropy term of a distribution that has one of its own."""
+        if not self.has_score(fn):
+            return self.log_prob(fn, draw)
+
+        def score(base: TorchDistribution) -> Tensor:
+            parts = base.score_parts(draw.value)
+            whole = is_identically_zero(parts.score_function)
+            return parts.entropy_term if whole else parts.log_prob
+
+        return log_prob_by(score, fn)
 
     def has_score(self, fn: TorchDistribution) -> bool:
         """Whether the sampler leaves a part of the gradient to a score term."""

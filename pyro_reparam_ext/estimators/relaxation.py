@@ -12,8 +12,9 @@ from typing import ClassVar
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
+from torch.nn.functional import logsigmoid
 
+from ..distributions.relaxation import bernoulli_linear, hard_bernoulli, hard_one_hot, one_hot_linear
 from ..evaluation.noise import categorical_noise, logistic_noise
 from ..evaluation.unwrap import log_prob_by
 from ..noise import gumbel_like, logistic_like
@@ -68,9 +69,7 @@ def to_value(base: TorchDistribution, x: Tensor) -> Tensor:
 
 def harden(base: TorchDistribution, z: Tensor) -> Tensor:
     """The discrete value that ``z`` leads to."""
-    if is_binary(base):
-        return (z > 0).to(z.dtype)
-    return torch.zeros_like(z).scatter(-1, z.argmax(-1, keepdim=True), 1)
+    return hard_bernoulli(z) if is_binary(base) else hard_one_hot(z)
 
 
 def probabilities(base: TorchDistribution) -> Tensor:
@@ -97,10 +96,7 @@ def held_log_prob(base: TorchDistribution, value: Tensor) -> Tensor:
 
 
 def _linear(base: TorchDistribution, logits: Tensor, value: Tensor) -> Tensor:
-    if is_binary(base):
-        logits, value = torch.broadcast_tensors(logits, value)
-        return -binary_cross_entropy_with_logits(logits, value, reduction="none")
-    return (logits * value).sum(-1)
+    return bernoulli_linear(logits, value) if is_binary(base) else one_hot_linear(logits, value)
 
 
 def relaxed_log_prob(base: TorchDistribution, x: Tensor, temperature: Tensor | float) -> Tensor:

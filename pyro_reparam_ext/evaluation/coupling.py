@@ -83,6 +83,11 @@ def _(fn: TorchDistribution) -> list[tuple[Tensor, int]]:
     return [(fn.loc, 1), (fn._unbroadcasted_scale_tril, 2)]
 
 
+@_parameters.register(dist.Delta)
+def _(fn: TorchDistribution) -> list[tuple[Tensor, int]]:
+    return [(fn.v, fn.event_dim)]
+
+
 @singledispatch
 def _transport(new: TorchDistribution, old: TorchDistribution, value: Tensor) -> Tensor:
     """Fallback: an independent draw. Right, only without the variance reduction."""

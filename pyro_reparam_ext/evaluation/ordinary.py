@@ -182,23 +182,24 @@ def ordinary_guide(
     )
 
 
-def without_provenance(x: Any) -> tuple[Any, frozenset[str]]:
+def without_provenance(x: Any, inside: frozenset[int] = frozenset()) -> tuple[Any, frozenset[str]]:
     """A distribution with plain tensors for parameters, and the provenance that these had.
 
-    Looks into the distributions, transforms and lists that it is made of.
+    Looks into the distributions, transforms and lists that it is made of, except those that it is
+    already ``inside`` of: a transform and its inverse know each other.
     """
     if isinstance(x, ProvenanceTensor):
         return extract_provenance(x)
     if type(x) in (list, tuple):
-        cleaned = [without_provenance(part) for part in x]
+        cleaned = [without_provenance(part, inside) for part in x]
         provenance = frozenset().union(*(inherited for _, inherited in cleaned))
         return (type(x)(part for part, _ in cleaned) if provenance else x), provenance
     parts = (torch.distributions.Distribution, torch.distributions.Transform)
-    if not isinstance(x, parts) or isinstance(x, nn.Module):
+    if not isinstance(x, parts) or isinstance(x, nn.Module) or id(x) in inside:
         return x, frozenset()
     clean, provenance = {}, frozenset()
     for key, attribute in vars(x).items():
-        clean[key], inherited = without_provenance(attribute)
+        clean[key], inherited = without_provenance(attribute, inside | {id(x)})
         provenance |= inherited
     if not provenance:
         return x, provenance

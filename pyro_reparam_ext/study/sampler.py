@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from ..elbo import TraceEstimator_ELBO
-from ..estimators.default import NOT_PATHWISE
 from ..estimators.enumeration import Enumeration
+from ..estimators.pathwise import is_biased_sampler
 from ..evaluation.costs import Costs
 from ..evaluation.passes import Dependencies
 from ..evaluation.unwrap import innermost
@@ -77,7 +77,7 @@ class Sampler:
             return
         runs = program.evaluate()
         sites = [site for run in runs for site in run.program.sites]
-        self.unbiased = all(site.estimator.unbiased for site in sites)
+        self.unbiased = all(site.estimator.is_unbiased_at(site.fn) for site in sites)
         self.deterministic = all(
             isinstance(site.estimator, Enumeration) or site.observed for site in sites
         ) and not any(run.program.model_values or _subsamples(run) for run in runs)
@@ -218,5 +218,5 @@ class _LatentSites(Messenger):
 def _is_unbiased(elbo: ELBO, distributions: list[TorchDistribution]) -> bool:
     """Whether one of Pyro's own ELBOs has an unbiased gradient here."""
     known = isinstance(elbo, (Trace_ELBO, TraceGraph_ELBO, TraceEnum_ELBO))
-    wrong = any(isinstance(fn, NOT_PATHWISE) for fn in distributions)
+    wrong = any(is_biased_sampler(fn) for fn in distributions)
     return known and not isinstance(elbo, TraceTailAdaptive_ELBO) and not wrong

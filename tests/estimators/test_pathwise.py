@@ -43,3 +43,28 @@ def test_partly_reparameterised_sampler():
     loss = torch.trapezoid(log_q.exp() * (log_q - log_p), z)
     exact = torch.stack([loss, *torch.autograd.grad(loss, a)])
     assert_mean(samples, exact)
+
+
+def test_straight_through_site():
+    """As Trace_ELBO, with the entropy term's parameters held; and no study calls it unbiased."""
+    costs = torch.tensor([0.3, -1.0, 2.0], dtype=torch.float64)
+    straight_through = pre.distributions.StraightThroughOneHotCategorical
+
+    def guide():
+        logits = pyro.param("logits", torch.zeros(3, dtype=torch.float64))
+        pyro.sample("z", straight_through(0.5, logits=logits))
+
+    def model():
+        z = pyro.sample("z", straight_through(0.5, logits=torch.zeros_like(costs)))
+        pyro.factor("cost", (z * costs).sum(-1), has_rsample=True)
+
+    rows = []
+    for elbo in (pre.TraceEstimator_ELBO({"z": pre.Pathwise()}), pyro.infer.Trace_ELBO()):
+        elbo.max_plate_nesting = 0
+        torch.manual_seed(4)
+        rows.append(gradients(elbo, model, guide, ["logits"], 3))
+    torch.testing.assert_close(*rows)
+    study = pre.gradient_study(
+        model, guide, estimators={"pathwise": pre.Pathwise(), "default": None}, num_draws=10
+    )
+    assert study.summary()["unbiased"].to_dict() == {"pathwise": False, "default": True}

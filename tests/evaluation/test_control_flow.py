@@ -147,3 +147,16 @@ def test_enumerated_weight_depends_on_upstream_site():
     elbo = pre.TraceEstimator_ELBO({"w": pre.LocalExpectation()})
     actual = gradients(elbo, model, guide, ["a"], 1)[0, 1]
     torch.testing.assert_close(actual, exact)
+
+
+def test_distribution_whose_transforms_know_their_inverses():
+    def guide():
+        z = pyro.sample("z", dist.Gumbel(pyro.param("loc", torch.tensor(0.3)), 1.0))
+        pyro.sample("b", dist.Bernoulli(logits=z))
+
+    def model():
+        z = pyro.sample("z", dist.Gumbel(torch.tensor(0.0), 1.0))
+        pyro.sample("b", dist.Bernoulli(logits=2 * z))
+
+    pre.TraceEstimator_ELBO(pre.ScoreFunction()).loss_and_grads(model, guide)
+    assert pyro.param("loc").grad.isfinite()

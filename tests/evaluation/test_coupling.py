@@ -118,3 +118,46 @@ def test_kept_value_moves_as_a_draw_of_the_new_distribution(make):
     }
     (gradient,) = torch.autograd.grad(coupled.sum(), scale)
     torch.testing.assert_close(gradient, exact[make])
+
+
+def test_downstream_delta_in_a_guide():
+    """Its event dims are its own to say: its constraints don't."""
+
+    def guide():
+        z = pyro.sample("z", dist.Bernoulli(logits=pyro.param("logit", torch.tensor(0.3))))
+        pyro.sample("d", dist.Delta(torch.stack([z, 1 - z], -1), event_dim=1))
+
+    def model():
+        z = pyro.sample("z", dist.Bernoulli(0.5))
+        d = pyro.sample("d", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        pyro.sample("y", dist.Normal(d[..., 0] + z, 1.0), obs=torch.tensor(1.0))
+
+    for estimator in (pre.DisARM(), pre.LocalExpectation(), pre.ScoreFunction()):
+        elbo = pre.TraceEstimator_ELBO({"z": estimator})
+        elbo.loss_and_grads(model, guide)
+    exact = pre.TraceEstimator_ELBO({"z": pre.Enumeration()})
+    pyro.clear_param_store()
+    exact.loss_and_grads(model, guide)
+    enumerated = pyro.param("logit").grad.clone()
+    pyro.param("logit").grad = None
+    elbo = pre.TraceEstimator_ELBO({"z": pre.LocalExpectation()})
+    elbo.loss_and_grads(model, guide)
+    torch.testing.assert_close(pyro.param("logit").grad, enumerated)
+
+
+def test_redrawn_straight_through_value_keeps_a_gradient():
+    site = pre.distributions.StraightThroughBernoulli
+
+    def guide():
+        z = pyro.sample("z", dist.Bernoulli(logits=pyro.param("logit", torch.tensor(0.3))))
+        pyro.sample("s", site(0.5, logits=pyro.param("w", torch.tensor(0.4)) * z + z))
+
+    def model():
+        z = pyro.sample("z", dist.Bernoulli(0.5))
+        s = pyro.sample("s", site(0.5, logits=torch.tensor(0.0)))
+        seen.append(s)
+        pyro.factor("cost", s * z, has_rsample=True)
+
+    seen = []
+    pre.TraceEstimator_ELBO({"z": pre.DisARM(), "s": pre.Pathwise()}).loss_and_grads(model, guide)
+    assert seen and all(s.requires_grad and ((s == 0) | (s == 1)).all() for s in seen)

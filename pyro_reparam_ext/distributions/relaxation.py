@@ -1,0 +1,28 @@
+"""What relaxed values of Bernoulli and one-hot variables share: hardening, and linear scores."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+
+def hard_bernoulli(z: Tensor) -> Tensor:
+    """0 or 1, as ``z`` is negative or positive."""
+    return (z > 0).to(z.dtype)
+
+
+def hard_one_hot(z: Tensor) -> Tensor:
+    """The one-hot vector of the largest coordinate."""
+    return torch.zeros_like(z).scatter(-1, z.argmax(-1, keepdim=True), 1)
+
+
+def bernoulli_linear(logits: Tensor, value: Tensor) -> Tensor:
+    """The log probability of 0 or 1, extended linearly to values between."""
+    logits, value = torch.broadcast_tensors(logits, value)
+    return -binary_cross_entropy_with_logits(logits, value, reduction="none")
+
+
+def one_hot_linear(logits: Tensor, value: Tensor) -> Tensor:
+    """The log probability of a one-hot vector, extended linearly; ``logits`` are normalised."""
+    return (logits * value).sum(-1)

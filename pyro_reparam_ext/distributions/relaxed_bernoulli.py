@@ -1,0 +1,190 @@
+"""The relaxed Bernoulli (binary Concrete) distribution."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from pyro.distributions import constraints
+from torch import Size, Tensor
+from torch.distributions import register_kl
+from torch.nn.functional import logsigmoid
+
+from ..noise import logistic_like
+from .numerics.logistic_sum import sigmoid_mean, sigmoid_slope_mean, softplus_mean
+from .relaxation import bernoulli_linear, hard_bernoulli
+from .relaxed_discrete import RelaxedDiscrete, same_score
+from .relaxed_support import edge_of, is_inside, relaxed_interval
+
+
+class RelaxedBernoulli(RelaxedDiscrete):
+    r"""A number between 0 and 1 that stands for a Bernoulli variable, and moves with its logit.
+
+    .. math::
+        y = \sigma\Big(\frac{\alpha + L}{T}\Big), \quad L \sim \mathrm{Logistic}(0, 1), \qquad
+        f(y) = \frac{T\, \sigma(d)\, \sigma(-d)}{y (1 - y)}, \quad
+        d = \alpha - T \log\frac{y}{1 - y}
+
+    Rounded, it is the Bernoulli variable of logit :math:`\alpha`. In floating point a value is censored
+    at :math:`e = 2^{-17}` (float32; :math:`2^{-39}` in float64) from either end, and ``log_prob`` is
+    that of the censored variable: within, :math:`\log f`; at an end, the logarithm of the
+    probability of all beyond it. A sample at an end moves, by next to nothing, such that the gradient
+    of :math:`E[\log q(y) - \log p(y)]` is right although both jump there.
+
+    ``mean``, ``variance``, ``entropy`` and the KL divergences are those of the law without censoring;
+    the divergences are at least those of the censored one. ``mode`` is the likelier of 0 and 1.
+
+    KL divergences are known between two of the same score, and to and from a Bernoulli distribution. By
+    the score "relaxed" the latter stands for its relaxation at the other's temperature. By
+    "discrete" the divergence is the expected difference of the discrete log probabilities:
+    :math:`\sum_k \bar y_k (\log \pi_k - \log \pi'_k)` with :math:`\bar y` the mean; it may be negative.
+
+    See also:
+        :class:`RelaxedOneHotCategorical`; :class:`pyro.distributions.RelaxedBernoulli`, whose float32
+        values round to 0 or 1 at a low temperature.
+
+    References:
+        Maddison, Mnih, Teh, *The Concrete Distribution: A Continuous Relaxation of Discrete Random
+        Variables*, 2016, https://arxiv.org/abs/1611.00712. Jang, Gu, Poole, *Categorical
+        Reparameterization with Gumbel-Softmax*, 2016, https://arxiv.org/abs/1611.01144.
+
+    Args:
+        temperature: :math:`T > 0`, without unit, of a shape that broadcasts with that of the logits.
+        probs: the probability of 1, in [0, 1].
+        logits: :math:`\alpha`, real; instead of ``probs``. Those of probabilities that round to 0 or 1
+            are held at the last ones that don't.
+        score: what ``log_prob`` is. ``"relaxed"``: the density above. ``"discrete"``: the discrete log
+            probability, extended linearly: :math:`y \log p + (1 - y) \log(1 - p)`.
+        validate_args: whether to check parameters and values.
+
+    Raises:
+        ValueError: not exactly one of ``probs`` and ``logits`` is given, the score is unknown, or, with
+            validation on, a parameter is outside its domain.
+
+    Example:
+        >>> import pyro_reparam_ext as pre, torch
+        >>> logits = torch.tensor(1.0, requires_grad=True)
+        >>> fn = pre.distributions.RelaxedBernoulli(0.1, logits=logits)
+        >>> y = fn.rsample((10_000,))
+        >>> y.mean().backward()  # close to p and p (1 - p), p = 0.731
+        >>> print(f"{y.mean().item():.1f}, {logits.grad.item():.1f}, {fn.mean.item():.4f}")
+        0.7, 0.2, 0.7296
+    """
+
+    arg_constraints = {"temperature": constraints.positive, "logits": constraints.real}
+    support = relaxed_interval
+    has_rsample = True
+    _probs_constraint = constraints.unit_interval
+
+    def _logits_of(self, probs: Tensor) -> Tensor:
+        finfo = torch.finfo(probs.dtype)
+        probs = probs.clamp(finfo.tiny, 1 - finfo.eps / 2)
+        return probs.log() - (-probs).log1p()
+
+    def _normalized(self, logits: Tensor) -> Tensor:
+        bound = -math.log(torch.finfo(logits.dtype).tiny)
+        return logits.clamp(-bound, bound)
+
+    @property
+    def probs(self) -> Tensor:
+        """The probability that the value is above one half."""
+        return self.logits.sigmoid()
+
+    def _draw(self, shape: Size) -> Tensor:
+        logits = self.logits.expand(shape)
+        x = (logits + logistic_like(logits)) / self.temperature
+        edge = edge_of(x.dtype)
+        return x.sigmoid().clamp(edge, 1 - edge)
+
+    def _at(self, value: Tensor) -> Tensor:
+        x = _coordinate(value)
+        logits, temperature = self.logits.detach(), self.temperature.detach()
+        moving = (self.logits - logits + temperature * x) / self.temperature
+        # At an end, by the rate at which probability passes it over that of all beyond.
+        rate = temperature * (_outward(value) * (temperature * x - logits)).sigmoid()
+        rate = torch.where(is_inside(value), 1.0, rate)
+        value_moving = (x + rate * (moving - moving.detach())).sigmoid()
+        return value + (value_moving - value_moving.detach())
+
+    def _density(self, value: Tensor) -> Tensor:
+        inside, outward = is_inside(value), _outward(value)
+        middle = torch.where(inside, value, 0.5)
+        beyond = outward * (self.temperature * _coordinate(value) - self.logits)
+        log_t, log_beyond = self.temperature.log(), logsigmoid(-beyond)
+        log_passing = log_t + log_beyond + logsigmoid(beyond)
+        density = log_passing - middle.log() - (-middle).log1p()
+        # What the gradient of a draw misses: how the density jumps where a value leaves the end.
+        edge = edge_of(value.dtype)
+        scale = edge * (1 - edge)
+        jump = log_beyond - log_passing + math.log(scale)
+        leaving = outward * (value - value.detach()) / scale
+        return torch.where(inside, density, log_beyond + leaving * jump.detach())
+
+    def _linear(self, logits: Tensor, value: Tensor) -> Tensor:
+        return bernoulli_linear(logits, value)
+
+    @property
+    def mean(self) -> Tensor:
+        return sigmoid_mean(self.logits, self.temperature)
+
+    @property
+    def variance(self) -> Tensor:
+        product = self.mean * sigmoid_mean(-self.logits, self.temperature)
+        return (product - sigmoid_slope_mean(self.logits, self.temperature)).clamp(min=0)
+
+    @property
+    def mode(self) -> Tensor:
+        """The likelier of 0 and 1."""
+        return hard_bernoulli(self.logits)
+
+    def entropy(self) -> Tensor:
+        return 2 - self.temperature.log() - _both_softplus(self.logits, self.temperature)
+
+
+def _coordinate(value: Tensor) -> Tensor:
+    """The logit, constant where it is censored."""
+    edge = edge_of(value.dtype)
+    end = math.log((1 - edge) / edge) * _outward(value)
+    inside = is_inside(value)
+    return torch.where(inside, torch.where(inside, value, 0.5).logit(), end)
+
+
+def _outward(value: Tensor) -> Tensor:
+    """The direction towards the nearer end."""
+    return torch.where(value > 0.5, 1.0, -1.0).to(value.dtype)
+
+
+def _both_softplus(location: Tensor, temperature: Tensor) -> Tensor:
+    """The mean of -log(y (1 - y))."""
+    return softplus_mean(location, temperature) + softplus_mean(-location, temperature)
+
+
+@register_kl(RelaxedBernoulli, RelaxedBernoulli)
+def _kl(p: RelaxedBernoulli, q: RelaxedBernoulli) -> Tensor:
+    if same_score(p, q) == "discrete":
+        return _linear_kl(p.mean, p.logits, q.logits)
+    ratio = p.temperature / q.temperature
+    return ratio.log() - 2 + _both_softplus(p.logits - ratio * q.logits, ratio)
+
+
+@register_kl(RelaxedBernoulli, torch.distributions.Bernoulli)
+def _kl_to_discrete(p: RelaxedBernoulli, q: torch.distributions.Bernoulli) -> Tensor:
+    return _kl(p, _relaxed_as(p, q))
+
+
+@register_kl(torch.distributions.Bernoulli, RelaxedBernoulli)
+def _kl_from_discrete(p: torch.distributions.Bernoulli, q: RelaxedBernoulli) -> Tensor:
+    like = _relaxed_as(q, p)
+    if q.score == "discrete":
+        return _linear_kl(like.probs, like.logits, q.logits)
+    return _kl(like, q)
+
+
+def _relaxed_as(relaxed: RelaxedBernoulli, fn: torch.distributions.Bernoulli) -> RelaxedBernoulli:
+    return RelaxedBernoulli(
+        relaxed.temperature, logits=fn.logits, score=relaxed.score, validate_args=False
+    )
+
+
+def _linear_kl(mean: Tensor, p_logits: Tensor, q_logits: Tensor) -> Tensor:
+    return bernoulli_linear(p_logits, mean) - bernoulli_linear(q_logits, mean)

@@ -1,0 +1,60 @@
+"""What the straight-through distributions have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Size, Tensor
+
+from .base import _as_tensors
+from .held_score import HeldScore
+
+
+def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
+    """``hard``, bit for bit, with the gradient of ``soft``."""
+    return hard + (soft - soft.detach())
+
+
+class StraightThrough(HeldScore):
+    r"""A mixin, left of a discrete distribution: hard samples that carry a relaxed gradient.
+
+    A subclass says how a sample is drawn (:meth:`rsample`) and the discrete log probability,
+    extended linearly in the value (:meth:`_linear`).
+    """
+
+    has_rsample = True
+    temperature: Tensor
+
+    def expand(self, batch_shape: Size, _instance: Any = None) -> Any:
+        new = self._get_checked_instance(type(self), _instance)
+        new.temperature = self.temperature  # not expanded: it broadcasts
+        return super().expand(batch_shape, _instance=new)
+
+    def sample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
+        with torch.no_grad():
+            return self.rsample(sample_shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._validate_args:
+            self._validate_sample(value)
+        return self._linear(self.logits, value)
+
+
+def arguments(
+    temperature: Tensor | float,
+    probs: Tensor | float | None,
+    logits: Tensor | float | None,
+    event_dim: int,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The temperature, and the other parameter under its name in the shape of both."""
+    given = {k: x for k, x in {"probs": probs, "logits": logits}.items() if x is not None}
+    if len(given) != 1:
+        names = " and ".join(given) or "neither"
+        raise ValueError(f"Expected exactly one of probs and logits, was given {names}.")
+    tensors = _as_tensors({"temperature": temperature, **given})
+    temperature = tensors.pop("temperature")
+    ((name, x),) = tensors.items()
+    cut = x.dim() - event_dim
+    batch_shape = torch.broadcast_shapes(temperature.shape, x.shape[:cut])
+    return temperature, {name: x.expand(batch_shape + x.shape[cut:])}

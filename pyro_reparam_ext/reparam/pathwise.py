@@ -1,0 +1,188 @@
+"""The distribution of this package in place of Pyro's."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions import TorchDistribution
+from pyro.infer.reparam.reparam import Reparam
+from torch import distributions as td
+
+from .. import distributions as ours
+from ..errors import EstimatorError
+from ..evaluation.unwrap import WRAPPERS, innermost
+
+Rule = Callable[[Any], Any]
+
+
+class PathwiseReparam(Reparam):
+    r"""A site's distribution replaced by that of this package, whose pathwise gradient is right.
+
+    .. math::
+        x \sim p_\theta \quad \text{with} \quad
+        \frac{dx}{d\theta} = -\frac{\partial_\theta F_\theta(x)}{f_\theta(x)}
+
+    Name, law, parameters and value stay, and so do ``to_event``, ``expand`` and ``mask``: only the
+    sampler and its gradient are new. It may be put on model and guide, on latent and observed sites.
+    Served are torch's and Pyro's Gamma, Chi2, Beta, Dirichlet, StudentT, Kumaraswamy,
+    ContinuousBernoulli, GeneralizedPareto, Wishart, VonMises, LKJCholesky, LKJ, MixtureSameFamily,
+    MixtureOfDiagNormals, MixtureOfDiagNormalsSharedCovariance, RelaxedBernoulli and
+    RelaxedOneHotCategorical, and what is a transform of one of these, as InverseGamma is. Pyro's
+    MixtureOfDiagNormals is sampled by components; its gradient in the logits is biased. VonMises has no
+    gradient in Pyro; here it has one for functions that are periodic.
+
+    One law does change: Pyro's RelaxedBernoulliStraightThrough and
+    RelaxedOneHotCategoricalStraightThrough have hard values and a relaxed density. What replaces them,
+    :class:`~pyro_reparam_ext.distributions.StraightThroughBernoulli` and
+    :class:`~pyro_reparam_ext.distributions.StraightThroughOneHotCategorical`, is discrete, so that the
+    ELBO is one. Put it on guide and model alike.
+
+    See also:
+        :class:`AutoPathwise`, which finds the sites by itself.
+
+    References:
+        Figurnov, Mohamed, Mnih, *Implicit Reparameterization Gradients*, 2018,
+        https://arxiv.org/abs/1805.08498. Jankowiak, Obermeyer, *Pathwise Derivatives Beyond the
+        Reparameterization Trick*, 2018, https://arxiv.org/abs/1806.01851.
+
+    Raises:
+        EstimatorError: this package has no distribution for that of the site.
+
+    Example:
+        >>> import pyro, pyro.distributions as dist, torch
+        >>> import pyro_reparam_ext as pre
+        >>> angle = torch.tensor(0.5, requires_grad=True)
+        >>> @pyro.poutine.reparam(config={"x": pre.reparam.PathwiseReparam()})
+        ... def guide():
+        ...     return pyro.sample("x", dist.VonMises(angle, 3.0))  # no rsample in Pyro
+        >>> guide().backward()
+        >>> angle.grad
+        tensor(1.)
+    """
+
+    def apply(self, msg: dict[str, Any]) -> dict[str, Any]:
+        name, fn = msg["name"], msg["fn"]
+        try:
+            twin = pathwise_twin(fn)
+        except (NotImplementedError, ValueError) as error:
+            raise EstimatorError(f"site '{name}': PathwiseReparam can't serve it. {error}") from error
+        if twin is None:
+            given, served = type(innermost(fn)).__name__, sorted(cls.__name__ for cls in _LEAVES)
+            raise EstimatorError(
+                f"site '{name}': PathwiseReparam was given {given}; expected one of "
+                f"{', '.join(served)}, or a transform of one. Leave '{name}' out of the configuration, "
+                f"or use AutoPathwise, which does."
+            )
+        return {"fn": twin, "value": msg["value"], "is_observed": msg["is_observed"]}
+
+
+def pathwise_twin(fn: TorchDistribution) -> TorchDistribution | None:
+    """The same law by a distribution of this package; None if there is none.
+
+    Raises:
+        NotImplementedError, ValueError: a mixture has components that can't be served.
+    """
+    for cls in type(fn).__mro__:
+        if cls in _RULES:
+            return _RULES[cls](fn)
+    return None
+
+
+def _handed_over(target: type, *names: str) -> Rule:
+    """The class ``target`` with the parameters of these names."""
+    return lambda fn: _like(fn, target, **{name: getattr(fn, name) for name in names})
+
+
+def _like(fn: Any, target: Any, **parameters: Any) -> Any:
+    """``target`` with parameters that ``fn`` has checked, or was told not to check."""
+    new = target(**parameters, validate_args=False)
+    new._validate_args = fn._validate_args
+    return new
+
+
+def _parameter(fn: Any) -> dict[str, Any]:
+    """Whichever of the two was given."""
+    name = "logits" if "logits" in vars(fn) else "probs"
+    return {name: getattr(fn, name)}
+
+
+def _relaxed_bernoulli(target: type) -> Rule:
+    return lambda fn: _like(fn, target, temperature=fn.temperature, **_parameter(fn.base_dist))
+
+
+def _relaxed_one_hot(target: type) -> Rule:
+    return lambda fn: _like(
+        fn, target, temperature=fn.temperature, **_parameter(fn.base_dist._categorical)
+    )
+
+
+def _continuous_bernoulli(fn: td.ContinuousBernoulli) -> TorchDistribution:
+    return _like(fn, ours.ContinuousBernoulli, **_parameter(fn))
+
+
+def _wishart(fn: td.Wishart) -> TorchDistribution:
+    return _like(fn, ours.Wishart, df=fn.df, scale_tril=fn._unbroadcasted_scale_tril)
+
+
+def _lkj(fn: dist.LKJ) -> TorchDistribution:
+    # Not a copy: Pyro's class can't be expanded.
+    new = dist.TransformedDistribution(pathwise_twin(fn.base_dist), fn.transforms, validate_args=False)
+    new._validate_args = fn._validate_args
+    return new
+
+
+def _wrapper(fn: Any) -> Any:
+    """The same wrapper or transform around another base."""
+    base = pathwise_twin(fn.base_dist)
+    if base is None or base is fn.base_dist:
+        return None if base is None else fn
+    new = copy.copy(fn)
+    new.base_dist = base
+    return new
+
+
+def _itself(fn: Any) -> Any:
+    return fn
+
+
+_LEAVES: dict[type, Rule] = {
+    td.Gamma: _handed_over(ours.Gamma, "concentration", "rate"),
+    td.Beta: _handed_over(ours.Beta, "concentration1", "concentration0"),
+    td.Dirichlet: _handed_over(ours.Dirichlet, "concentration"),
+    td.StudentT: _handed_over(ours.StudentT, "df", "loc", "scale"),
+    td.Kumaraswamy: _handed_over(ours.Kumaraswamy, "concentration1", "concentration0"),
+    td.ContinuousBernoulli: _continuous_bernoulli,
+    td.GeneralizedPareto: _handed_over(ours.GeneralizedPareto, "loc", "scale", "concentration"),
+    td.Wishart: _wishart,
+    td.VonMises: _handed_over(ours.VonMises, "loc", "concentration"),
+    td.LKJCholesky: _handed_over(ours.LKJCholesky, "dim", "concentration"),
+    dist.LKJ: _lkj,
+    td.MixtureSameFamily: _handed_over(
+        ours.MixtureSameFamily, "mixture_distribution", "component_distribution"
+    ),
+    dist.MixtureOfDiagNormals: _handed_over(
+        ours.MixtureOfDiagNormals, "locs", "coord_scale", "component_logits"
+    ),
+    dist.MixtureOfDiagNormalsSharedCovariance: _handed_over(
+        ours.MixtureOfDiagNormalsSharedCovariance, "locs", "coord_scale", "component_logits"
+    ),
+    td.RelaxedBernoulli: _relaxed_bernoulli(ours.RelaxedBernoulli),
+    td.RelaxedOneHotCategorical: _relaxed_one_hot(ours.RelaxedOneHotCategorical),
+    dist.RelaxedBernoulliStraightThrough: _relaxed_bernoulli(ours.StraightThroughBernoulli),
+    dist.RelaxedOneHotCategoricalStraightThrough: _relaxed_one_hot(
+        ours.StraightThroughOneHotCategorical
+    ),
+}
+CHANGES_LAW = (dist.RelaxedBernoulliStraightThrough, dist.RelaxedOneHotCategoricalStraightThrough)
+"""Distributions whose replacement has another law: it has to be on guide and model alike."""
+
+_OURS = [getattr(ours, name) for name in ours.__all__ if isinstance(getattr(ours, name), type)]
+_RULES: dict[type, Rule] = {
+    **dict.fromkeys((*WRAPPERS, torch.distributions.TransformedDistribution), _wrapper),
+    **_LEAVES,
+    **dict.fromkeys(_OURS, _itself),
+}

@@ -1,0 +1,161 @@
+"""Relaxed and straight-through distributions in place of discrete ones."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pyro
+import torch
+from pyro.distributions import TorchDistribution
+from pyro.infer.reparam.reparam import Reparam
+
+from ..distributions.relaxed_bernoulli import RelaxedBernoulli
+from ..distributions.relaxed_one_hot_categorical import RelaxedOneHotCategorical
+from ..distributions.straight_through import StraightThrough
+from ..distributions.straight_through_bernoulli import StraightThroughBernoulli
+from ..distributions.straight_through_one_hot_categorical import StraightThroughOneHotCategorical
+from ..errors import EstimatorError
+from ..estimators.base import require_positive
+from ..estimators.temperature import Temperature, held, now, state_of
+from ..evaluation.unwrap import coordinates, innermost
+from .decentering import rewrapped
+
+
+class RelaxReparam(Reparam):
+    r"""A Bernoulli or one-hot site that carries a pathwise gradient: relaxed, or straight-through.
+
+    .. math::
+        y = \mathrm{softmax}\big((l + G) / T\big),\ G_k \sim \mathrm{Gumbel}
+        \qquad\text{or}\qquad y = \sigma\big((l + L) / T\big),\ L \sim \mathrm{Logistic}
+
+    The site keeps its name, its parameters, ``to_event``, ``expand`` and ``mask``. Put the same on
+    guide and model. Observed sites are left as they are: what is observed is discrete.
+
+    - ``score="relaxed"``: both score :math:`y` by the relaxed density at :math:`T`. The ELBO is a lower
+      bound of the evidence of the model that is relaxed so.
+    - ``score="discrete"``: by the discrete log probability, extended linearly. No bound, but as
+      :math:`T` falls it tends to the ELBO of the discrete model.
+    - ``straight_through=True``: values are hard and have the discrete law, so the ELBO is that of the
+      discrete model; the gradient is that of :math:`y`, and biased.
+
+    A relaxed guide needs a relaxed model. With validation on, a discrete one refuses relaxed values.
+    With validation off it scores them in its own way: ``Bernoulli.log_prob`` is linear in the value, so
+    the loss is no bound; ``OneHotCategorical.log_prob`` takes an argmax, and the gradient is lost in
+    silence. :class:`AutoRelax` on both is the remedy.
+
+    Autoguides and MCMC ask for an initial value before this is applied, of the discrete site. Give them
+    ``init_to_value`` or ``init_to_sample``, or use :class:`AutoRelax`, which is asked first.
+
+    See also:
+        :class:`AutoRelax` for every site that can be relaxed;
+        :class:`~pyro_reparam_ext.GumbelSoftmax`, an estimator for the guide alone.
+
+    References:
+        Jang, Gu, Poole, *Categorical Reparameterization with Gumbel-Softmax*, 2016,
+        https://arxiv.org/abs/1611.01144. Maddison, Mnih, Teh, *The Concrete Distribution*, 2016,
+        https://arxiv.org/abs/1611.00712.
+
+    Args:
+        temperature: :math:`T > 0`: a float, a tensor that broadcasts to the site's batch shape, an
+            ``nn.Parameter``, an :class:`~pyro_reparam_ext.ExponentialDecay`, or a function that returns
+            a tensor, such as one that calls ``pyro.param``. Read at every run. A parameter is in the
+            parameter store as ``f"temperature/{name}$$$temperature"``, so that ``SVI`` trains it.
+        straight_through: whether values are hard.
+        score: ``"relaxed"`` (the default) or ``"discrete"``, how relaxed values are scored. Not for
+            straight-through ones, whose score is the discrete one.
+
+    Raises:
+        EstimatorError: an option is out of range, ``score`` is given with ``straight_through``, or the
+            site is neither Bernoulli nor OneHotCategorical.
+
+    Example:
+        >>> import pyro, pyro.distributions as dist, torch
+        >>> import pyro_reparam_ext as pre
+        >>> @pyro.poutine.reparam(config={"z": pre.reparam.RelaxReparam(0.5)})
+        ... def guide(logits):
+        ...     return pyro.sample("z", dist.OneHotCategorical(logits=logits))
+        >>> z = guide(torch.zeros(3, requires_grad=True))
+        >>> z.requires_grad, bool(((z > 0) & (z < 1)).all())
+        (True, True)
+    """
+
+    def __init__(
+        self,
+        temperature: Temperature,
+        *,
+        straight_through: bool = False,
+        score: Literal["relaxed", "discrete"] | None = None,
+    ) -> None:
+        require_positive("RelaxReparam", temperature=temperature)
+        if score not in (None, "relaxed", "discrete"):
+            raise EstimatorError(
+                f"RelaxReparam: score must be 'relaxed' or 'discrete', was given {score!r}."
+            )
+        if straight_through and score is not None:
+            raise EstimatorError(
+                f"RelaxReparam: was given score={score!r} with straight_through=True, whose hard "
+                f"values have the discrete score. Give one of the two."
+            )
+        self.temperature = held(temperature)
+        self.straight_through = straight_through
+        self.score = score or "relaxed"
+
+    def relaxed(self, name: str, wrapped: TorchDistribution) -> TorchDistribution:
+        """What takes the place of ``wrapped`` at site ``name``."""
+        if not is_relaxable(wrapped):
+            raise EstimatorError(
+                f"site '{name}': RelaxReparam was given {type(innermost(wrapped)).__name__}; expected "
+                f"Bernoulli or OneHotCategorical. {_remedy(name, wrapped)}"
+            )
+        learned = state_of(self.temperature)
+        if learned is not None and not pyro.settings.get("module_local_params"):
+            pyro.module(f"temperature/{name}", learned, update_module_params=True)
+        base = coordinates(wrapped)
+        new = self._twin(base)
+        if new.batch_shape != base.batch_shape:
+            raise EstimatorError(
+                f"site '{name}': RelaxReparam has a temperature that does not broadcast to the site's "
+                f"shape; expected one of {tuple(base.batch_shape)} or less, the result is "
+                f"{tuple(new.batch_shape)}."
+            )
+        return rewrapped(wrapped, new)
+
+    def _twin(self, base: Any) -> TorchDistribution:
+        is_binary = isinstance(base, torch.distributions.Bernoulli)
+        parameters = {**_given(base), "validate_args": base._validate_args}
+        if self.straight_through:
+            hard = StraightThroughBernoulli if is_binary else StraightThroughOneHotCategorical
+            return hard(now(self.temperature), **parameters)
+        soft = RelaxedBernoulli if is_binary else RelaxedOneHotCategorical
+        return soft(now(self.temperature), **parameters, score=self.score)
+
+    def apply(self, msg: dict[str, Any]) -> dict[str, Any]:
+        if msg["is_observed"]:
+            return msg
+        value = msg["value"]
+        if value is not None and not getattr(value, "_pyro_custom_init", True):
+            value = None  # a default made for the discrete site: the relaxed one gets its own
+        return {"fn": self.relaxed(msg["name"], msg["fn"]), "value": value, "is_observed": False}
+
+
+def is_relaxable(fn: TorchDistribution) -> bool:
+    """Whether it is Bernoulli or one-hot, and not relaxed already."""
+    base = innermost(fn)
+    discrete = (torch.distributions.Bernoulli, torch.distributions.OneHotCategorical)
+    return isinstance(base, discrete) and not isinstance(base, StraightThrough)
+
+
+def _given(base: Any) -> dict[str, torch.Tensor]:
+    """The parameter that ``base`` was made with; the other one may be less precise."""
+    holder = getattr(base, "_categorical", base)
+    name = "probs" if vars(holder).get("probs") is holder._param else "logits"
+    return {name: holder._param}
+
+
+def _remedy(name: str, wrapped: TorchDistribution) -> str:
+    base = innermost(wrapped)
+    if isinstance(base, torch.distributions.Categorical):
+        return "There is nothing between integers: use OneHotCategorical in guide and model."
+    if isinstance(base, torch.distributions.Binomial):
+        return "A sum of Bernoulli variables has the same law, and they can be relaxed."
+    return f"Leave '{name}' out of the configuration, or use AutoRelax, which does."
