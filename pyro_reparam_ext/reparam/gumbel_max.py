@@ -38,8 +38,9 @@ class GumbelMaxReparam(Decentering):
         z = \arg\max_k x_k, \quad x_k \sim \mathrm{Gumbel}(l_k, 1) \qquad\text{or}\qquad
         z = 1[x > 0], \quad x \sim \mathrm{Logistic}(l, 1)
 
-    Serves Categorical, OneHotCategorical, Bernoulli (logistic keys) and :class:`~pyro_reparam_ext.\
-distributions.PlackettLuce` (the order of the keys). The keys are the site ``f"{name}_keys"``.
+    Serves Categorical, OneHotCategorical, Bernoulli (logistic keys) and
+    :class:`~pyro_reparam_ext.distributions.PlackettLuce` (the order of the keys). The keys are the site
+    ``f"{name}_keys"``.
 
     - On a model, the keys are latent and the value deterministic. HMC and NUTS run over what was
       discrete: start them by ``init_strategy=init_to_sample``, since a discrete site has no other
