@@ -16,9 +16,9 @@ from .estimators import (
     StraightThrough,
     StraightThroughGumbelSoftmax,
 )
-from .estimators.temperature import ExponentialDecay
 from .study.study import GradientStudy, gradient_study
 from .study.variant import Variant
+from .temperature import ExponentialDecay
 
 __all__ = [
     "DisARM",

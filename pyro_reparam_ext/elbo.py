@@ -18,10 +18,10 @@ from .config import Configuration, check_configuration, check_names, resolve
 from .diagnosis import check_gradients, diagnosed, loss_error
 from .estimators.base import Estimator
 from .estimators.default import default_estimator
-from .estimators.temperature import training_step
 from .evaluation.costs import Costs
 from .evaluation.program import Dependencies, Layout, evaluate, plate_nesting
 from .evaluation.surrogate import Surrogate, surrogate_loss
+from .temperature import training_step
 
 
 class TraceEstimator_ELBO(ELBO):

@@ -42,6 +42,8 @@ COVERED_BY = {
     "distributions/permutation_matrices.py": "distributions/test_plackett_luce.py",
     "distributions/relaxation.py": "distributions/test_relaxed_bernoulli.py",
     "distributions/relaxed_discrete.py": "distributions/test_relaxed_bernoulli.py",
+    "reparam/image.py": "reparam/test_estimators_of_images.py",
+    "reparam/strategy.py": "reparam/test_auto_relax.py",
     "study/plot.py": "study/test_study.py",
     "study/sampler.py": "study/test_study.py",
     "study/variant.py": "study/test_study.py",

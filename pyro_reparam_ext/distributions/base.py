@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
+from torch.distributions import Distribution
 
 
 class Parametric(TorchDistribution):
@@ -67,14 +68,28 @@ def _split(x: Tensor, event_dim: int) -> tuple[Size, Size]:
 
 
 def _as_tensors(parameters: dict[str, Tensor | float]) -> dict[str, Tensor]:
-    """Floating tensors; numbers and integer tensors take dtype and device of those beside them."""
+    """Floating tensors; numbers and integer tensors take dtype and device of those beside them.
+
+    As in torch, tensors without dims take the dtype of those with.
+    """
     given = [x for x in parameters.values() if isinstance(x, Tensor)]
-    floating = next((x for x in given if x.is_floating_point()), None)
-    dtype = torch.get_default_dtype() if floating is None else floating.dtype
+    floating = [x for x in given if x.is_floating_point()]
+    shaped = [x for x in floating if x.dim()]
+    dtype = next((x.dtype for x in shaped + floating), torch.get_default_dtype())
     device = given[0].device if given else None
-    return {
-        name: x
-        if isinstance(x, Tensor) and x.is_floating_point()
-        else torch.as_tensor(x, dtype=dtype, device=device)
-        for name, x in parameters.items()
-    }
+
+    def tensor(x: Tensor | float) -> Tensor:
+        if isinstance(x, Tensor) and x.is_floating_point():
+            return x if x.dim() or not shaped else x.to(dtype)
+        return torch.as_tensor(x, dtype=dtype, device=device)
+
+    return {name: tensor(x) for name, x in parameters.items()}
+
+
+def same_event_shape(p: Distribution, q: Distribution) -> None:
+    """Of two between which a divergence is asked for: they would broadcast."""
+    if p.event_shape != q.event_shape:
+        raise ValueError(
+            f"KL divergence between {type(p).__name__} of event shape {tuple(p.event_shape)} and"
+            f" {type(q).__name__} of {tuple(q.event_shape)}: expected the same event shape."
+        )

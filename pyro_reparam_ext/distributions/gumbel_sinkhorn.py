@@ -10,12 +10,11 @@ from scipy.optimize import linear_sum_assignment
 from torch import Size, Tensor
 from torch.distributions import register_kl
 
-from ..noise import standard_exponential
-from .base import Parametric
+from ..noise import gumbel_like
+from .base import Parametric, same_event_shape
+from .numerics.gumbel_sum import GAMMA
 from .numerics.sinkhorn import sinkhorn
 from .permutation_matrices import matrix_of, row_stochastic
-
-EULER = 0.5772156649015329
 
 
 class GumbelSinkhorn(Parametric):
@@ -57,7 +56,7 @@ class GumbelSinkhorn(Parametric):
 
     Raises:
         ValueError: logits of another shape, no iteration; a parameter out of range, with validation on.
-        NotImplementedError: from ``log_prob``.
+        NotImplementedError: from ``log_prob``, ``entropy``, ``mean`` and ``variance``.
 
     Example:
         >>> import pyro_reparam_ext as pre, torch
@@ -103,7 +102,7 @@ class GumbelSinkhorn(Parametric):
 
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
-        keys = self.logits - standard_exponential(shape, self.logits).log()
+        keys = self.logits + gumbel_like(self.logits.expand(shape))
         return sinkhorn(keys / self.temperature[..., None, None], self.num_iterations).exp()
 
     def log_prob(self, value: Tensor) -> NoReturn:
@@ -112,6 +111,20 @@ class GumbelSinkhorn(Parametric):
             "by pyro_reparam_ext.reparam.GumbelMaxReparam on guide and model, or use kl_divergence, "
             "which is that of the keys."
         )
+
+    def entropy(self) -> NoReturn:
+        raise NotImplementedError(
+            "GumbelSinkhorn: the entropy is not known, as there is no tractable density. Use "
+            "kl_divergence, which is that of the keys."
+        )
+
+    @property
+    def mean(self) -> NoReturn:
+        raise NotImplementedError("GumbelSinkhorn: the mean is not known. Average samples.")
+
+    @property
+    def variance(self) -> NoReturn:
+        raise NotImplementedError("GumbelSinkhorn: the variance is not known. Take that of samples.")
 
     @property
     def mode(self) -> Tensor:
@@ -128,6 +141,7 @@ class GumbelSinkhorn(Parametric):
 
 @register_kl(GumbelSinkhorn, GumbelSinkhorn)
 def _kl(p: GumbelSinkhorn, q: GumbelSinkhorn) -> Tensor:
+    same_event_shape(p, q)
     if p.num_iterations != q.num_iterations:
         raise ValueError(
             f"GumbelSinkhorn: the KL divergence of keys bounds that of values that are one function of "
@@ -136,5 +150,5 @@ def _kl(p: GumbelSinkhorn, q: GumbelSinkhorn) -> Tensor:
         )
     ratio = (q.temperature / p.temperature)[..., None, None]
     excess = q.logits - ratio * p.logits
-    constant = EULER * (ratio - 1) - 1 - ratio.log()
+    constant = GAMMA * (ratio - 1) - 1 - ratio.log()
     return ((ratio.lgamma() + ratio.log() + excess).exp() - excess + constant).sum((-2, -1))

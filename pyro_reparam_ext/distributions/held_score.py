@@ -9,16 +9,20 @@ from pyro.distributions.score_parts import ScoreParts
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
+from .relaxation import floating
+
 
 class HeldScore(TorchDistributionMixin):
     r"""A mixin, left of a distribution whose values carry a gradient and are scored by a discrete law.
 
-    In a guide the gradient of :math:`\log q` in the parameters, at a fixed value, is the score: its
-    mean is zero at hard values and small at relaxed ones, its variance large. :meth:`score_parts`
-    leaves it out of the entropy term. A subclass gives the log probability (:meth:`_linear`).
+    In a guide the gradient of :math:`\log q` in the parameters, at a fixed value, is the score, of
+    large variance. :meth:`score_parts` leaves it out of the entropy term. Its mean is zero at hard
+    values. At relaxed ones it is not: the gradient in the guide is then not that of the printed loss,
+    but near that of the hard law. A subclass gives the log probability (:meth:`_linear`).
     """
 
-    _holds = True
+    holds_score = True
+    """Whether it does: then the gradient of the ELBO in the guide is biased."""
 
     def _linear(self, logits: Tensor, value: Tensor) -> Tensor:
         """The discrete log probability at these ``logits``, extended to relaxed values."""
@@ -30,8 +34,9 @@ class HeldScore(TorchDistributionMixin):
         A value without a gradient, such as an enumerated one, is served as any discrete
         distribution's. Where nothing has a gradient, one of the site's own shape is taken for a sample.
         """
-        if not self._holds:
+        if not self.holds_score:
             return super().score_parts(value)
+        value = floating(value, self.logits)
         log_prob = self.log_prob(value)
         sampled = value.shape == self.shape() and not log_prob.requires_grad
         if value.requires_grad or sampled:

@@ -9,7 +9,7 @@ from pyro.distributions import constraints
 from torch import Size, Tensor
 from torch.distributions import register_kl
 
-from .base import Parametric
+from .base import Parametric, _as_tensors, same_event_shape
 from .compressed_simplex import CompressedSoftmax, compressed_simplex, expanded_log
 from .relaxation import hard_one_hot
 
@@ -51,15 +51,16 @@ class InvertibleGaussian(Parametric):
 
     Args:
         temperature: :math:`T > 0`, without unit, of a shape that broadcasts with the batch shape.
-        loc: :math:`\mu`, of shape (..., K - 1).
-        scale: :math:`\sigma > 0`, of shape (..., K - 1).
+        loc: :math:`\mu`, of shape (..., K - 1), K >= 2.
+        scale: :math:`\sigma > 0`, of shape (..., K - 1), or a number.
         delta: :math:`\delta > 0`, the weight of the last component, of a shape that broadcasts with the
             batch shape.
         validate_args: whether to check parameters and values.
 
     Raises:
-        ValueError: a parameter is outside its domain, with validation on.
-        NotImplementedError: the mean, the variance, or a KL divergence to a discrete distribution.
+        ValueError: less than two classes; or a parameter is outside its domain, with validation on.
+        NotImplementedError: the mean, the variance, the entropy, or a KL divergence to a discrete
+            distribution.
 
     Example:
         >>> import pyro_reparam_ext as pre, torch
@@ -90,12 +91,17 @@ class InvertibleGaussian(Parametric):
         self,
         temperature: Tensor | float,
         loc: Tensor,
-        scale: Tensor,
+        scale: Tensor | float,
         *,
         delta: Tensor | float = 1.0,
         validate_args: bool | None = None,
     ) -> None:
-        loc, scale = torch.broadcast_tensors(loc, scale)
+        loc, scale = torch.broadcast_tensors(*_as_tensors({"loc": loc, "scale": scale}).values())
+        if not loc.dim() or not loc.shape[-1]:
+            raise ValueError(
+                "InvertibleGaussian: expected loc of shape (..., K - 1), for K >= 2 classes, was given "
+                f"{tuple(loc.shape)}."
+            )
         parameters = {"temperature": temperature, "loc": loc, "scale": scale, "delta": delta}
         super().__init__(parameters, (loc.shape[-1] + 1,), validate_args)
 
@@ -131,6 +137,11 @@ class InvertibleGaussian(Parametric):
             "InvertibleGaussian: the variance is not known. Take that of samples."
         )
 
+    def entropy(self) -> Tensor:
+        raise NotImplementedError(
+            "InvertibleGaussian: the entropy is not known. Average -log_prob over samples."
+        )
+
     @property
     def mode(self) -> Tensor:
         """The one-hot vector of the largest component where the noise is zero."""
@@ -140,6 +151,7 @@ class InvertibleGaussian(Parametric):
 
 @register_kl(InvertibleGaussian, InvertibleGaussian)
 def _kl(p: InvertibleGaussian, q: InvertibleGaussian) -> Tensor:
+    same_event_shape(p, q)
     (p_loc, p_scale), (q_loc, q_scale) = p._normal(), q._normal()
     log_ratio = p_scale.log() - q_scale.log()
     spread = torch.expm1(2 * log_ratio) - 2 * log_ratio

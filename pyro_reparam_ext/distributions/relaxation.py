@@ -19,10 +19,20 @@ def hard_one_hot(z: Tensor) -> Tensor:
 
 def bernoulli_linear(logits: Tensor, value: Tensor) -> Tensor:
     """The log probability of 0 or 1, extended linearly to values between."""
-    logits, value = torch.broadcast_tensors(logits, value)
+    logits, value = torch.broadcast_tensors(logits, floating(value, logits))
     return -binary_cross_entropy_with_logits(logits, value, reduction="none")
 
 
 def one_hot_linear(logits: Tensor, value: Tensor) -> Tensor:
     """The log probability of a one-hot vector, extended linearly; ``logits`` are normalised."""
     return (logits * value).sum(-1)
+
+
+def floating(value: Tensor, like: Tensor) -> Tensor:
+    """Observed hard values may be integers."""
+    return value if value.is_floating_point() else value.to(like.dtype)
+
+
+def outward(value: Tensor) -> Tensor:
+    """The direction towards the nearer end."""
+    return torch.where(value > 0.5, 1.0, -1.0).to(value.dtype)

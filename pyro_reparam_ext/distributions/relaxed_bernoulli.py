@@ -5,19 +5,19 @@ from __future__ import annotations
 import math
 
 import torch
-from pyro.distributions import constraints
 from torch import Size, Tensor
 from torch.distributions import register_kl
 from torch.nn.functional import logsigmoid
 
 from ..noise import logistic_like
 from .numerics.logistic_sum import sigmoid_mean, sigmoid_slope_mean, softplus_mean
-from .relaxation import bernoulli_linear, hard_bernoulli
+from .probs_or_logits import ProbOrLogit, parameter_of
+from .relaxation import bernoulli_linear, hard_bernoulli, outward
 from .relaxed_discrete import RelaxedDiscrete, same_score
 from .relaxed_support import edge_of, is_inside, relaxed_interval
 
 
-class RelaxedBernoulli(RelaxedDiscrete):
+class RelaxedBernoulli(RelaxedDiscrete, ProbOrLogit):
     r"""A number between 0 and 1 that stands for a Bernoulli variable, and moves with its logit.
 
     .. math::
@@ -54,7 +54,8 @@ class RelaxedBernoulli(RelaxedDiscrete):
         logits: :math:`\alpha`, real; instead of ``probs``. Those of probabilities that round to 0 or 1
             are held at the last ones that don't.
         score: what ``log_prob`` is. ``"relaxed"``: the density above. ``"discrete"``: the discrete log
-            probability, extended linearly: :math:`y \log p + (1 - y) \log(1 - p)`.
+            probability, extended linearly: :math:`y \log p + (1 - y) \log(1 - p)`; the gradient in a
+            guide is then not that of the printed loss, but near that of the discrete law's.
         validate_args: whether to check parameters and values.
 
     Raises:
@@ -71,19 +72,8 @@ class RelaxedBernoulli(RelaxedDiscrete):
         0.7, 0.2, 0.7296
     """
 
-    arg_constraints = {"temperature": constraints.positive, "logits": constraints.real}
     support = relaxed_interval
     has_rsample = True
-    _probs_constraint = constraints.unit_interval
-
-    def _logits_of(self, probs: Tensor) -> Tensor:
-        finfo = torch.finfo(probs.dtype)
-        probs = probs.clamp(finfo.tiny, 1 - finfo.eps / 2)
-        return probs.log() - (-probs).log1p()
-
-    def _normalized(self, logits: Tensor) -> Tensor:
-        bound = -math.log(torch.finfo(logits.dtype).tiny)
-        return logits.clamp(-bound, bound)
 
     @property
     def probs(self) -> Tensor:
@@ -101,15 +91,15 @@ class RelaxedBernoulli(RelaxedDiscrete):
         logits, temperature = self.logits.detach(), self.temperature.detach()
         moving = (self.logits - logits + temperature * x) / self.temperature
         # At an end, by the rate at which probability passes it over that of all beyond.
-        rate = temperature * (_outward(value) * (temperature * x - logits)).sigmoid()
+        rate = temperature * (outward(value) * (temperature * x - logits)).sigmoid()
         rate = torch.where(is_inside(value), 1.0, rate)
         value_moving = (x + rate * (moving - moving.detach())).sigmoid()
         return value + (value_moving - value_moving.detach())
 
     def _density(self, value: Tensor) -> Tensor:
-        inside, outward = is_inside(value), _outward(value)
+        inside, side = is_inside(value), outward(value)
         middle = torch.where(inside, value, 0.5)
-        beyond = outward * (self.temperature * _coordinate(value) - self.logits)
+        beyond = side * (self.temperature * _coordinate(value) - self.logits)
         log_t, log_beyond = self.temperature.log(), logsigmoid(-beyond)
         log_passing = log_t + log_beyond + logsigmoid(beyond)
         density = log_passing - middle.log() - (-middle).log1p()
@@ -117,7 +107,7 @@ class RelaxedBernoulli(RelaxedDiscrete):
         edge = edge_of(value.dtype)
         scale = edge * (1 - edge)
         jump = log_beyond - log_passing + math.log(scale)
-        leaving = outward * (value - value.detach()) / scale
+        leaving = side * (value - value.detach()) / scale
         return torch.where(inside, density, log_beyond + leaving * jump.detach())
 
     def _linear(self, logits: Tensor, value: Tensor) -> Tensor:
@@ -144,14 +134,9 @@ class RelaxedBernoulli(RelaxedDiscrete):
 def _coordinate(value: Tensor) -> Tensor:
     """The logit, constant where it is censored."""
     edge = edge_of(value.dtype)
-    end = math.log((1 - edge) / edge) * _outward(value)
+    end = math.log((1 - edge) / edge) * outward(value)
     inside = is_inside(value)
     return torch.where(inside, torch.where(inside, value, 0.5).logit(), end)
-
-
-def _outward(value: Tensor) -> Tensor:
-    """The direction towards the nearer end."""
-    return torch.where(value > 0.5, 1.0, -1.0).to(value.dtype)
 
 
 def _both_softplus(location: Tensor, temperature: Tensor) -> Tensor:
@@ -182,7 +167,7 @@ def _kl_from_discrete(p: torch.distributions.Bernoulli, q: RelaxedBernoulli) -> 
 
 def _relaxed_as(relaxed: RelaxedBernoulli, fn: torch.distributions.Bernoulli) -> RelaxedBernoulli:
     return RelaxedBernoulli(
-        relaxed.temperature, logits=fn.logits, score=relaxed.score, validate_args=False
+        relaxed.temperature, **parameter_of(fn), score=relaxed.score, validate_args=False
     )
 
 

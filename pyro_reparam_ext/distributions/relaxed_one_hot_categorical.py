@@ -10,7 +10,9 @@ from torch import Size, Tensor
 from torch.distributions import register_kl
 
 from ..noise import gumbel_like
+from .base import same_event_shape
 from .numerics.gumbel_sum import GAMMA, log_sum_mean, log_weighted_sum_mean, softmax_moments
+from .probs_or_logits import parameter_of
 from .relaxation import hard_one_hot, one_hot_linear
 from .relaxed_discrete import RelaxedDiscrete, same_score, where_equal
 from .relaxed_support import floor_of, relaxed_simplex
@@ -65,7 +67,8 @@ class RelaxedOneHotCategorical(RelaxedDiscrete):
         logits: :math:`\alpha`, of shape (..., K), real; instead of ``probs``. They are normalised, and
             a probability below the smallest normal float, or 0, counts as that float.
         score: what ``log_prob`` is. ``"relaxed"``: the density above. ``"discrete"``: the discrete log
-            probability, extended linearly: :math:`\sum_k y_k \log \pi_k`.
+            probability, extended linearly: :math:`\sum_k y_k \log \pi_k`; the gradient in a guide is
+            then not that of the printed loss, but near that of the discrete law's.
         validate_args: whether to check parameters and values.
 
     Raises:
@@ -167,6 +170,7 @@ def _log_sum_mean(classes: int) -> float:
 
 @register_kl(RelaxedOneHotCategorical, RelaxedOneHotCategorical)
 def _kl(p: RelaxedOneHotCategorical, q: RelaxedOneHotCategorical) -> Tensor:
+    same_event_shape(p, q)
     if same_score(p, q) == "discrete":
         return _linear_kl(p.mean, p.logits, q.logits)
     # A divergence is the same in any coordinates: here of the noise, whence no temperature.
@@ -183,6 +187,7 @@ def _kl_to_discrete(p: RelaxedOneHotCategorical, q: torch.distributions.OneHotCa
 
 @register_kl(torch.distributions.OneHotCategorical, RelaxedOneHotCategorical)
 def _kl_from_discrete(p: torch.distributions.OneHotCategorical, q: RelaxedOneHotCategorical) -> Tensor:
+    same_event_shape(p, q)
     like = _relaxed_as(q, p)
     if q.score == "discrete":
         return _linear_kl(like.probs, like.logits, q.logits)
@@ -193,7 +198,10 @@ def _relaxed_as(
     relaxed: RelaxedOneHotCategorical, fn: torch.distributions.OneHotCategorical
 ) -> RelaxedOneHotCategorical:
     return RelaxedOneHotCategorical(
-        relaxed.temperature, logits=fn.logits, score=relaxed.score, validate_args=False
+        relaxed.temperature,
+        **parameter_of(fn._categorical),
+        score=relaxed.score,
+        validate_args=False,
     )
 
 

@@ -8,11 +8,13 @@ import torch
 from pyro.distributions import constraints
 from torch import Size, Tensor
 
-from ..noise import standard_exponential
+from ..noise import gumbel_like
 from .base import Parametric
+from .finite import finite_vector
 from .held_score import HeldScore
 from .numerics.relaxed_top_k import relaxed_top_k
 from .numerics.subset_law import inclusion_probabilities, log_subset_probability
+from .relaxation import floating
 from .straight_through import straight_through
 
 MAX_MEAN_ITEMS = 64
@@ -59,8 +61,9 @@ class RelaxedSubset(HeldScore, Parametric):
         R = \sum_i (1 - y_i)\, e^{l_i},
 
     exact at k-hot vectors, to 1e-10 in float64 and 1e-6 in float32, for logits of any size. It does not
-    depend on T, and an ELBO of relaxed values is not a bound; that of straight-through values is one,
-    with a biased gradient.
+    depend on T, and an ELBO of relaxed values is not a bound, its gradient in the guide not that of the
+    printed loss, but near that of the hard law's; that of straight-through values is a bound, with a
+    biased gradient.
 
     See also:
         :class:`PlackettLuce`, the law of the order in which the items are drawn.
@@ -73,7 +76,8 @@ class RelaxedSubset(HeldScore, Parametric):
 
     Args:
         temperature: :math:`T > 0`, of shape (...).
-        logits: :math:`l`, of shape (..., n): the logarithms of the weights, up to a constant.
+        logits: :math:`l`, of shape (..., n), finite: the logarithms of the weights, up to a constant.
+            To leave an item out, give it a logit far below the others.
         k: the size of the subset, from 1 to n - 1.
         straight_through: whether values are k-hot, with the gradient of the relaxed ones.
         validate_args: whether to check parameters and values.
@@ -92,7 +96,7 @@ class RelaxedSubset(HeldScore, Parametric):
         tensor(0.6282)
     """
 
-    arg_constraints = {"temperature": constraints.positive, "logits": constraints.real_vector}
+    arg_constraints = {"temperature": constraints.positive, "logits": finite_vector}
     has_rsample = True
 
     def __init__(
@@ -124,7 +128,7 @@ class RelaxedSubset(HeldScore, Parametric):
 
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
-        keys = self.logits - standard_exponential(shape, self.logits).log()
+        keys = self.logits + gumbel_like(self.logits.expand(shape))
         relaxed = relaxed_top_k(keys, self.k, self.temperature.unsqueeze(-1))
         if not self.straight_through:
             return relaxed
@@ -132,6 +136,7 @@ class RelaxedSubset(HeldScore, Parametric):
         return straight_through(torch.zeros_like(keys).scatter(-1, chosen, 1.0), relaxed)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        value = floating(value, self.logits)
         if self._validate_args:
             self._validate_sample(value)
         return self._linear(self.logits, value)

@@ -9,6 +9,8 @@ from torch import Size, Tensor
 
 from .base import _as_tensors
 from .held_score import HeldScore
+from .probs_or_logits import one_of
+from .relaxation import floating
 
 
 def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
@@ -36,25 +38,22 @@ class StraightThrough(HeldScore):
             return self.rsample(sample_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
+        value = floating(value, self._param)
         if self._validate_args:
             self._validate_sample(value)
         return self._linear(self.logits, value)
 
 
 def arguments(
+    owner: str,
     temperature: Tensor | float,
     probs: Tensor | float | None,
     logits: Tensor | float | None,
     event_dim: int,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The temperature, and the other parameter under its name in the shape of both."""
-    given = {k: x for k, x in {"probs": probs, "logits": logits}.items() if x is not None}
-    if len(given) != 1:
-        names = " and ".join(given) or "neither"
-        raise ValueError(f"Expected exactly one of probs and logits, was given {names}.")
-    tensors = _as_tensors({"temperature": temperature, **given})
-    temperature = tensors.pop("temperature")
-    ((name, x),) = tensors.items()
+    name, given = one_of(owner, probs, logits)
+    temperature, x = _as_tensors({"temperature": temperature, name: given}).values()
     cut = x.dim() - event_dim
     batch_shape = torch.broadcast_shapes(temperature.shape, x.shape[:cut])
     return temperature, {name: x.expand(batch_shape + x.shape[cut:])}

@@ -74,7 +74,9 @@ class StraightThroughBernoulli(StraightThrough, dist.Bernoulli):
         *,
         validate_args: bool | None = None,
     ) -> None:
-        self.temperature, parameter = arguments(temperature, probs, logits, event_dim=0)
+        self.temperature, parameter = arguments(
+            type(self).__name__, temperature, probs, logits, event_dim=0
+        )
         super().__init__(**parameter, validate_args=validate_args)
 
     @constraints.dependent_property(is_discrete=True, event_dim=0)

@@ -86,7 +86,9 @@ class StraightThroughOneHotCategorical(StraightThrough, dist.OneHotCategorical):
         *,
         validate_args: bool | None = None,
     ) -> None:
-        self.temperature, parameter = arguments(temperature, probs, logits, event_dim=1)
+        self.temperature, parameter = arguments(
+            type(self).__name__, temperature, probs, logits, event_dim=1
+        )
         # OneHotCategorical's own validates its Categorical whatever ``validate_args`` is.
         self._categorical = Categorical(**parameter, validate_args=validate_args)
         batch_shape, event_shape = self.param_shape[:-1], self.param_shape[-1:]

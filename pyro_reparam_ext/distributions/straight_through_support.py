@@ -34,6 +34,9 @@ class StraightThroughBoolean(type(constraints.boolean)):  # type: ignore[misc]
         self.temperature = temperature
         super().__init__()
 
+    def __repr__(self) -> str:  # torch's drops the first letter
+        return f"{type(self).__name__}({self.temperature})"
+
 
 class StraightThroughOneHot(type(constraints.one_hot)):  # type: ignore[misc]
     """One-hot vectors, reached from real keys by their argmax, with the gradient of a softmax."""
@@ -41,6 +44,9 @@ class StraightThroughOneHot(type(constraints.one_hot)):  # type: ignore[misc]
     def __init__(self, temperature: Tensor) -> None:
         self.temperature = temperature
         super().__init__()
+
+    def __repr__(self) -> str:  # torch's drops the first letter
+        return f"{type(self).__name__}({self.temperature})"
 
 
 class _FromKeys(Transform):

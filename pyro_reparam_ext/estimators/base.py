@@ -16,7 +16,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
-from pyro.distributions import TorchDistribution
+from pyro.distributions import Delta, TorchDistribution
 from torch import Tensor, nn
 
 from ..errors import EstimatorError
@@ -157,7 +157,8 @@ class Estimator(ABC):
 
     def supports(self, fn: TorchDistribution) -> bool:
         """Whether sites distributed as ``fn`` can be served."""
-        return isinstance(innermost(fn), self.supported)
+        # A Delta moves with what its value was made of, and has no score of its own: for Pathwise only.
+        return isinstance(innermost(fn), self.supported) and not isinstance(innermost(fn), Delta)
 
     def is_unbiased_at(self, fn: TorchDistribution) -> bool:
         """Whether the gradient is unbiased at sites distributed as ``fn``."""
@@ -165,10 +166,19 @@ class Estimator(ABC):
 
     def check(self, name: str, fn: TorchDistribution, num_particles: int) -> None:
         """Raises :class:`~pyro_reparam_ext.EstimatorError` if the site ``name`` can't be served."""
+        base = innermost(fn)
+        made_by = getattr(base, "made_by", type(base).__name__)
+        if isinstance(base, Delta) and not self.supports(fn):
+            raise EstimatorError(
+                f"site '{name}': {type(self).__name__} can't serve {made_by}, whose value is a "
+                f"function of other sites; expected Pathwise. Configure no estimator for it, and "
+                f"{type(self).__name__} for the sites that its value is made of, or for '{name}' as it "
+                f"was before it was reparameterised."
+            )
         if not self.supports(fn):
             expected = ", ".join(cls.__name__ for cls in self.supported)
             raise EstimatorError(
-                f"site '{name}': {type(self).__name__} can't serve {type(innermost(fn)).__name__}; "
+                f"site '{name}': {type(self).__name__} can't serve {made_by}; "
                 f"expected one of: {expected}. Choose an estimator that supports the distribution "
                 f"(ScoreFunction and LeaveOneOut take every distribution with a log_prob), or "
                 f"configure no estimator for this site to get the default. {self.remedy(fn)}".rstrip()

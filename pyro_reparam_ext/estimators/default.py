@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pyro.distributions import TorchDistribution
+from pyro.distributions import Delta, TorchDistribution
 
+from ..evaluation.unwrap import innermost
 from .base import Estimator
 from .leave_one_out import LeaveOneOut
 from .pathwise import Pathwise, is_biased_sampler
@@ -14,8 +15,9 @@ def default_estimator(fn: TorchDistribution, num_particles: int) -> Estimator:
     """An unbiased estimator that needs no extra evaluation.
 
     :class:`Pathwise` where the sampler is reparameterised and right, else :class:`LeaveOneOut` where
-    there are particles to take as baseline, else :class:`ScoreFunction`.
+    there are particles to take as baseline, else :class:`ScoreFunction`. A Delta has no score:
+    :class:`Pathwise`, though biased where its value is a straight-through one.
     """
-    if fn.has_rsample and not is_biased_sampler(fn):
+    if isinstance(innermost(fn), Delta) or (fn.has_rsample and not is_biased_sampler(fn)):
         return Pathwise()
     return LeaveOneOut() if num_particles > 1 else ScoreFunction()

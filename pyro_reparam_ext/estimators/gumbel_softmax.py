@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from ..errors import EstimatorError
 from ..evaluation.unwrap import coordinates, log_prob_by
-from .base import Draw, Estimator, Paper, Site, require_positive
+from ..temperature import Temperature, check_temperature, held, now, state_of
+from .base import Draw, Estimator, Paper, Site
 from .relaxation import (
     LinearlyScored,
     noisy_logits,
     relaxed_log_prob,
     to_value,
 )
-from .temperature import Temperature, held, now, state_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ class GumbelSoftmax(LinearlyScored, Estimator):
     )
 
     def __post_init__(self) -> None:
-        require_positive("GumbelSoftmax", temperature=self.temperature)
+        check_temperature("GumbelSoftmax", self.temperature)
         object.__setattr__(self, "temperature", held(self.temperature))
         if self.score not in ("relaxed", "discrete"):
             raise EstimatorError(

@@ -29,12 +29,24 @@ NOT_PATHWISE = (
     StraightThroughOneHotCategorical,
 )
 """Distributions that declare ``has_rsample`` and whose sampler gives a biased gradient."""
+HARD_BUT_RELAXED = (
+    dist.RelaxedBernoulliStraightThrough,
+    dist.RelaxedOneHotCategoricalStraightThrough,
+)
+"""Biased as well, but their density is not that of the hard values: no score function serves them."""
 
 
 def is_biased_sampler(fn: TorchDistribution) -> bool:
     """Whether the gradient of ``fn.rsample`` is known to be biased."""
     base = innermost(fn)
     return isinstance(base, NOT_PATHWISE) or getattr(base, "straight_through", False)
+
+
+def has_biased_gradient(fn: TorchDistribution) -> bool:
+    """The same, or another law scores its values than the one that they are samples of."""
+    base = innermost(fn)
+    mismatched = isinstance(base, HARD_BUT_RELAXED) or getattr(base, "holds_score", False)
+    return is_biased_sampler(fn) or mismatched
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +83,7 @@ class Pathwise(Estimator):
         return "Pathwise needs a distribution with has_rsample."
 
     def is_unbiased_at(self, fn: TorchDistribution) -> bool:
-        # A relaxed value that a discrete law scores is no sample of that law.
-        return not is_biased_sampler(fn) and getattr(innermost(fn), "score", None) != "discrete"
+        return not has_biased_gradient(fn)
 
     def draw(self, fn: TorchDistribution) -> Draw:
         return Draw(fn.rsample())

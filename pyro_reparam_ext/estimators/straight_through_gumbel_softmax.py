@@ -8,7 +8,8 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from ..evaluation.unwrap import coordinates
-from .base import Draw, Estimator, Paper, Site, require_positive
+from ..temperature import Temperature, check_temperature, held, now, state_of
+from .base import Draw, Estimator, Paper, Site
 from .relaxation import (
     LinearlyScored,
     harden,
@@ -16,7 +17,6 @@ from .relaxation import (
     noisy_logits_given,
     to_value,
 )
-from .temperature import Temperature, held, now, state_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ class StraightThroughGumbelSoftmax(LinearlyScored, Estimator):
     )
 
     def __post_init__(self) -> None:
-        require_positive("StraightThroughGumbelSoftmax", temperature=self.temperature)
+        check_temperature("StraightThroughGumbelSoftmax", self.temperature)
         object.__setattr__(self, "temperature", held(self.temperature))
 
     def new_state(self) -> nn.Module | None:

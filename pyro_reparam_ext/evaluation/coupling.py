@@ -16,6 +16,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from ..distributions.pathwise import pathwise_at
+from ..distributions.probs_or_logits import ProbsOrLogits
 from .noise import categorical_noise, logistic_noise
 from .unwrap import coordinates
 
@@ -81,6 +82,11 @@ def _(fn: TorchDistribution) -> list[tuple[Tensor, int]]:
 @_parameters.register(torch.distributions.MultivariateNormal)
 def _(fn: TorchDistribution) -> list[tuple[Tensor, int]]:
     return [(fn.loc, 1), (fn._unbroadcasted_scale_tril, 2)]
+
+
+@_parameters.register(ProbsOrLogits)
+def _(fn: TorchDistribution) -> list[tuple[Tensor, int]]:
+    return [(fn.temperature, 0), (fn.logits, len(fn.event_shape))]
 
 
 @_parameters.register(dist.Delta)

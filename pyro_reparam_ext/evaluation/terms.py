@@ -9,6 +9,8 @@ from typing import Any, Literal
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
+from ..errors import EstimatorError
+
 
 @dataclass(eq=False)
 class Term:
@@ -97,5 +99,7 @@ def log_prob_of(name: str, score: Callable[[], Tensor]) -> Tensor:
     """Calls ``score``; an error of it names the site."""
     try:
         return score()
+    except EstimatorError:  # names the site by itself
+        raise
     except ValueError as error:
         raise type(error)(f"Error while computing log_prob at site '{name}':\n{error}") from error

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from pyro.infer.reparam.reparam import Reparam
-from pyro.infer.reparam.strategies import Strategy
 
 from ..evaluation.unwrap import innermost
 from .pathwise import CHANGES_LAW, PathwiseReparam, pathwise_twin
+from .strategy import Anew
 
 
-class AutoPathwise(Strategy):
+class AutoPathwise(Anew):
     r"""Gives each site the right pathwise sampler of this package, where Pyro's is wrong or missing.
 
     .. math::
@@ -52,10 +51,3 @@ class AutoPathwise(Strategy):
         except (NotImplementedError, ValueError):  # components that no sampler of this package serves
             return None
         return None if twin is None or twin is msg["fn"] else PathwiseReparam()
-
-    def __call__(self, msg_or_fn: dict[str, Any] | Callable[..., Any]) -> Any:
-        if not isinstance(msg_or_fn, dict):
-            return super().__call__(msg_or_fn)
-        # Decided anew at each run: a model and its guide may share the strategy and differ in the site.
-        self.config[msg_or_fn["name"]] = reparam = self.configure(msg_or_fn)
-        return reparam

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from pyro.infer.reparam.reparam import Reparam
-from pyro.infer.reparam.strategies import Strategy
 
-from ..estimators.temperature import Temperature
+from ..temperature import Temperature
 from .relax import RelaxReparam, is_relaxable
+from .strategy import Anew
 
 
-class AutoRelax(Strategy):
+class AutoRelax(Anew):
     r"""Relaxes every latent site that is Bernoulli or OneHotCategorical.
 
     .. math::
@@ -23,6 +23,7 @@ class AutoRelax(Strategy):
     value alike. Observed sites are left alone, and so are discrete ones that can't be relaxed
     (Categorical, Binomial, Poisson) and those that say in ``infer`` how they are treated, by
     ``"enumerate"`` or ``"estimator"``. Autoguides and MCMC start from values of the relaxed sites.
+    Condition a model first and relax it then, as :class:`RelaxReparam` says.
 
     See also:
         :class:`RelaxReparam` for what the options mean for the ELBO.
@@ -67,12 +68,10 @@ class AutoRelax(Strategy):
         return None if msg["is_observed"] or treated or not is_relaxable(msg["fn"]) else self.reparam
 
     def __call__(self, msg_or_fn: dict[str, Any] | Callable[..., Any]) -> Any:
+        decided = super().__call__(msg_or_fn)
         if not isinstance(msg_or_fn, dict):
-            return super().__call__(msg_or_fn)
-        # Decided anew at each run: a model and its guide may share the strategy and differ in the site.
-        msg = msg_or_fn
-        self.config[msg["name"]] = reparam = self.configure(msg)
-        if reparam is not None:
+            return decided
+        if decided is not None:
             # Here, not by ``apply``: initialisers come in between, and none serves a discrete site.
-            msg["fn"] = self.reparam.relaxed(msg["name"], msg["fn"])
+            msg_or_fn["fn"] = self.reparam.relaxed(msg_or_fn["name"], msg_or_fn["fn"])
         return None

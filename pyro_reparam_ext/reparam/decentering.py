@@ -7,16 +7,21 @@ from typing import Any, ClassVar
 import pyro
 import pyro.distributions as dist
 import torch
-from pyro.distributions import Distribution, TorchDistribution, constraints
+from pyro.distributions import TorchDistribution
 from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
 from pyro.infer.reparam.reparam import Reparam
+from pyro.poutine.condition_messenger import ConditionMessenger
 from pyro.poutine.replay_messenger import ReplayMessenger
 from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor
-from torch.distributions import register_kl
 
 from ..errors import EstimatorError
+from ..estimators.pathwise import Pathwise, has_biased_gradient
 from ..evaluation.unwrap import coordinates, innermost, log_prob_by
+from .image import Image
+
+_NOISE: list[tuple[str, type]] = []
+"""The noise sites that are being sampled, and for whom."""
 
 
 class Decentering(Reparam):
@@ -35,14 +40,54 @@ class Decentering(Reparam):
       .. math::
           \log q(x) = \log p(\epsilon) - \log \left| \det \frac{dT_\theta}{d\epsilon} \right|.
 
-      Its gradient in the parameters is that of :math:`\log q_\theta(T_\theta(\epsilon))`.
+      Its gradient in the parameters is that of :math:`\log q_\theta(T_\theta(\epsilon))`, through the
+      value alone. Thus the site takes :class:`~pyro_reparam_ext.Pathwise`, whatever is configured for
+      all sites, and so does noise that has it. An objective that holds the values fixed, as
+      ReweightedWakeSleep's, has a wrong gradient: leave the site as it is there.
+
+    The noise that a reparameteriser makes it leaves alone itself, so a configuration may go by the
+    family of a site. What an outer handler conditions on must not be the site: condition a program
+    first, then reparameterise it.
+
+    For a reparameteriser of your own derive from this class.
+
+    See also:
+        :class:`StandardizeReparam`, :class:`CholeskyReparam`, :class:`InverseCDFReparam`,
+        :class:`GumbelSoftmaxReparam`, :class:`GumbelMaxReparam`.
+
+    References:
+        Gorinova, Moore, Hoffman, *Automatic Reparameterisation of Probabilistic Programs*, 2019,
+        https://arxiv.org/abs/1906.03028.
 
     Args:
         guide: whether the site is one of a guide.
 
     Raises:
-        EstimatorError: the site is observed, its distribution isn't served, or the guide of a
-            reparameterised model was reparameterised without ``guide=True``.
+        EstimatorError: the site is observed, its distribution isn't served, the guide of a
+            reparameterised model was reparameterised without ``guide=True``, or a model with it.
+
+    Example:
+        >>> import pyro, pyro.distributions as dist, torch
+        >>> import pyro_reparam_ext as pre
+        >>> class LogReparam(pre.reparam.Decentering):
+        ...     suffix = "log"
+        ...     def check(self, name, fn):
+        ...         if not isinstance(fn, dist.LogNormal):
+        ...             raise pre.EstimatorError(f"site '{name}': expected LogNormal.")
+        ...     def noise(self, fn):
+        ...         return dist.Normal(fn.loc, fn.scale)
+        ...     def forward(self, fn, noise):
+        ...         return noise.exp()
+        ...     def inverse(self, fn, value):
+        ...         return value.log()
+        ...     def log_abs_det(self, fn, noise):
+        ...         return noise
+        >>> @pyro.poutine.reparam(config={"x": LogReparam()})
+        ... def model():
+        ...     return pyro.sample("x", dist.LogNormal(0.0, torch.ones(2)).to_event(1))
+        >>> trace = pyro.poutine.trace(model).get_trace()
+        >>> torch.equal(trace.nodes["x"]["value"], trace.nodes["x_log"]["value"].exp())
+        True
     """
 
     suffix: ClassVar[str]
@@ -72,24 +117,23 @@ class Decentering(Reparam):
 
     def apply(self, msg: dict[str, Any]) -> dict[str, Any]:
         name, wrapped, value = msg["name"], msg["fn"], msg["value"]
+        if (name, type(self)) in _NOISE:
+            return msg
         if msg["is_observed"]:
             raise EstimatorError(
                 f"site '{name}': {type(self).__name__} was given an observed site; expected a latent "
                 f"one. Leave '{name}' out of the configuration."
             )
         self.check(name, innermost(wrapped))
-        if not self.guide:
-            if is_replayed(name):
-                return msg
+        if self.guide:
+            self._check_is_guide(name)
+        elif is_replayed(name):
+            return msg
+        else:
             self._check_guide(name)
 
         fn = coordinates(wrapped)
-        noise = pyro.sample(
-            f"{name}_{self.suffix}",
-            rewrapped(wrapped, self.noise(fn)),
-            obs=None if value is None else self.inverse(fn, value),
-            infer={"is_observed": False, **({"is_auxiliary": True} if self.guide else {})},
-        )
+        noise = self._sample_noise(name, wrapped, None if value is None else self.inverse(fn, value))
         if value is None:
             value = self.forward(fn, noise)
         if not self.guide:
@@ -98,8 +142,26 @@ class Decentering(Reparam):
         log_abs_det = self.log_abs_det(fn, noise)  # with the dims of plates further out
         shape = torch.broadcast_shapes(log_abs_det.shape, fn.batch_shape)
         log_density = -log_prob_by(lambda _: log_abs_det.expand(shape), wrapped)
-        site = _Image(value, log_density=log_density, event_dim=wrapped.event_dim)
+        biased, reparam = self._is_biased(fn), type(self).__name__
+        site = Image(name, reparam, wrapped, value, log_density, biased)
         return {"fn": site, "value": value, "is_observed": False}
+
+    def _is_biased(self, fn: TorchDistribution) -> bool:
+        """Whether the value carries a biased gradient."""
+        return has_biased_gradient(fn)
+
+    def _sample_noise(self, name: str, wrapped: TorchDistribution, given: Tensor | None) -> Tensor:
+        site, fn = f"{name}_{self.suffix}", rewrapped(wrapped, self.noise(coordinates(wrapped)))
+        infer: dict[str, Any] = {"is_observed": False}
+        if self.guide:
+            infer["is_auxiliary"] = True
+            if fn.has_rsample:  # the density of the value learns by the noise alone
+                infer["estimator"] = Pathwise()
+        _NOISE.append((site, type(self)))
+        try:
+            return pyro.sample(site, fn, obs=given, infer=infer)
+        finally:
+            _NOISE.pop()
 
     def _check_guide(self, name: str) -> None:
         """Noise of the guide's law must not be read as noise of the model's."""
@@ -110,29 +172,19 @@ class Decentering(Reparam):
                 f"a guide's. Give {type(self).__name__}(guide=True) there."
             )
 
-
-class _Image(dist.Delta):
-    """What noise was mapped to."""
-
-    @property
-    def arg_constraints(self) -> dict[str, constraints.Constraint]:
-        # Pyro's don't say how many event dims v has.
-        real = constraints.independent(constraints.real, self.event_dim)
-        return {"v": real, "log_density": constraints.real}
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        # Run again in a larger batch, the map may round otherwise.
-        tolerance = torch.finfo(self.v.dtype).eps ** 0.5 if self.v.is_floating_point() else 0
-        apart = ~torch.isclose(value, self.v, tolerance, tolerance, equal_nan=True)
-        if self.event_dim:
-            apart = apart.flatten(-self.event_dim).any(-1)
-        return torch.where(apart, -torch.inf, self.log_density)
-
-
-@register_kl(_Image, Distribution)
-def _kl(p: _Image, q: TorchDistribution) -> Tensor:
-    # Pyro's, for any Delta, leaves out the density, and with it a part of TraceMeanField_ELBO.
-    return p.log_density - q.log_prob(p.v)
+    def _check_is_guide(self, name: str) -> None:
+        """A value from elsewhere is no function of this program's noise."""
+        node, reparam = replayed_node(name), type(self).__name__
+        foreign = node is not None and not (
+            isinstance(innermost(node["fn"]), Image) and replayed_node(f"{name}_{self.suffix}")
+        )
+        if foreign or is_conditioned(name):
+            raise EstimatorError(
+                f"site '{name}': {reparam}(guide=True) was put on a program that is run at a value of "
+                f"'{name}' from elsewhere, as a model is; expected a guide. On a model give "
+                f"{reparam}(), and condition a program before it is reparameterised. Where a guide is "
+                f"run at values of the model, as by ReweightedWakeSleep, leave '{name}' out."
+            )
 
 
 def is_replayed(name: str) -> bool:
@@ -149,6 +201,11 @@ def replayed_node(name: str) -> dict[str, Any] | None:
             if node is not None and node["type"] == "sample":
                 return node
     return None
+
+
+def is_conditioned(name: str) -> bool:
+    """Whether the value of this site is given from outside, as HMC and NUTS do."""
+    return any(isinstance(x, ConditionMessenger) and name in x.data for x in _PYRO_STACK)
 
 
 def rewrapped(wrapped: TorchDistribution, fn: TorchDistribution) -> TorchDistribution:

@@ -9,12 +9,13 @@ from typing import Any
 import pyro
 import pyro.distributions as dist
 import torch
-from pyro.distributions import TorchDistribution
+from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor
+from torch.distributions import transform_to, transforms
 
 from ..distributions.gumbel_sinkhorn import GumbelSinkhorn
 from ..distributions.numerics.sinkhorn import sinkhorn
-from ..distributions.permutation_matrices import matrix_of
+from ..distributions.permutation_matrices import matrix_of, row_stochastic
 from ..distributions.plackett_luce import PlackettLuce
 from ..distributions.relaxation import hard_bernoulli, hard_one_hot
 from ..errors import EstimatorError
@@ -46,7 +47,8 @@ class GumbelMaxReparam(Decentering):
       discrete: start them by ``init_strategy=init_to_sample``, since a discrete site has no other
       default, and fix ``step_size`` (about 0.5, ``adapt_step_size=False``), since the jumps of the
       density shrink an adapted one. To an autoguide hard values give no gradient, in silence: have
-      ``TraceEstimator_ELBO(ScoreFunction())`` take the score function.
+      ``TraceEstimator_ELBO(ScoreFunction())`` take the score function, of any autoguide with a density.
+      AutoDelta has none: the data don't move it.
     - On a guide, the keys are auxiliary, and the value has the density
 
       .. math:: \log q(x) + [\log q(z) - \log q(x)] = \log q(z),
@@ -58,7 +60,8 @@ class GumbelMaxReparam(Decentering):
     The keys of :class:`~pyro_reparam_ext.distributions.GumbelSinkhorn`, :math:`x \sim
     \mathrm{Gumbel}(L / T, 1 / T)` with the value :math:`\mathrm{Sinkhorn}(x)`, carry the pathwise
     gradient. The value has no density: put this on guide and model, and both score the keys. The loss
-    is that of the ELBO over keys, a lower bound whose gap vanishes where guide and prior agree.
+    is that of the ELBO over keys, a lower bound whose gap vanishes where guide and prior agree. By
+    default an autoguide starts where all items are alike, and MCMC at random rows.
 
     An initial value is given keys at the median of their conditional law, the largest first: they lead
     to it strictly, whereas the most likely ones may have ties. A matrix is given its logarithm, shifted
@@ -142,6 +145,12 @@ class _Family:
     keys: Callable[[Any], TorchDistribution]
     value: Callable[[Any, Tensor], Tensor]
     inverse: Callable[[Any, Tensor], Tensor]
+
+
+@transform_to.register(type(row_stochastic))
+def _rows(constraint: constraints.Constraint) -> transforms.Transform:
+    # No bijection, but initialisers, which come before ``apply``, need no more.
+    return transforms.SoftmaxTransform()
 
 
 def _gumbel_keys(fn: Any) -> TorchDistribution:

@@ -121,6 +121,9 @@ class GumbelSoftmaxReparam(Decentering):
             twin = type(twin)(twin.temperature, logits=twin.logits.detach(), validate_args=False)
         return self.noise(fn).log_prob(noise) - twin.log_prob(self.forward(fn, noise))
 
+    def _is_biased(self, fn: TorchDistribution) -> bool:
+        return super()._is_biased(_twin(fn))
+
 
 _PYRO_HARD = (dist.RelaxedBernoulliStraightThrough, dist.RelaxedOneHotCategoricalStraightThrough)
 _BINARY = (

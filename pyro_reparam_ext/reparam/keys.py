@@ -72,16 +72,22 @@ class Gumbel(_Noise):
         return -x - (-x).exp()
 
 
+KEYS = "keys of GumbelMaxReparam"
+"""What errors call them."""
+
+
 class LogisticKeys(Logistic):
     """Keys of hard values, which carry no gradient: an ELBO is to take the score function."""
 
     has_rsample = False
+    made_by = KEYS
 
 
 class GumbelKeys(Gumbel):
     """Keys of hard values, which carry no gradient: an ELBO is to take the score function."""
 
     has_rsample = False
+    made_by = KEYS
 
 
 def logistic_median(logits: Tensor, value: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import distributions as td
 from .. import distributions as ours
 from ..errors import EstimatorError
 from ..evaluation.unwrap import WRAPPERS, innermost
+from .rebuilding import given, unchecked
 
 Rule = Callable[[Any], Any]
 
@@ -94,45 +95,29 @@ def pathwise_twin(fn: TorchDistribution) -> TorchDistribution | None:
 
 def _handed_over(target: type, *names: str) -> Rule:
     """The class ``target`` with the parameters of these names."""
-    return lambda fn: _like(fn, target, **{name: getattr(fn, name) for name in names})
-
-
-def _like(fn: Any, target: Any, **parameters: Any) -> Any:
-    """``target`` with parameters that ``fn`` has checked, or was told not to check."""
-    new = target(**parameters, validate_args=False)
-    new._validate_args = fn._validate_args
-    return new
-
-
-def _parameter(fn: Any) -> dict[str, Any]:
-    """Whichever of the two was given."""
-    name = "logits" if "logits" in vars(fn) else "probs"
-    return {name: getattr(fn, name)}
+    return lambda fn: unchecked(fn, target, **{name: getattr(fn, name) for name in names})
 
 
 def _relaxed_bernoulli(target: type) -> Rule:
-    return lambda fn: _like(fn, target, temperature=fn.temperature, **_parameter(fn.base_dist))
+    return lambda fn: unchecked(fn, target, temperature=fn.temperature, **given(fn.base_dist))
 
 
 def _relaxed_one_hot(target: type) -> Rule:
-    return lambda fn: _like(
-        fn, target, temperature=fn.temperature, **_parameter(fn.base_dist._categorical)
-    )
+    return lambda fn: unchecked(fn, target, temperature=fn.temperature, **given(fn.base_dist))
 
 
 def _continuous_bernoulli(fn: td.ContinuousBernoulli) -> TorchDistribution:
-    return _like(fn, ours.ContinuousBernoulli, **_parameter(fn))
+    return unchecked(fn, ours.ContinuousBernoulli, **given(fn))
 
 
 def _wishart(fn: td.Wishart) -> TorchDistribution:
-    return _like(fn, ours.Wishart, df=fn.df, scale_tril=fn._unbroadcasted_scale_tril)
+    return unchecked(fn, ours.Wishart, df=fn.df, scale_tril=fn._unbroadcasted_scale_tril)
 
 
 def _lkj(fn: dist.LKJ) -> TorchDistribution:
     # Not a copy: Pyro's class can't be expanded.
-    new = dist.TransformedDistribution(pathwise_twin(fn.base_dist), fn.transforms, validate_args=False)
-    new._validate_args = fn._validate_args
-    return new
+    base = pathwise_twin(fn.base_dist)
+    return unchecked(fn, dist.TransformedDistribution, base_distribution=base, transforms=fn.transforms)
 
 
 def _wrapper(fn: Any) -> Any:

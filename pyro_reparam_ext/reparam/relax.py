@@ -15,10 +15,10 @@ from ..distributions.straight_through import StraightThrough
 from ..distributions.straight_through_bernoulli import StraightThroughBernoulli
 from ..distributions.straight_through_one_hot_categorical import StraightThroughOneHotCategorical
 from ..errors import EstimatorError
-from ..estimators.base import require_positive
-from ..estimators.temperature import Temperature, held, now, state_of
 from ..evaluation.unwrap import coordinates, innermost
+from ..temperature import Temperature, check_temperature, held, now, state_of
 from .decentering import rewrapped
+from .rebuilding import given
 
 
 class RelaxReparam(Reparam):
@@ -30,13 +30,16 @@ class RelaxReparam(Reparam):
 
     The site keeps its name, its parameters, ``to_event``, ``expand`` and ``mask``. Put the same on
     guide and model. Observed sites are left as they are: what is observed is discrete.
+    Thus condition a model first, and relax it then: ``poutine.condition`` of the relaxed one would
+    score a hard value by the relaxed density.
 
     - ``score="relaxed"``: both score :math:`y` by the relaxed density at :math:`T`. The ELBO is a lower
       bound of the evidence of the model that is relaxed so.
     - ``score="discrete"``: by the discrete log probability, extended linearly. No bound, but as
       :math:`T` falls it tends to the ELBO of the discrete model.
     - ``straight_through=True``: values are hard and have the discrete law, so the ELBO is that of the
-      discrete model; the gradient is that of :math:`y`, and biased.
+      discrete model; the gradient is that of :math:`y`, and biased. MCMC, which sees a discrete law,
+      sums over these sites as over any discrete ones.
 
     A relaxed guide needs a relaxed model. With validation on, a discrete one refuses relaxed values.
     With validation off it scores them in its own way: ``Bernoulli.log_prob`` is linear in the value, so
@@ -59,7 +62,8 @@ class RelaxReparam(Reparam):
         temperature: :math:`T > 0`: a float, a tensor that broadcasts to the site's batch shape, an
             ``nn.Parameter``, an :class:`~pyro_reparam_ext.ExponentialDecay`, or a function that returns
             a tensor, such as one that calls ``pyro.param``. Read at every run. A parameter is in the
-            parameter store as ``f"temperature/{name}$$$temperature"``, so that ``SVI`` trains it.
+            parameter store as ``f"temperature/{name}$$$temperature"``, so that ``SVI`` trains it; what
+            is in the store under this name already takes the place of the value of a new one.
         straight_through: whether values are hard.
         score: ``"relaxed"`` (the default) or ``"discrete"``, how relaxed values are scored. Not for
             straight-through ones, whose score is the discrete one.
@@ -86,7 +90,7 @@ class RelaxReparam(Reparam):
         straight_through: bool = False,
         score: Literal["relaxed", "discrete"] | None = None,
     ) -> None:
-        require_positive("RelaxReparam", temperature=temperature)
+        check_temperature("RelaxReparam", temperature)
         if score not in (None, "relaxed", "discrete"):
             raise EstimatorError(
                 f"RelaxReparam: score must be 'relaxed' or 'discrete', was given {score!r}."
@@ -122,7 +126,7 @@ class RelaxReparam(Reparam):
 
     def _twin(self, base: Any) -> TorchDistribution:
         is_binary = isinstance(base, torch.distributions.Bernoulli)
-        parameters = {**_given(base), "validate_args": base._validate_args}
+        parameters = {**given(base), "validate_args": base._validate_args}
         if self.straight_through:
             hard = StraightThroughBernoulli if is_binary else StraightThroughOneHotCategorical
             return hard(now(self.temperature), **parameters)
@@ -143,13 +147,6 @@ def is_relaxable(fn: TorchDistribution) -> bool:
     base = innermost(fn)
     discrete = (torch.distributions.Bernoulli, torch.distributions.OneHotCategorical)
     return isinstance(base, discrete) and not isinstance(base, StraightThrough)
-
-
-def _given(base: Any) -> dict[str, torch.Tensor]:
-    """The parameter that ``base`` was made with; the other one may be less precise."""
-    holder = getattr(base, "_categorical", base)
-    name = "probs" if vars(holder).get("probs") is holder._param else "logits"
-    return {name: holder._param}
 
 
 def _remedy(name: str, wrapped: TorchDistribution) -> str:

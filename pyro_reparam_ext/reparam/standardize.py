@@ -14,6 +14,7 @@ from torch import distributions as td
 from ..distributions import ExponentiallyModifiedGaussian, Gamma, GeneralizedPareto
 from ..errors import EstimatorError
 from .decentering import Decentering
+from .rebuilding import unchecked
 
 
 class StandardizeReparam(Decentering):
@@ -117,56 +118,49 @@ def _family(fn: TorchDistribution) -> Family | None:
 def _location_scale(fn: Any) -> _Standard:
     kept = {name: getattr(fn, name) for name in fn.arg_constraints}
     kept["loc"], kept["scale"] = torch.zeros_like(fn.loc), torch.ones_like(fn.scale)
-    return _Standard(fn.loc, fn.scale, _unchecked(fn, type(fn), **kept))
+    return _Standard(fn.loc, fn.scale, unchecked(fn, type(fn), **kept))
 
 
 def _exponentially_modified(fn: ExponentiallyModifiedGaussian) -> _Standard:
     # The rate is one over a length, too.
     zero, one = torch.zeros_like(fn.loc), torch.ones_like(fn.scale)
-    noise = _unchecked(fn, type(fn), loc=zero, scale=one, rate=fn.rate * fn.scale)
+    noise = unchecked(fn, type(fn), loc=zero, scale=one, rate=fn.rate * fn.scale)
     return _Standard(fn.loc, fn.scale, noise)
 
 
 def _uniform(fn: td.Uniform) -> _Standard:
     zero, one = torch.zeros_like(fn.low), torch.ones_like(fn.high)
-    return _Standard(fn.low, fn.high - fn.low, _unchecked(fn, dist.Uniform, low=zero, high=one))
+    return _Standard(fn.low, fn.high - fn.low, unchecked(fn, dist.Uniform, low=zero, high=one))
 
 
 def _exponential(fn: td.Exponential) -> _Standard:
-    noise = _unchecked(fn, dist.Exponential, rate=torch.ones_like(fn.rate))
+    noise = unchecked(fn, dist.Exponential, rate=torch.ones_like(fn.rate))
     return _Standard(0.0, 1 / fn.rate, noise)
 
 
 def _gamma(fn: td.Gamma) -> _Standard:
     one = torch.ones_like(fn.rate)
-    noise = _unchecked(fn, Gamma, concentration=fn.concentration, rate=one)
+    noise = unchecked(fn, Gamma, concentration=fn.concentration, rate=one)
     return _Standard(0.0, 1 / fn.rate, noise)
 
 
 def _half(cls: type) -> Family:
     def family(fn: Any) -> _Standard:
-        return _Standard(0.0, fn.scale, _unchecked(fn, cls, scale=torch.ones_like(fn.scale)))
+        return _Standard(0.0, fn.scale, unchecked(fn, cls, scale=torch.ones_like(fn.scale)))
 
     return family
 
 
 def _weibull(fn: td.Weibull) -> _Standard:
     one = torch.ones_like(fn.scale)
-    noise = _unchecked(fn, dist.Weibull, scale=one, concentration=fn.concentration)
+    noise = unchecked(fn, dist.Weibull, scale=one, concentration=fn.concentration)
     return _Standard(0.0, fn.scale, noise)
 
 
 def _generalized_pareto(fn: Any) -> _Standard:
     kept = {"loc": torch.zeros_like(fn.loc), "scale": torch.ones_like(fn.scale)}
-    noise = _unchecked(fn, GeneralizedPareto, **kept, concentration=fn.concentration)
+    noise = unchecked(fn, GeneralizedPareto, **kept, concentration=fn.concentration)
     return _Standard(fn.loc, fn.scale, noise)
-
-
-def _unchecked(fn: Any, cls: Any, **parameters: Any) -> Any:
-    """``cls`` with parameters that ``fn`` has checked, or was told not to check."""
-    new = cls(**parameters, validate_args=False)
-    new._validate_args = fn._validate_args
-    return new
 
 
 _FAMILIES: dict[type, Family] = {

@@ -20,7 +20,7 @@ from torch.func import grad, vmap
 
 from ..elbo import TraceEstimator_ELBO
 from ..estimators.enumeration import Enumeration
-from ..estimators.pathwise import is_biased_sampler
+from ..estimators.pathwise import has_biased_gradient
 from ..evaluation.costs import Costs
 from ..evaluation.passes import Dependencies
 from ..evaluation.unwrap import innermost
@@ -63,6 +63,7 @@ class Sampler:
         self.deterministic = False
         with program.context(), poutine.trace(param_only=True) as tracer:
             self._probe()
+            self.discrete = discrete_sites(program.guide, program.args, program.kwargs)
         for name, node in tracer.trace.nodes.items():
             self.parameters[name] = node["value"].unconstrained()
 
@@ -203,6 +204,14 @@ def _subsamples(run: Costs) -> bool:
     return any(site_is_subsample(node) for node in nodes)
 
 
+def discrete_sites(guide: Callable[..., Any], args: tuple, kwargs: dict) -> dict[str, bool]:
+    """The latent sites of a guide, and whether their values are discrete."""
+    with torch.no_grad():
+        trace = poutine.trace(guide).get_trace(*args, **kwargs)
+    latent = ((name, trace.nodes[name]["fn"]) for name in trace.stochastic_nodes)
+    return {name: fn.support.is_discrete for name, fn in latent if hasattr(fn, "support")}
+
+
 class _LatentSites(Messenger):
     """Collects the distributions of latent sites, however often a program runs."""
 
@@ -218,5 +227,5 @@ class _LatentSites(Messenger):
 def _is_unbiased(elbo: ELBO, distributions: list[TorchDistribution]) -> bool:
     """Whether one of Pyro's own ELBOs has an unbiased gradient here."""
     known = isinstance(elbo, (Trace_ELBO, TraceGraph_ELBO, TraceEnum_ELBO))
-    wrong = any(is_biased_sampler(fn) for fn in distributions)
+    wrong = any(has_biased_gradient(fn) for fn in distributions)
     return known and not isinstance(elbo, TraceTailAdaptive_ELBO) and not wrong

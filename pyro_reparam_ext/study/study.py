@@ -21,8 +21,9 @@ from tqdm.auto import tqdm
 from ..elbo import TraceEstimator_ELBO
 from ..errors import EstimatorError
 from ..estimators.enumeration import Enumeration
+from ..temperature import measuring
 from .moments import Moments, Reference, bias, reference_of
-from .sampler import Sampler
+from .sampler import Sampler, discrete_sites
 from .variant import program_of
 
 Names: TypeAlias = Iterable[str] | Callable[[str], bool] | None
@@ -223,10 +224,12 @@ def gradient_study(
         )
     if num_draws < 2:
         raise EstimatorError(f"num_draws: expected at least 2, was given {num_draws}.")
-    with _restored(model, guide):
+    with _restored(model, guide), measuring():
         samplers = {}
         for label, value in estimators.items():
             samplers[label] = Sampler(program_of(label, value, model, guide, args, kwargs))
+            if _relaxes(samplers[label], guide):
+                samplers[label].unbiased = False
         label_of_reference, of_reference = None, None
         if isinstance(reference, str) and reference != "exact":
             label_of_reference = _check_label(reference, samplers)
@@ -252,6 +255,15 @@ def gradient_study(
         moments = results[label_of_reference].moments
     settings = {"num_draws": num_draws, "seed": seed, "warmup": warmup, "draws_kept": keep}
     return GradientStudy(results, names, moments, label_of_reference, settings)
+
+
+def _relaxes(sampler: Sampler, guide: Callable[..., Any]) -> bool:
+    """Whether a site whose values are discrete in the study's own guide has others here."""
+    program = sampler.program
+    if program.guide is guide:
+        return False
+    own = discrete_sites(guide, program.args, program.kwargs)
+    return any(own[name] and not sampler.discrete[name] for name in own.keys() & sampler.discrete)
 
 
 def _measure(

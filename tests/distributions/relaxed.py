@@ -101,7 +101,9 @@ RELAXED: dict[str, Relaxed] = {
         parameters=("temperature", "loc"),
     ),
     "HardConcrete": Relaxed(
-        lambda temperature, logits, **options: _of("HardConcrete")(temperature, logits, **options),
+        lambda temperature, logits, **options: _of("HardConcrete")(
+            temperature, logits=logits, **options
+        ),
         event=(),
         large=(1000,),
     ),

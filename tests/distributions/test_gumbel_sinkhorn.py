@@ -110,6 +110,14 @@ def test_law_at_a_low_temperature():
         (lambda: GumbelSinkhorn(1.0, torch.zeros(3, 2)), ValueError, r"\(3, 2\)"),
         (lambda: GumbelSinkhorn(1.0, LOGITS, num_iterations=0), ValueError, "num_iterations"),
         (lambda: GumbelSinkhorn(1.0, LOGITS).log_prob(LOGITS), NotImplementedError, "GumbelMaxReparam"),
+        (lambda: GumbelSinkhorn(1.0, LOGITS).entropy(), NotImplementedError, "Use kl_divergence"),
+        (lambda: GumbelSinkhorn(1.0, LOGITS).mean, NotImplementedError, "Average samples"),
+        (lambda: GumbelSinkhorn(1.0, LOGITS).variance, NotImplementedError, "that of samples"),
+        (
+            lambda: kl_divergence(GumbelSinkhorn(1.0, LOGITS), GumbelSinkhorn(1.0, LOGITS[:1, :1])),
+            ValueError,
+            "expected the same event shape",
+        ),
     ],
 )
 def test_errors(call, error, match):

@@ -104,6 +104,25 @@ def test_mode_and_unknown_moments():
     for moment in ("mean", "variance"):
         with pytest.raises(NotImplementedError, match="samples"):
             getattr(fn, moment)
+    with pytest.raises(NotImplementedError, match="InvertibleGaussian: the entropy .* samples"):
+        fn.entropy()
+
+
+def test_scale_as_a_number():
+    fn = InvertibleGaussian(0.5, LOC, 2)
+    torch.testing.assert_close(fn.scale, torch.full_like(LOC, 2.0))
+
+
+@pytest.mark.parametrize("loc", [torch.zeros(0), torch.zeros(2, 0), torch.tensor(0.3)])
+def test_needs_two_classes(loc):
+    with pytest.raises(ValueError, match="K >= 2 classes, was given"):
+        InvertibleGaussian(0.5, loc, 1.0)
+
+
+def test_divergence_needs_the_same_classes():
+    one = InvertibleGaussian(0.5, LOC[:1], 1.0)
+    with pytest.raises(ValueError, match="expected the same event shape"):
+        kl_divergence(one, InvertibleGaussian(0.5, LOC, 1.0))
 
 
 @pytest.mark.parametrize("name, wrong", [("scale", -1.0), ("delta", 0.0)])

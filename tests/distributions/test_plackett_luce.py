@@ -192,6 +192,11 @@ def test_score_is_left_out(straight_through):
             NotImplementedError,
             "KL divergence takes all n! orders, of up to 8 items",
         ),
+        (
+            lambda: kl_divergence(PlackettLuce(torch.zeros(3)), PlackettLuce(torch.zeros(4))),
+            ValueError,
+            r"\(3, 3\) .* \(4, 4\): expected the same event shape",
+        ),
     ],
 )
 def test_errors(call, error, match):

@@ -209,8 +209,8 @@ def test_divergence_of_relaxed_and_discrete(bernoulli):
 @pytest.mark.parametrize(
     ("call", "match"),
     [
-        (lambda: RelaxedBernoulli(0.5), "RelaxedBernoulli: expected one of probs and logits"),
-        (lambda: RelaxedBernoulli(0.5, 0.5, 0.0), "expected one of probs and logits"),
+        (lambda: RelaxedBernoulli(0.5), "RelaxedBernoulli: expected exactly one of probs and logits"),
+        (lambda: RelaxedBernoulli(0.5, 0.5, 0.0), "expected exactly one of probs and logits"),
         (lambda: RelaxedBernoulli(0.5, 1.5), "probs"),
         (lambda: RelaxedBernoulli(0.5, 0.5, score="hard"), "score must be 'relaxed' or 'discrete'"),
         (

@@ -13,6 +13,7 @@ from ..statistics import assert_mean
 from .censored import expected, log_weights, one_hot_points, pathwise
 
 F64 = torch.float64
+HALVES = torch.tensor([0.5, 0.5])
 
 
 def double(x):
@@ -223,9 +224,21 @@ def test_divergence_of_other_temperatures():
 @pytest.mark.parametrize(
     ("call", "match"),
     [
-        (lambda: RelaxedOneHotCategorical(0.5), "expected one of probs and logits"),
+        (lambda: RelaxedOneHotCategorical(0.5), "expected exactly one of probs and logits"),
         (lambda: RelaxedOneHotCategorical(0.5, double([0.5, 0.6])), "probs"),
         (lambda: RelaxedOneHotCategorical(0.5, double([0.5, 0.5]), score="x"), "score must be"),
+        (
+            lambda: kl_divergence(
+                RelaxedOneHotCategorical(0.5, double([1.0])), RelaxedOneHotCategorical(0.5, HALVES)
+            ),
+            r"\(1,\) .* \(2,\): expected the same event shape",
+        ),
+        (
+            lambda: kl_divergence(
+                dist.OneHotCategorical(double([1.0])), RelaxedOneHotCategorical(0.5, HALVES)
+            ),
+            "expected the same event shape",
+        ),
     ],
 )
 def test_errors(call, match):

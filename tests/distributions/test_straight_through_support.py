@@ -125,3 +125,11 @@ def test_a_learned_temperature_is_held_fixed():
     temperature = torch.tensor(0.5, requires_grad=True)
     fn = StraightThroughBernoulli(temperature.exp(), logits=torch.zeros(()))
     assert not fn.support.temperature.requires_grad
+
+
+def test_errors_name_the_support():
+    for name, start in (
+        ("boolean", "StraightThroughBoolean("),
+        ("2 classes", "StraightThroughOneHot("),
+    ):
+        assert repr(SUPPORTS[name]).startswith(start)

@@ -68,3 +68,29 @@ def test_straight_through_site():
         model, guide, estimators={"pathwise": pre.Pathwise(), "default": None}, num_draws=10
     )
     assert study.summary()["unbiased"].to_dict() == {"pathwise": False, "default": True}
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        dist.RelaxedOneHotCategoricalStraightThrough(torch.tensor(0.5), logits=torch.zeros(3)),
+        pre.distributions.StraightThroughBernoulli(0.5, logits=torch.zeros(3)).to_event(1),
+        pre.distributions.RelaxedBernoulli(0.5, logits=torch.zeros(3), score="discrete"),
+        pre.distributions.RelaxedSubset(0.5, torch.zeros(3), 1),
+        pre.distributions.PlackettLuce(torch.zeros(3), 0.5, straight_through=True),
+    ],
+)
+def test_is_biased_at(fn):
+    assert not pre.Pathwise().is_unbiased_at(fn)
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        dist.Normal(0.0, 1.0),
+        pre.distributions.RelaxedBernoulli(0.5, logits=torch.zeros(3)),
+        pre.distributions.HardConcrete(0.5, logits=torch.zeros(3)),
+    ],
+)
+def test_is_unbiased_at(fn):
+    assert pre.Pathwise().is_unbiased_at(fn)

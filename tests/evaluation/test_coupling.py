@@ -161,3 +161,16 @@ def test_redrawn_straight_through_value_keeps_a_gradient():
     seen = []
     pre.TraceEstimator_ELBO({"z": pre.DisARM(), "s": pre.Pathwise()}).loss_and_grads(model, guide)
     assert seen and all(s.requires_grad and ((s == 0) | (s == 1)).all() for s in seen)
+
+
+@pytest.mark.parametrize("name", ["RelaxedBernoulli", "RelaxedOneHotCategorical", "HardConcrete"])
+def test_unchanged_relaxed_site_keeps_its_value(name):
+    logits = torch.randn(4, 3)
+    make = getattr(pre.distributions, name)
+    old, changed = (
+        make(0.5, logits=x) for x in (logits, logits + torch.tensor([[1.0], [0], [0], [1]]))
+    )
+    value = old.sample()
+    coupled = couple(old, value, changed)
+    assert torch.equal(coupled[1:3], value[1:3])
+    assert not torch.equal(coupled[::3], value[::3])

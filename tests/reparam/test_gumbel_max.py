@@ -157,7 +157,10 @@ def matching(temperature=0.7, scale=1.0, iterations=60):
     return lambda x=logits: GumbelSinkhorn(temperature, x, num_iterations=iterations)
 
 
-def test_matchings_score_their_keys():
+@pytest.mark.parametrize(
+    "elbo", [Trace_ELBO(), pre.TraceEstimator_ELBO(), pre.TraceEstimator_ELBO(pre.ScoreFunction())]
+)
+def test_matchings_score_their_keys(elbo):
     make, prior = matching(), matching(1.1, -0.5)
     logits = make().logits
     rows = logits.expand(DRAWS, 3, 3).clone().requires_grad_()
@@ -179,7 +182,7 @@ def test_matchings_score_their_keys():
 
     leaf = logits.clone().requires_grad_()
     kl = kl_divergence(make(leaf), prior())
-    Trace_ELBO().differentiable_loss(model, guide).backward()
+    elbo.differentiable_loss(model, guide).backward()
     assert_mean(rows.grad.flatten(1), torch.autograd.grad(kl, leaf)[0].flatten())
 
 
@@ -321,6 +324,28 @@ def test_autoguide_with_the_score_function():
     for _ in range(150):
         svi.step()
     assert guide.median()["z_keys"][0].argmax() == 2
+
+
+@pytest.mark.parametrize("start", [AutoNormal, AutoDelta, NUTS])
+def test_a_matching_has_a_default_to_start_from(start):
+    @poutine.reparam(config={"z": GumbelMaxReparam()})
+    def model():
+        with pyro.plate("two", 2):
+            z = pyro.sample("z", matching()())
+            pyro.sample("x", dist.Normal(z[..., 0, 0], 0.5), obs=torch.ones(2, dtype=DTYPE))
+
+    if start is NUTS:
+        kernel = NUTS(model)
+        kernel.setup(1)
+        keys = kernel.initial_params["z_keys"]
+    else:
+        guide = start(model)
+        guide()
+        keys = guide.median()["z_keys"]
+        value = poutine.condition(model, data={"z_keys": keys})
+        rows = poutine.trace(value).get_trace().nodes["z"]["value"]
+        torch.testing.assert_close(rows, torch.full_like(rows, 1 / 3))
+    assert keys.shape == (2, 3, 3) and keys.isfinite().all()
 
 
 def of(fn, obs=None, **options):

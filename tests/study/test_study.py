@@ -221,6 +221,31 @@ def test_variants_are_compared_by_the_parameters_they_share():
     assert study.names == ["logits", "bias"] and entered
 
 
+def test_relaxed_programs_are_not_called_unbiased():
+    """Else the default reference would be off, and what is exact would seem biased."""
+
+    def in_place(**options):
+        relax = pre.reparam.AutoRelax(1.0, **options)
+        return pre.Variant(elbo=Trace_ELBO(), model=relax(model), guide=relax(guide))
+
+    pyro.clear_param_store()
+    relaxed = {
+        "relaxed score": in_place(),
+        "discrete score": in_place(score="discrete"),
+        "straight-through": in_place(straight_through=True),
+        "estimator": {"z": pre.GumbelSoftmax(1.0)},
+    }
+    summary = pre.gradient_study(
+        model,
+        guide,
+        num_draws=200,
+        estimators={**relaxed, "exact": pre.Enumeration(), "local": pre.LocalExpectation()},
+    ).summary()
+    assert not summary["unbiased"][list(relaxed)].any()
+    for label in ("exact", "local"):
+        assert summary["unbiased"][label] and summary["bias_z"][label] < 5
+
+
 def test_params_restrict_study_and_summary(study):
     only = pre.gradient_study(
         model, guide, num_draws=10, params=["bias"], estimators={"DisARM": pre.DisARM()}

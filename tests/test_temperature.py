@@ -6,14 +6,14 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer import SVI, Trace_ELBO
+from pyro.infer import SVI, JitTrace_ELBO, Trace_ELBO
 from pyro.nn import PyroModule
 from torch import nn
 
 import pyro_reparam_ext as pre
-from pyro_reparam_ext.estimators.temperature import held, now
+from pyro_reparam_ext.temperature import held, now
 
-from . import relaxed
+from .estimators import relaxed
 
 
 def decay(step):
@@ -99,7 +99,9 @@ def test_a_parameter_that_leaves_its_range_is_loud():
     parameter = nn.Parameter(torch.tensor([0.5, -0.1]))
     assert torch.equal(now(held(parameter)).isnan(), torch.tensor([False, True]))
 
-    elbo = pre.TraceEstimator_ELBO(pre.GumbelSoftmax(nn.Parameter(torch.tensor(-0.1))))
+    learned = nn.Parameter(torch.tensor(0.1))
+    elbo = pre.TraceEstimator_ELBO(pre.GumbelSoftmax(learned))
+    learned.data.fill_(-0.1)
     with pytest.raises(ValueError, match="nan"):
         elbo.loss_and_grads(relaxed.model, relaxed.guide)
 
@@ -119,3 +121,52 @@ def test_a_callable_is_asked_at_every_run():
 def test_rejects(options):
     with pytest.raises(pre.EstimatorError, match="0 < end <= start"):
         pre.ExponentialDecay(*options)
+
+
+def test_a_study_reads_it_as_it_stands():
+    read = []
+
+    class Noted(pre.ExponentialDecay):
+        def forward(self):
+            read.append(super().forward().item())
+            return super().forward()
+
+    noted = Noted(1.0, 1e-6, 1.0)
+    estimators = {
+        "relaxed": pre.GumbelSoftmax(noted),
+        "reparameterised": pre.Variant(
+            elbo=Trace_ELBO(),
+            model=pre.reparam.AutoRelax(noted)(relaxed.model),
+            guide=pre.reparam.AutoRelax(noted)(relaxed.guide),
+        ),
+    }
+    pre.gradient_study(
+        relaxed.model, relaxed.guide, estimators=estimators, reference="exact", num_draws=5
+    )
+    assert set(read) == {1.0}
+    assert noted.steps == 0
+
+
+def test_a_traced_elbo_is_refused():
+    svi = SVI(model, Guide(), pyro.optim.SGD({"lr": 0.01}), JitTrace_ELBO())
+    with pytest.raises(pre.EstimatorError, match="JitTrace_ELBO"):
+        svi.step()
+
+
+def test_counts_on_in_low_precision():
+    temperature = pre.ExponentialDecay(1.0, 1e-6, 1e-3).to(torch.bfloat16)
+    for _ in range(300):
+        temperature.step()
+    assert temperature.steps == 300
+    assert temperature().item() == pytest.approx(math.exp(-0.3), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "temperature", [0.0, -1.0, math.inf, math.nan, "0.5", None, torch.tensor([0.5, -1.0])]
+)
+@pytest.mark.parametrize(
+    "make", [pre.GumbelSoftmax, pre.StraightThroughGumbelSoftmax, pre.reparam.RelaxReparam]
+)
+def test_what_is_no_temperature(make, temperature):
+    with pytest.raises(pre.EstimatorError, match="temperature must be positive and finite"):
+        make(temperature)

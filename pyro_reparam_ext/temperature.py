@@ -14,7 +14,7 @@ from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.trace_messenger import TraceMessenger
 from torch import Tensor, nn
 
-from ..errors import EstimatorError
+from .errors import EstimatorError
 
 
 class _Step:
@@ -22,6 +22,7 @@ class _Step:
 
 
 _current: ContextVar[_Step | None] = ContextVar("current", default=None)
+_measuring: ContextVar[bool] = ContextVar("measuring", default=False)
 
 
 @contextmanager
@@ -34,11 +35,23 @@ def training_step() -> Iterator[None]:
         _current.reset(token)
 
 
+@contextmanager
+def measuring() -> Iterator[None]:
+    """Says that nothing inside is a step of training: schedules are read as they stand."""
+    token = _measuring.set(True)
+    try:
+        yield
+    finally:
+        _measuring.reset(token)
+
+
 def _step_under_way() -> object | None:
     """What stands for the step of training that runs now: the same object all through it.
 
     ``SVI.step`` records the parameters of its whole step by one trace, whatever the ELBO.
     """
+    if _measuring.get():
+        return None
     for messenger in _PYRO_STACK:
         if isinstance(messenger, TraceMessenger) and messenger.param_only:
             return messenger
@@ -49,10 +62,11 @@ class ExponentialDecay(nn.Module):
     r"""A temperature that falls from ``start`` to ``end``: :math:`\max(end, start\, e^{-rate\, t})`.
 
     ``t`` counts the steps of training before this one. The schedule notices by itself that a step has
-    begun when it is read: within ``SVI.step``, whatever the ELBO, and within ``loss_and_grads`` of
-    :class:`~pyro_reparam_ext.TraceEstimator_ELBO`. In another training loop call :meth:`step`. The
-    count is a buffer, so ``state_dict`` saves and restores it, also as a part of a guide that is a
-    module and has the schedule as an attribute.
+    begun when it is read: within ``SVI.step``, by any ELBO that runs the programs, and within
+    ``loss_and_grads`` of :class:`~pyro_reparam_ext.TraceEstimator_ELBO`; also if the step then fails.
+    In another training loop, such as one of ``elbo(model, guide)`` and an optimiser of torch, call
+    :meth:`step`. The count is a buffer, so ``state_dict`` saves and restores it, also as a part of a
+    guide that is a module and has the schedule as an attribute.
 
     Args:
         start: temperature at step 0.
@@ -60,7 +74,8 @@ class ExponentialDecay(nn.Module):
         rate: decay per step, at least 0.
 
     Raises:
-        EstimatorError: the numbers are not ordered so.
+        EstimatorError: the numbers are not ordered so; or the schedule is read by a traced ELBO, which
+            would keep its first value.
 
     Example:
         >>> import pyro_reparam_ext as pre
@@ -76,16 +91,22 @@ class ExponentialDecay(nn.Module):
 
     def __init__(self, start: float, end: float, rate: float) -> None:
         super().__init__()
-        if not (0 < end <= start and rate >= 0):
+        if not (0 < end <= start < math.inf and 0 <= rate < math.inf):
             raise EstimatorError(
                 f"ExponentialDecay: expected 0 < end <= start and rate >= 0, was given start={start}, "
                 f"end={end}, rate={rate}."
             )
         self.start, self.end, self.rate = start, end, rate
-        self.register_buffer("steps", torch.zeros(()))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
     def forward(self) -> Tensor:
         """The temperature now, a scalar tensor."""
+        if torch._C._get_tracing_state():
+            raise EstimatorError(
+                "ExponentialDecay: a traced ELBO, such as JitTrace_ELBO, would keep the temperature of "
+                "its first step; expected one that runs the programs. Use Trace_ELBO or "
+                "TraceEstimator_ELBO, or a constant temperature."
+            )
         step = _step_under_way()
         if step is not None and (self._seen is None or self._seen() is not step):
             self._seen = weakref.ref(step)
@@ -122,6 +143,19 @@ class LearnedTemperature(nn.Module):
 
 Temperature: TypeAlias = float | Tensor | Callable[[], Tensor]
 """A callable is asked at every run: a schedule, or a function that calls ``pyro.param``."""
+
+
+def check_temperature(owner: str, temperature: Temperature) -> None:
+    """Raises an :class:`~pyro_reparam_ext.EstimatorError` for what can't be a temperature."""
+    if callable(temperature):
+        return
+    number = isinstance(temperature, (int, float, Tensor))
+    if number and ((value := torch.as_tensor(temperature)) > 0).all() and value.isfinite().all():
+        return
+    raise EstimatorError(
+        f"{owner}: temperature must be positive and finite, was given {temperature!r}; expected a "
+        f"number, a tensor, a schedule, or a function that returns a tensor."
+    )
 
 
 def held(temperature: Temperature) -> Temperature:
