@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from pyro.distributions import constraints
 from torch import Size, Tensor
-from torch.distributions import Bernoulli, Categorical
 
 from .base import Parametric, _as_tensors
 from .relaxation import floating
@@ -111,7 +110,8 @@ def one_of(
     return name, x
 
 
-def parameter_of(fn: Bernoulli | Categorical) -> dict[str, Tensor]:
-    """As it was given: the logits that torch makes of probabilities are clamped."""
-    probs = vars(fn).get("probs")
-    return {"probs": probs} if probs is not None and probs is fn._param else {"logits": fn.logits}
+def parameter_of(fn: Any) -> dict[str, Tensor]:
+    """Of ``probs`` and ``logits`` the one that ``fn`` was made with: torch clamps the other."""
+    holder = getattr(fn, "_categorical", fn)
+    name = "probs" if vars(holder).get("probs") is holder._param else "logits"
+    return {name: holder._param}

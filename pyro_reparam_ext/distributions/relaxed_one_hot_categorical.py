@@ -199,7 +199,7 @@ def _relaxed_as(
 ) -> RelaxedOneHotCategorical:
     return RelaxedOneHotCategorical(
         relaxed.temperature,
-        **parameter_of(fn._categorical),
+        **parameter_of(fn),
         score=relaxed.score,
         validate_args=False,
     )

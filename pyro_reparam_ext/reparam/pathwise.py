@@ -13,9 +13,10 @@ from pyro.infer.reparam.reparam import Reparam
 from torch import distributions as td
 
 from .. import distributions as ours
+from ..distributions.probs_or_logits import parameter_of
 from ..errors import EstimatorError
 from ..evaluation.unwrap import WRAPPERS, innermost
-from .rebuilding import given, unchecked
+from .rebuilding import unchecked
 
 Rule = Callable[[Any], Any]
 
@@ -99,15 +100,15 @@ def _handed_over(target: type, *names: str) -> Rule:
 
 
 def _relaxed_bernoulli(target: type) -> Rule:
-    return lambda fn: unchecked(fn, target, temperature=fn.temperature, **given(fn.base_dist))
+    return lambda fn: unchecked(fn, target, temperature=fn.temperature, **parameter_of(fn.base_dist))
 
 
 def _relaxed_one_hot(target: type) -> Rule:
-    return lambda fn: unchecked(fn, target, temperature=fn.temperature, **given(fn.base_dist))
+    return lambda fn: unchecked(fn, target, temperature=fn.temperature, **parameter_of(fn.base_dist))
 
 
 def _continuous_bernoulli(fn: td.ContinuousBernoulli) -> TorchDistribution:
-    return unchecked(fn, ours.ContinuousBernoulli, **given(fn))
+    return unchecked(fn, ours.ContinuousBernoulli, **parameter_of(fn))
 
 
 def _wishart(fn: td.Wishart) -> TorchDistribution:

@@ -9,6 +9,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from pyro.infer.reparam.reparam import Reparam
 
+from ..distributions.probs_or_logits import parameter_of
 from ..distributions.relaxed_bernoulli import RelaxedBernoulli
 from ..distributions.relaxed_one_hot_categorical import RelaxedOneHotCategorical
 from ..distributions.straight_through import StraightThrough
@@ -18,7 +19,6 @@ from ..errors import EstimatorError
 from ..evaluation.unwrap import coordinates, innermost
 from ..temperature import Temperature, check_temperature, held, now, state_of
 from .decentering import rewrapped
-from .rebuilding import given
 
 
 class RelaxReparam(Reparam):
@@ -126,7 +126,7 @@ class RelaxReparam(Reparam):
 
     def _twin(self, base: Any) -> TorchDistribution:
         is_binary = isinstance(base, torch.distributions.Bernoulli)
-        parameters = {**given(base), "validate_args": base._validate_args}
+        parameters = {**parameter_of(base), "validate_args": base._validate_args}
         if self.straight_through:
             hard = StraightThroughBernoulli if is_binary else StraightThroughOneHotCategorical
             return hard(now(self.temperature), **parameters)

@@ -2,8 +2,8 @@ import pyro.distributions as dist
 import pytest
 import torch
 
+from pyro_reparam_ext.distributions.probs_or_logits import parameter_of
 from pyro_reparam_ext.reparam.pathwise import pathwise_twin
-from pyro_reparam_ext.reparam.rebuilding import given
 from pyro_reparam_ext.reparam.relax import RelaxReparam
 
 # Of probabilities this small float32 keeps no digits in a logit of the others.
@@ -24,10 +24,10 @@ def test_what_was_given_stays_given_once_the_other_is_read(family, name):
     parameter = PROBS if name == "probs" else torch.tensor([-3.0, 0.5, 2.0])
     fn = MAKERS[family](**{name: parameter})
     base = getattr(fn, "base_dist", fn)
-    before = given(base)
+    before = parameter_of(base)
     assert fn.logits is not None and fn.probs is not None  # both are cached now
-    assert list(given(base)) == [name]
-    assert given(base)[name] is before[name]
+    assert list(parameter_of(base)) == [name]
+    assert parameter_of(base)[name] is before[name]
 
 
 @pytest.mark.parametrize("family", ["ContinuousBernoulli", "RelaxedBernoulli"])
