@@ -28,6 +28,12 @@ class HeldScore(TorchDistributionMixin):
         """The discrete log probability at these ``logits``, extended to relaxed values."""
         raise NotImplementedError
 
+    def log_prob(self, value: Tensor) -> Tensor:
+        value = floating(value, self.logits)
+        if self._validate_args:
+            self._validate_sample(value)
+        return self._linear(self.logits, value)
+
     def score_parts(self, value: Tensor) -> ScoreParts:
         """The entropy term holds the parameters fixed.
 

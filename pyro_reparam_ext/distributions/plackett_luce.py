@@ -16,7 +16,6 @@ from .finite import finite_vector
 from .held_score import HeldScore
 from .numerics.log_weighted_sum import log_weighted_sum
 from .permutation_matrices import matrix_of, permutation_matrix, row_stochastic
-from .relaxation import floating
 from .straight_through import straight_through
 
 MAX_ENUMERATED_ITEMS = 8
@@ -149,12 +148,6 @@ class PlackettLuce(HeldScore, Parametric):
     def _keys(self, sample_shape: Size | tuple[int, ...]) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))[:-1]
         return self.logits + gumbel_like(self.logits.expand(shape))
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        value = floating(value, self.logits)
-        if self._validate_args:
-            self._validate_sample(value)
-        return self._linear(self.logits, value)
 
     def _linear(self, logits: Tensor, value: Tensor) -> Tensor:
         return _log_prob(value, logits)

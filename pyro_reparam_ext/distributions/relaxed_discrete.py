@@ -9,7 +9,6 @@ from torch import Size, Tensor
 
 from .held_score import HeldScore
 from .probs_or_logits import ProbsOrLogits
-from .relaxation import floating
 
 Score = Literal["relaxed", "discrete"]
 
@@ -46,11 +45,8 @@ class RelaxedDiscrete(HeldScore, ProbsOrLogits):
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self.score == "relaxed":
-            return super().log_prob(value)
-        value = floating(value, self._param)
-        if self._validate_args:
-            self._validate_sample(value)
-        return self._linear(self.logits, value)
+            return ProbsOrLogits.log_prob(self, value)
+        return super().log_prob(value)
 
 
 def same_score(p: RelaxedDiscrete, q: RelaxedDiscrete) -> Score:

@@ -14,7 +14,6 @@ from .finite import finite_vector
 from .held_score import HeldScore
 from .numerics.relaxed_top_k import relaxed_top_k
 from .numerics.subset_law import inclusion_probabilities, log_subset_probability
-from .relaxation import floating
 from .straight_through import straight_through
 
 MAX_MEAN_ITEMS = 64
@@ -134,12 +133,6 @@ class RelaxedSubset(HeldScore, Parametric):
             return relaxed
         chosen = keys.detach().topk(self.k, -1).indices
         return straight_through(torch.zeros_like(keys).scatter(-1, chosen, 1.0), relaxed)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        value = floating(value, self.logits)
-        if self._validate_args:
-            self._validate_sample(value)
-        return self._linear(self.logits, value)
 
     def _linear(self, logits: Tensor, value: Tensor) -> Tensor:
         return log_subset_probability(value, logits, self.k)

@@ -10,7 +10,6 @@ from torch import Size, Tensor
 from .base import _as_tensors
 from .held_score import HeldScore
 from .probs_or_logits import one_of
-from .relaxation import floating
 
 
 def straight_through(hard: Tensor, soft: Tensor) -> Tensor:
@@ -36,12 +35,6 @@ class StraightThrough(HeldScore):
     def sample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         with torch.no_grad():
             return self.rsample(sample_shape)
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        value = floating(value, self._param)
-        if self._validate_args:
-            self._validate_sample(value)
-        return self._linear(self.logits, value)
 
 
 def arguments(

@@ -63,7 +63,6 @@ class Sampler:
         self.deterministic = False
         with program.context(), poutine.trace(param_only=True) as tracer:
             self._probe()
-            self.discrete = discrete_sites(program.guide, program.args, program.kwargs)
         for name, node in tracer.trace.nodes.items():
             self.parameters[name] = node["value"].unconstrained()
 
@@ -204,10 +203,10 @@ def _subsamples(run: Costs) -> bool:
     return any(site_is_subsample(node) for node in nodes)
 
 
-def discrete_sites(guide: Callable[..., Any], args: tuple, kwargs: dict) -> dict[str, bool]:
+def discrete_sites(program: Program, guide: Callable[..., Any]) -> dict[str, bool]:
     """The latent sites of a guide, and whether their values are discrete."""
     with torch.no_grad():
-        trace = poutine.trace(guide).get_trace(*args, **kwargs)
+        trace = poutine.trace(guide).get_trace(*program.args, **program.kwargs)
     latent = ((name, trace.nodes[name]["fn"]) for name in trace.stochastic_nodes)
     return {name: fn.support.is_discrete for name, fn in latent if hasattr(fn, "support")}
 

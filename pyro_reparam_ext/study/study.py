@@ -262,8 +262,10 @@ def _relaxes(sampler: Sampler, guide: Callable[..., Any]) -> bool:
     program = sampler.program
     if program.guide is guide:
         return False
-    own = discrete_sites(guide, program.args, program.kwargs)
-    return any(own[name] and not sampler.discrete[name] for name in own.keys() & sampler.discrete)
+    own = discrete_sites(program, guide)
+    with program.context():
+        here = discrete_sites(program, program.guide)
+    return any(own[name] and not here[name] for name in own.keys() & here)
 
 
 def _measure(
