@@ -26,7 +26,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
-exclude_patterns = ["_build", "_generated", "relaxations_measured.md"]
+exclude_patterns = ["_build", "_generated", "relaxations_measured.md", "examples/*/*.md"]
 html_theme = "furo"
 
 myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]

@@ -23,8 +23,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "examples"))
 
 from datasets import load  # noqa: E402
-from training import binarised, train  # noqa: E402
 from vae import HIDDEN, VAE, OneHotLatent  # noqa: E402
+from vae_training import binarised, train  # noqa: E402
 
 import pyro_reparam_ext as pre  # noqa: E402
 

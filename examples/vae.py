@@ -21,11 +21,13 @@ from pathlib import Path
 import pyro
 import pyro.distributions as dist
 import torch
-from comparison import Comparison
 from datasets import Images, load
 from pyro.distributions import TorchDistribution
+from report import Report
 from torch import Tensor, nn
-from training import train
+from vae_candidates import by_class_name
+from vae_comparison import Comparison
+from vae_training import picture, train
 
 import pyro_reparam_ext as pre
 
@@ -35,6 +37,7 @@ HIDDEN = {"digits": 64, "mnist": 200}
 class BernoulliLatent:
     """Independent binary latents."""
 
+    name = "Bernoulli"
     sizes = {"digits": 32, "mnist": 200}
     default_estimator = "DisARM"
     reference = "LocalExpectation"
@@ -55,6 +58,7 @@ class BernoulliLatent:
 class OneHotLatent:
     """Independent categorical latents, one-hot."""
 
+    name = "one-hot"
     sizes = {"digits": (4, 8), "mnist": (20, 10)}
     default_estimator = "REBAR"
     reference = "LocalExpectation"
@@ -76,6 +80,7 @@ class OneHotLatent:
 class GaussianLatent:
     """Independent Normal latents."""
 
+    name = "Gaussian"
     sizes = {"digits": 10, "mnist": 50}
     default_estimator = "Pathwise"
     reference = "Pathwise"
@@ -124,23 +129,6 @@ class VAE(nn.Module):
             pyro.sample("z", self.latent.posterior(self.encoder(x)))
 
 
-OPTIONS = {
-    "GumbelSoftmax": {"temperature": 1.0, "score": "discrete"},
-    "StraightThroughGumbelSoftmax": {"temperature": 1.0},
-    "ScoreFunction": {"baseline": "ema"},
-    "LocalExpectation": {"max_evaluations": 64},
-}
-PARTICLES = {"LeaveOneOut": 2}
-
-
-def make_elbo(name: str) -> pre.TraceEstimator_ELBO:
-    """The ELBO that uses the estimator of that class name at every site."""
-    estimator = getattr(pre, name)(**OPTIONS.get(name, {}))
-    return pre.TraceEstimator_ELBO(
-        {"z": estimator}, num_particles=PARTICLES.get(name, 1), max_plate_nesting=1
-    )
-
-
 def make_vae(args: argparse.Namespace, images: Images) -> VAE:
     """A fresh VAE of the architecture that suits the images; the same for the same seed."""
     pyro.set_rng_seed(args.seed)
@@ -174,32 +162,26 @@ def main(args: argparse.Namespace) -> None:
         args.steps = args.epochs * math.ceil(len(images.train) / args.batch_size)
     elif args.steps is None:
         args.steps = 3 if args.smoke else 3000
-    args.out.mkdir(parents=True, exist_ok=True)
-
+    report = Report(args.out)
     if args.compare:
-        for path in Comparison(args, images, lambda: make_vae(args, images)).run():
-            print(f"wrote {path}")
+        Comparison(args, images, lambda: make_vae(args, images)).run(report)
         return
 
     vae = make_vae(args, images)
     name = args.estimator or vae.latent.default_estimator
     run = train(
         vae,
-        make_elbo(name),
+        by_class_name(name),
         images,
         steps=args.steps,
         batch_size=args.batch_size,
         learning_rate=args.learning_rate,
         description=name,
     )
-    print(f"{images.name}, {args.latent} latents, {name}: test ELBO in nats per image")
-    print(run.curve.to_string(index=False, float_format="{:.2f}".format))
-    for path, write in {
-        args.out / "training.csv": lambda path: run.curve.to_csv(path, index=False),
-        args.out / "vae.pt": lambda path: torch.save(vae.state_dict(), path),
-    }.items():
-        write(path)
-        print(f"wrote {path}")
+    title = f"A VAE with {vae.latent.name} latents on {images.name}, trained by {name}"
+    report.table(run.curve, f"{title}: test ELBO in nats per image", "training")
+    report.picture(picture(run, vae, images, title), "training")
+    report.save("vae.pt", lambda path: torch.save(vae.state_dict(), path))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Gradient estimators for every site of a Pyro guide, and their measured variance and bias."""
 
-from . import distributions, estimators, reparam
+from . import distributions, estimators, nn, reparam
 from .config import config_estimator
 from .elbo import TraceEstimator_ELBO
 from .errors import EstimatorError
@@ -40,5 +40,6 @@ __all__ = [
     "distributions",
     "estimators",
     "gradient_study",
+    "nn",
     "reparam",
 ]

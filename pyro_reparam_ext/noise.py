@@ -30,3 +30,8 @@ def gumbel_like(x: Tensor) -> Tensor:
 def logistic_like(x: Tensor) -> Tensor:
     """Standard logistic noise in the shape and dtype of ``x``."""
     return uniform_like(x).logit()
+
+
+def signs_like(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """-1 or 1 with equal probability, in the dtype of ``x``."""
+    return torch.randint(0, 2, shape, dtype=x.dtype, device=x.device).mul_(2).sub_(1)

@@ -18,6 +18,7 @@ from .lkj_cholesky import LKJCholesky
 from .log_beta import LogBeta
 from .log_dirichlet import LogDirichlet
 from .log_gamma import LogGamma
+from .matrix_normal import MatrixNormal
 from .mixture_of_diag_normals import MixtureOfDiagNormals
 from .mixture_of_diag_normals_shared_covariance import MixtureOfDiagNormalsSharedCovariance
 from .mixture_same_family import MixtureSameFamily
@@ -57,6 +58,7 @@ __all__ = [
     "LogBeta",
     "LogDirichlet",
     "LogGamma",
+    "MatrixNormal",
     "MixtureOfDiagNormals",
     "MixtureOfDiagNormalsSharedCovariance",
     "MixtureSameFamily",

@@ -10,14 +10,12 @@ import torch
 from pyro.distributions import TorchDistribution
 from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
 from pyro.infer.reparam.reparam import Reparam
-from pyro.poutine.condition_messenger import ConditionMessenger
-from pyro.poutine.replay_messenger import ReplayMessenger
-from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor
 
 from ..errors import EstimatorError
 from ..estimators.pathwise import Pathwise, has_biased_gradient
 from ..evaluation.unwrap import coordinates, innermost, log_prob_by
+from ..replay import is_conditioned, is_replayed, replayed_node
 from .image import Image
 
 _NOISE: list[tuple[str, type]] = []
@@ -185,27 +183,6 @@ class Decentering(Reparam):
                 f"{reparam}(), and condition a program before it is reparameterised. Where a guide is "
                 f"run at values of the model, as by ReweightedWakeSleep, leave '{name}' out."
             )
-
-
-def is_replayed(name: str) -> bool:
-    """Whether the model is run at a guide's value of this site itself."""
-    node = replayed_node(name)
-    return node is not None and not node["is_observed"]
-
-
-def replayed_node(name: str) -> dict[str, Any] | None:
-    """The sample site of this name in the guide's trace at which a model is run, if any."""
-    for handler in _PYRO_STACK:
-        if isinstance(handler, ReplayMessenger) and handler.trace is not None:
-            node = handler.trace.nodes.get(name)
-            if node is not None and node["type"] == "sample":
-                return node
-    return None
-
-
-def is_conditioned(name: str) -> bool:
-    """Whether the value of this site is given from outside, as HMC and NUTS do."""
-    return any(isinstance(x, ConditionMessenger) and name in x.data for x in _PYRO_STACK)
 
 
 def rewrapped(wrapped: TorchDistribution, fn: TorchDistribution) -> TorchDistribution:

@@ -20,7 +20,8 @@ from ..distributions.plackett_luce import PlackettLuce
 from ..distributions.relaxation import hard_bernoulli, hard_one_hot
 from ..errors import EstimatorError
 from ..evaluation.unwrap import coordinates, innermost
-from .decentering import Decentering, is_replayed, rewrapped
+from ..replay import is_replayed
+from .decentering import Decentering, rewrapped
 from .keys import (
     Gumbel,
     GumbelKeys,

@@ -58,11 +58,14 @@ class Sampler:
         self.dependencies: Dependencies | None = None
         self.parameters: dict[str, Tensor] = {}
         given = (*program.args, *program.kwargs.values())
-        self.num_elements = sum(x.numel() for x in given if isinstance(x, Tensor))
+        self._data_elements = sum(x.numel() for x in given if isinstance(x, Tensor))
+        self._site_elements = 0
+        self.unbiased = True
         self.batched = False
         self.deterministic = False
-        with program.context(), poutine.trace(param_only=True) as tracer:
+        with program.context() as context, poutine.trace(param_only=True) as tracer:
             self._probe()
+        self.unbiased = self.unbiased and getattr(context, "unbiased", True)
         for name, node in tracer.trace.nodes.items():
             self.parameters[name] = node["value"].unconstrained()
 
@@ -81,8 +84,9 @@ class Sampler:
         self.deterministic = all(
             isinstance(site.estimator, Enumeration) or site.observed for site in sites
         ) and not any(run.program.model_values or _subsamples(run) for run in runs)
-        self.num_elements += sum(site.fn.shape().numel() for site in runs[0].program.sites)
         self.evaluations = sum(_evaluations(run) for run in runs)
+        elements = sum(site.fn.shape().numel() for site in runs[0].program.sites)  # of all particles
+        self._site_elements = elements * self.evaluations
         if elbo.vectorize_particles:
             self.evaluations *= elbo.num_particles
             terms = runs[0].passes[0].terms
@@ -94,7 +98,8 @@ class Sampler:
         """Chunks of gradient draws in the named parameters, ``num_draws`` in all."""
         leaves = {name: self.parameters[name] for name in names}
         size = sum(leaf.numel() for leaf in leaves.values())
-        footprint = max(size, self.num_elements * self.evaluations, 1)
+        values = self._data_elements * self.evaluations + self._site_elements
+        footprint = max(size, values, 1)
         chunk = max(1, min(num_draws, FLOATS_PER_CHUNK // footprint))
         self.batched = batched = self.can_batch(leaves)
         with self.program.context():

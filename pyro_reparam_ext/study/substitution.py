@@ -19,28 +19,36 @@ def _cross_entropy(logits: Tensor, target: Tensor, **options: Any) -> Tensor:
     return softplus(logits) - target * logits
 
 
-_BATCHED: dict[Callable[..., Any], Callable[..., Tensor]] = {
+_NEW: frozenset[Callable[..., Any]] = frozenset(
+    (torch.empty, torch.empty_like, Tensor.new, Tensor.new_empty, torch.zeros, torch.zeros_like)
+)
+"""Functions that return a tensor with memory of its own."""
+
+_FILLS: dict[Callable[..., Any], Callable[..., Tensor]] = {
     Tensor.normal_: lambda x, mean=0.0, std=1.0: mean + std * torch.randn_like(x),
     Tensor.uniform_: lambda x, low=0.0, high=1.0: low + (high - low) * torch.rand_like(x),
     Tensor.exponential_: lambda x, lambd=1.0: -(1 - torch.rand_like(x)).log() / lambd,
     Tensor.cauchy_: lambda x, median=0.0, sigma=1.0: (
         median + sigma * (torch.pi * (torch.rand_like(x) - 0.5)).tan()
     ),
-    binary_cross_entropy_with_logits: _cross_entropy,
 }
+"""Fills of a tensor that is the same for all draws, which ``vmap`` refuses, out of place."""
 
 
 class Substitution(TorchFunctionMode):
     """While entered, every torch function sees ``replacements[id(x)]`` in place of ``x``.
 
     It reaches parameters wherever they are kept: in the parameter store, in a module, in a closure.
-    Functions that ``vmap`` can't batch, or not well, are replaced by equal ones that it can: in-place
-    random fills of new tensors by out-of-place ones, the cross entropy of Bernoulli likelihoods.
+    Functions that ``vmap`` can't batch, or not well, are replaced by equal ones that it can: the cross
+    entropy of Bernoulli likelihoods, and random fills of new tensors, which from then on stand for what
+    they were filled with. A tensor made elsewhere, as a buffer, is filled in place, by which one draw
+    may act on the next: that ``vmap`` refuses it is right.
     """
 
     def __init__(self, replacements: Mapping[int, Tensor]) -> None:
         super().__init__()
-        self.replacements = replacements
+        self.replacements = dict(replacements)
+        self._new: dict[int, Tensor] = {}  # and alive, as an id may be taken again
 
     def __torch_function__(
         self,
@@ -49,9 +57,18 @@ class Substitution(TorchFunctionMode):
         args: Any = (),
         kwargs: Any = None,
     ) -> Any:
+        target = id(args[0]) if args else None
         args = tuple(self._replaced(x) for x in args)
         kwargs = {key: self._replaced(x) for key, x in (kwargs or {}).items()}
-        return _BATCHED.get(func, func)(*args, **kwargs)
+        if func is binary_cross_entropy_with_logits:
+            return _cross_entropy(*args, **kwargs)
+        if func in _FILLS and target in self._new:
+            self.replacements[target] = _FILLS[func](*args, **kwargs)
+            return self.replacements[target]
+        result = func(*args, **kwargs)
+        if func in _NEW:
+            self._new[id(result)] = result
+        return result
 
     def _replaced(self, x: object) -> object:
         if isinstance(x, Tensor):

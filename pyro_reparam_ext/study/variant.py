@@ -23,7 +23,8 @@ class Variant:
     Args:
         estimators: a configuration as ``TraceEstimator_ELBO`` takes it.
         elbo: any ``pyro.infer.ELBO``, in place of ``estimators``.
-        context: called for a context manager that is entered around every run.
+        context: called for a context manager that is entered around every run. What it yields may
+            say by an attribute ``unbiased`` that it makes the gradient biased.
         model: replaces the model of the study.
         guide: replaces the guide of the study.
 

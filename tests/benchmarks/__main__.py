@@ -10,7 +10,7 @@ import torch
 
 from .timing import table
 
-BENCHMARKS = ("pathwise", "bernoulli_vae", "study", "distributions")
+BENCHMARKS = ("pathwise", "bernoulli_vae", "study", "distributions", "networks")
 
 
 def main(args: argparse.Namespace) -> None:

@@ -1,26 +1,27 @@
-"""Training by SVI, with the test ELBO along the way."""
+"""Training by SVI, with the test ELBO along the way, and its picture."""
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Collection
 from copy import deepcopy
 from dataclasses import dataclass, field
 
+import matplotlib.pyplot as plt
 import pandas as pd
 import pyro
 import torch
 from datasets import Images
+from matplotlib.figure import Figure
 from pyro.infer import ELBO, SVI, Trace_ELBO
 from pyro.optim import Adam
+from report import progress
 from torch import Tensor, nn
-from tqdm import tqdm
 
 
 @dataclass
 class Run:
-    """Test ELBO per image (nats) by step and by seconds of training; the model at chosen steps."""
+    """Test ELBO per image (nats) by step and by CPU seconds of training; the model at chosen steps."""
 
     curve: pd.DataFrame
     snapshots: dict[int, dict[str, Tensor]] = field(default_factory=dict)
@@ -56,14 +57,39 @@ def train(
     svi = SVI(vae.model, vae.guide, Adam({"lr": learning_rate}), elbo)
     evaluate_at = {round(steps * i / num_evaluations) for i in range(num_evaluations + 1)}
     rows, snapshots, seconds = [], {}, 0.0
-    for step in tqdm(range(steps + 1), desc=description, disable=not sys.stderr.isatty()):
+    for step in progress(range(steps + 1), description):
         if step in snapshots_at:
             snapshots[step] = deepcopy(vae.state_dict())
         if step in evaluate_at:
             rows.append((step, seconds, mean_elbo(vae, images)))
         if step < steps:
-            start = time.perf_counter()
+            start = time.thread_time()
             index = torch.randint(len(images.train), (batch_size,))
             svi.step(binarised(images.train[index]))
-            seconds += time.perf_counter() - start
+            seconds += time.thread_time() - start
     return Run(pd.DataFrame(rows, columns=["step", "seconds", "test_elbo"]), snapshots)
+
+
+@torch.no_grad()
+def picture(run: Run, vae: nn.Module, images: Images, title: str, count: int = 8) -> Figure:
+    """The test ELBO by step, some test images with their reconstructions, and draws of the prior."""
+    x = binarised(images.test[:count], torch.Generator().manual_seed(0))
+    posterior = vae.latent.posterior(vae.encoder(x)).sample()
+    prior = vae.latent.prior(x).sample((len(x),))
+    pixels = [vae.decoder(vae.latent.features(z)).sigmoid() for z in (posterior, prior)]
+    rows = {"test image": x, "reconstruction": pixels[0], "from the prior": pixels[1]}
+
+    figure = plt.figure(figsize=(10, 3.6), layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.25))
+    axes = left.subplots()
+    axes.plot(run.curve["step"], run.curve["test_elbo"], "o-", color="black", markersize=4)
+    axes.set(xlabel="step", ylabel="test ELBO (nats per image)")
+    axes.grid(alpha=0.3)
+    side = round(images.pixels**0.5)
+    for line, (label, shown) in zip(right.subplots(3, len(x)), rows.items(), strict=True):
+        line[0].set_title(label, loc="left", fontsize=10)
+        for cell, image in zip(line, shown, strict=True):
+            cell.imshow(image.view(side, side).numpy(), cmap="gray_r", vmin=0, vmax=1)
+            cell.axis("off")
+    figure.suptitle(title)
+    return figure

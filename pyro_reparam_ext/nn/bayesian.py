@@ -1,0 +1,169 @@
+"""Any network as a Bayesian one: its parameters are sample sites."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.nn import PyroModule
+from pyro.poutine.indep_messenger import IndepMessenger
+from pyro.poutine.runtime import _PYRO_STACK
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from ..errors import EstimatorError
+from .layer_estimator import PARTICLE_PLATES
+from .prior import Prior, Rule, prior_of, rules_for
+from .side_by_side import side_by_side
+
+
+def to_bayesian(
+    module: nn.Module, prior: Prior, *, name: str = "", input_dims: int | None = None
+) -> BayesianModule:
+    """Makes a network Bayesian: its parameters become sample sites, drawn from priors at every call.
+
+    The network is any ``torch.nn.Module``, and isn't changed: a copy of it becomes part of the module
+    returned, a ``PyroModule`` whose sites are named like the parameters (``"0.weight"``). Tied
+    parameters are one site. Particles, as of ``Trace_ELBO(vectorize_particles=True)`` or
+    ``Predictive(parallel=True)``, run side by side by ``torch.vmap``, or one by one where it does not
+    take the module: an output ``(N, F)`` becomes ``(particles, N, F)``, and dims of size one go
+    between as plates need them, its last dim being taken for features. (A module that runs again in the
+    backward pass, by ``torch.utils.checkpoint``, would not see its weights there.)
+
+    See also:
+        :class:`local_reparameterization` and :class:`flipout`, which draw the noise of the examples
+        independently.
+
+    Args:
+        module: the network.
+        prior: of each parameter. A distribution, which is expanded to the parameter's shape (and takes
+            its dtype and device); or a function of a parameter's name and value that returns a
+            distribution, or None for a parameter without a prior, which is learned as it is (it is
+            called at every call of the module, and may itself sample); or a mapping to these from
+            names of parameters or of submodules (``"0"``), patterns (``"*.bias"``) and types of
+            modules (``nn.BatchNorm1d``), of which the first that matches holds. A parameter that none
+            matches has no prior.
+        name: prefix of the sites, where several networks stand in one model function. A network that
+            is an attribute of a ``PyroModule`` has the attribute's name.
+        input_dims: how many dims an input has without those of particles. To be given where inputs
+            are drawn in the same program, such as the latent variables that a decoder is called with,
+            so that each particle's weights see its own inputs.
+
+    Raises:
+        EstimatorError: no parameter has a prior, an entry of the mapping matches nothing, or a prior is
+            no distribution or of another shape.
+
+    Example:
+        >>> import pyro, torch, pyro.distributions as dist
+        >>> import pyro_reparam_ext as pre
+        >>> from pyro.infer.autoguide import AutoNormal, init_to_value
+        >>> from torch import nn
+        >>> network = nn.Sequential(nn.Linear(8, 50), nn.ReLU(), nn.BatchNorm1d(50), nn.Linear(50, 1))
+        >>> prior = {nn.BatchNorm1d: None, "*.bias": dist.Normal(0.0, 1.0), "*": dist.Normal(0.0, 0.3)}
+        >>> bnn = pre.nn.to_bayesian(network, prior)
+        >>> bnn(torch.randn(16, 8)).shape
+        torch.Size([16, 1])
+        >>> list(bnn.initial_values())
+        ['0.weight', '0.bias', '3.weight', '3.bias']
+
+        A guide that starts at the weights that the network had, pretrained ones for instance:
+
+        >>> start = init_to_value(values=bnn.initial_values())
+        >>> guide = AutoNormal(bnn, init_loc_fn=start, init_scale=0.01)
+    """
+    return BayesianModule(module, prior, name=name, input_dims=input_dims)
+
+
+class BayesianModule(PyroModule):
+    """A module whose parameters are drawn from their priors at every call; see :func:`to_bayesian`."""
+
+    def __init__(
+        self, module: nn.Module, prior: Prior, *, name: str = "", input_dims: int | None = None
+    ) -> None:
+        super().__init__(name)
+        self.input_dims = input_dims
+        module = deepcopy(module)
+        names: dict[Tensor, list[str]] = {}
+        for parameter, tensor in module.named_parameters(remove_duplicate=False):
+            names.setdefault(tensor, []).append(parameter)
+        aliases = {of_one[0]: of_one for of_one in names.values()}
+        if not aliases:
+            raise EstimatorError(
+                f"to_bayesian: {type(module).__name__} has no parameters; expected a network that has."
+            )
+        rules = rules_for(module, aliases, prior)
+        self._rules: dict[str, Rule] = {}
+        for parameter in aliases:
+            value = module.get_parameter(parameter).detach()
+            with poutine.block():  # a prior may have sites of its own
+                given = prior_of(parameter, value, rules.get(parameter))
+            if given is not None:
+                self._rules[parameter] = rules[parameter]
+        if not self._rules:
+            raise EstimatorError(
+                f"to_bayesian: no parameter has a prior; expected at least one of {', '.join(aliases)}."
+            )
+        _as_buffers(module, set(self._rules))
+        self.module = module
+
+    def initial_values(self) -> dict[str, Tensor]:
+        """Site -> the value that the parameter had, for ``init_to_value``."""
+        return {self._site(name): self.module.get_buffer(name).clone() for name in self._rules}
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        module = self.module
+        weights, shapes = {}, []
+        for name, rule in self._rules.items():
+            value = module.get_buffer(name)
+            weights[name] = self._draw(name, value, rule)
+            shapes.append(weights[name].shape[: weights[name].dim() - value.dim()])
+        batch = torch.broadcast_shapes(*shapes)
+        if batch.numel() > 1:
+            _check_plates(self._site(name))
+            return side_by_side(module, weights, batch, self.input_dims, args, kwargs)
+        for name, weight in weights.items():
+            shape = module.get_buffer(name).shape
+            if weight.shape != shape:
+                weights[name] = weight.reshape(shape)
+        return functional_call(module, weights, args, kwargs)
+
+    def _site(self, name: str) -> str:
+        return f"{self._pyro_name}.{name}" if self._pyro_name else name
+
+    def _draw(self, name: str, value: Tensor, rule: Rule) -> Tensor:
+        """The value of a site, the same throughout one call of the outermost module."""
+        site = self._site(name)
+        weight = self._pyro_context.get(site)
+        if weight is None:
+            prior: Any = prior_of(name, value, rule)
+            weight = pyro.sample(site, prior)
+            self._pyro_context.set(site, weight)
+        return weight
+
+
+def _as_buffers(module: nn.Module, names: set[str]) -> None:
+    """Makes buffers of parameters, of tied ones in all the modules that share them."""
+    chosen = {module.get_parameter(name): None for name in names}
+    buffers = {parameter: parameter.detach().clone() for parameter in chosen}
+    for owner in module.modules():
+        for name, parameter in list(owner._parameters.items()):
+            if parameter in buffers:
+                del owner._parameters[name]
+                owner.register_buffer(name, buffers[parameter])
+
+
+def _check_plates(site: str) -> None:
+    for handler in _PYRO_STACK:
+        if (
+            isinstance(handler, IndepMessenger)
+            and handler.dim == -1
+            and handler.name not in PARTICLE_PLATES
+        ):
+            raise EstimatorError(
+                f"site '{site}': the network is called inside plate '{handler.name}', which "
+                f"would draw weights for each of its elements; expected one draw. Call it before the "
+                f"plate is entered."
+            )

@@ -1,0 +1,111 @@
+"""Which parameters of a module get which prior."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import copy
+from fnmatch import fnmatchcase
+from typing import Any, TypeAlias
+
+import torch
+from pyro.distributions import TorchDistribution
+from pyro.distributions.torch_distribution import TorchDistributionMixin
+from torch import Tensor, nn
+
+from ..errors import EstimatorError
+
+PriorOf: TypeAlias = Callable[[str, Tensor], TorchDistribution | None]
+Rule: TypeAlias = TorchDistribution | PriorOf | None
+Prior: TypeAlias = Rule | Mapping[str | type[nn.Module], Rule]
+
+
+def rules_for(module: nn.Module, names: dict[str, list[str]], prior: Prior) -> dict[str, Rule]:
+    """The rule of each parameter that has one: of the first entry that matches one of its names.
+
+    ``names``: the first name of each parameter, and all of them.
+
+    Raises:
+        EstimatorError: an entry matches no parameter.
+    """
+    if not isinstance(prior, Mapping):
+        return dict.fromkeys(names, prior)
+    for pattern in prior:
+        if not isinstance(pattern, (str, type)):
+            raise EstimatorError(
+                f"to_bayesian: prior has the key {pattern!r}; expected a name, a pattern like "
+                f"'*.bias', the name of a submodule, or a type of module."
+            )
+    unused = set(prior)
+    rules: dict[str, Rule] = {}
+    for name, aliases in names.items():
+        for pattern, rule in prior.items():
+            if any(_matches(module, alias, pattern) for alias in aliases):
+                rules.setdefault(name, rule)
+                unused.discard(pattern)
+    if unused:
+        pattern = unused.pop()
+        given = repr(pattern) if isinstance(pattern, str) else pattern.__name__
+        raise EstimatorError(
+            f"to_bayesian: prior for {given} matches no parameter of the module; expected a name, a "
+            f"pattern like '*.bias', the name of a submodule, or a type of module. It has "
+            f"{', '.join(names)}."
+        )
+    return rules
+
+
+def _matches(module: nn.Module, name: str, pattern: str | type[nn.Module]) -> bool:
+    """By name or pattern of the parameter, or by name or type of a module that contains it."""
+    parts = name.split(".")
+    owners = [".".join(parts[:i]) for i in range(len(parts))]
+    if isinstance(pattern, str):
+        return any(fnmatchcase(candidate, pattern) for candidate in (name, *owners[1:]))
+    return any(isinstance(module.get_submodule(owner), pattern) for owner in owners)
+
+
+def prior_of(name: str, value: Tensor, rule: Rule) -> TorchDistribution | None:
+    """The prior of one parameter, with the shape of its value as event shape.
+
+    Raises:
+        EstimatorError: the shape is another one.
+    """
+    if isinstance(rule, TorchDistributionMixin):
+        fn = _like(rule, value)
+    else:
+        fn = rule(name, value) if callable(rule) else rule
+    if fn is None:
+        return None
+    if not isinstance(fn, TorchDistributionMixin):
+        raise EstimatorError(
+            f"to_bayesian: the prior of '{name}' is {type(fn).__name__}; expected a distribution of "
+            f"pyro.distributions, None for no prior, or a function of name and value that gives one."
+        )
+    error = EstimatorError(
+        f"to_bayesian: the prior of '{name}' has shape {tuple(fn.shape())}; expected that of the "
+        f"parameter, {tuple(value.shape)}, or one that broadcasts to it."
+    )
+    if fn.event_shape != value.shape[value.dim() - fn.event_dim :]:
+        raise error
+    try:
+        fn = fn.expand(value.shape[: value.dim() - fn.event_dim])
+    except RuntimeError:
+        raise error from None
+    return fn.to_event(value.dim() - fn.event_dim)
+
+
+def _like(fn: Any, value: Tensor) -> Any:
+    """The same distribution with the dtype, and on the device, of the value."""
+    changed = {}
+    for name, attribute in vars(fn).items():
+        if isinstance(attribute, Tensor) and attribute.is_floating_point():
+            new = attribute.to(value)
+        elif isinstance(attribute, torch.distributions.Distribution):
+            new = _like(attribute, value)
+        else:
+            continue
+        if new is not attribute:
+            changed[name] = new
+    if not changed:
+        return fn
+    fn = copy(fn)
+    vars(fn).update(changed)
+    return fn

@@ -1,0 +1,67 @@
+"""A weight that remembers its law on its way from the sample site to the layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from pyro.ops.provenance import detach_provenance
+from torch import Tensor
+
+from .law import Law
+
+if TYPE_CHECKING:
+    from .run import Run
+
+
+class RandomWeight(Tensor):
+    """The value of a weight's sample site, or a view of it, with the law it was drawn from.
+
+    A layer that is given it is computed by the estimator of the run; elsewhere, and once the model
+    has ended, it is the plain value.
+
+    ``key``: the name of the site, then the views that were taken of it. ``draw``: the plain value.
+    ``law``: a :class:`Law` whose tensors have the shape of the value, or the reason why there is none.
+    """
+
+    draw: Tensor
+    law: Law | str
+    key: tuple[str, ...]
+    run: Run
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        run = next(x.run for x in leaves((args, kwargs)) if isinstance(x, RandomWeight))
+        return run.call(func, args, kwargs)
+
+
+def random_weight(draw: Tensor, law: Law | str, key: tuple[str, ...], run: Run) -> RandomWeight:
+    weight = detach_provenance(draw).as_subclass(RandomWeight)
+    weight.draw, weight.law, weight.key, weight.run = draw, law, key, run
+    return weight
+
+
+def leaves(x: Any) -> Iterator[Any]:
+    """What stands in nested tuples, lists and dicts."""
+    if isinstance(x, (tuple, list)):
+        for item in x:
+            yield from leaves(item)
+    elif isinstance(x, dict):
+        yield from leaves(list(x.values()))
+    else:
+        yield x
+
+
+def plain(x: Any) -> Any:
+    """The same with every weight replaced by its plain value."""
+    if isinstance(x, RandomWeight):
+        return x.draw
+    if isinstance(x, (tuple, list)) and any(isinstance(leaf, RandomWeight) for leaf in leaves(x)):
+        items = [plain(item) for item in x]
+        return type(x)(*items) if hasattr(x, "_fields") else type(x)(items)
+    if isinstance(x, dict):
+        return {key: plain(value) for key, value in x.items()}
+    return x
