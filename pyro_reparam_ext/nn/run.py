@@ -170,7 +170,7 @@ class Run:
             return type(result)(
                 [self._as(y, x) if isinstance(x, RandomWeight) else y for x, y in pairs]
             )
-        if not any(isinstance(x, Tensor) for x in leaves(result)):
+        if not any(isinstance(x, Tensor) for x in leaves((result,))):
             return result
         if others and func in ARITHMETIC and result.numel() > max(w.numel() for w in weights):
             raise unknown

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pyro.ops.provenance import detach_provenance
@@ -34,8 +34,11 @@ class RandomWeight(Tensor):
         cls, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        run = next(x.run for x in leaves((args, kwargs)) if isinstance(x, RandomWeight))
-        return run.call(func, args, kwargs)
+        direct = (x for x in args if isinstance(x, RandomWeight))
+        weight = next(direct, None)
+        if weight is None:
+            weight = next(x for x in leaves((args, kwargs)) if isinstance(x, RandomWeight))
+        return weight.run.call(func, args, kwargs)
 
 
 def random_weight(draw: Tensor, law: Law | str, key: tuple[str, ...], run: Run) -> RandomWeight:
@@ -44,23 +47,25 @@ def random_weight(draw: Tensor, law: Law | str, key: tuple[str, ...], run: Run) 
     return weight
 
 
-def leaves(x: Any) -> Iterator[Any]:
+def leaves(x: Any) -> list[Any]:
     """What stands in nested tuples, lists and dicts."""
-    if isinstance(x, (tuple, list)):
-        for item in x:
-            yield from leaves(item)
-    elif isinstance(x, dict):
-        yield from leaves(list(x.values()))
-    else:
-        yield x
+    found: list[Any] = []
+    for item in x.values() if isinstance(x, dict) else x:
+        if isinstance(item, (tuple, list, dict)):
+            found += leaves(item)
+        else:
+            found.append(item)
+    return found
 
 
 def plain(x: Any) -> Any:
     """The same with every weight replaced by its plain value."""
     if isinstance(x, RandomWeight):
         return x.draw
-    if isinstance(x, (tuple, list)) and any(isinstance(leaf, RandomWeight) for leaf in leaves(x)):
+    if isinstance(x, (tuple, list)):
         items = [plain(item) for item in x]
+        if all(new is old for new, old in zip(items, x, strict=True)):
+            return x
         return type(x)(*items) if hasattr(x, "_fields") else type(x)(items)
     if isinstance(x, dict):
         return {key: plain(value) for key, value in x.items()}
