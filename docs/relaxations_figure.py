@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "examples"))
 
 from datasets import load  # noqa: E402
+from style import SIGNIFICANT  # noqa: E402
 from vae import HIDDEN, VAE, OneHotLatent  # noqa: E402
 from vae_training import binarised, train  # noqa: E402
 
@@ -30,8 +31,6 @@ import pyro_reparam_ext as pre  # noqa: E402
 
 TEMPERATURES = (2.0, 1.0, 0.5, 0.2, 0.1, 0.05)
 STEPS, BATCH = 3000, 50
-SIGNIFICANT = 4.0
-"""A bias whose corrected z-score is below this can't be told from zero."""
 
 
 def by_reparameteriser(vae: VAE, temperature: float, **options: Any) -> pre.Variant:

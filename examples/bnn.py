@@ -197,7 +197,7 @@ def main(args: argparse.Namespace) -> None:
         scores[label] = problem.scores(predictions[label])
     # Some of the draws will do to look at.
     kept = predictions[REFERENCE_RUN].isel(draw=slice(100))
-    kept.to_netcdf(str(report.file(f"{problem.name}.nc")), engine="h5netcdf")
+    report.save(f"{problem.name}.nc", lambda path: kept.to_netcdf(str(path), engine="h5netcdf"))
     frame = gradients(problem, runs[REFERENCE_RUN], args)
     report.table(
         frame,

@@ -7,13 +7,13 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from bnn_models import Problem
 from matplotlib.figure import Figure
+from style import BLACK, GREEN, ORANGE, SKY
 
-# Okabe and Ito's colours, with a marker each.
 STYLES = {
-    "one draw": ("#000000", "o"),
-    "eight draws": ("#E69F00", "s"),
-    "Flipout": ("#56B4E9", "^"),
-    "local reparameterisation": ("#009E73", "D"),
+    "one draw": (BLACK, "o"),
+    "eight draws": (ORANGE, "s"),
+    "Flipout": (SKY, "^"),
+    "local reparameterisation": (GREEN, "D"),
 }
 
 

@@ -168,7 +168,7 @@ def main(args: argparse.Namespace) -> None:
         f"return of {EPISODES} episodes at the mean weights, at the end",
     )
     curves = pd.concat({label: run.curve for label, run in runs.items()}, names=["kind"])
-    curves.droplevel(1).to_csv(report.file("curves.csv"))
+    report.save("curves.csv", curves.droplevel(1).to_csv)
     if STUDIED not in runs:
         return
     measured = gradients(runs[STUDIED], args.draws, args.seed)

@@ -7,17 +7,15 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from noisy_dqn_training import Run
+from style import BLACK, GREEN, ORANGE, SIGNIFICANT, SKY, VERMILION
 
 STYLES = {
-    "epsilon-greedy": ("#000000", "s"),
-    "shared draw, factorised": ("#e69f00", "^"),
-    "shared draw": ("#d55e00", "v"),
-    "Flipout": ("#56b4e9", "D"),
-    "local reparameterisation": ("#009e73", "o"),
+    "epsilon-greedy": (BLACK, "s"),
+    "shared draw, factorised": (ORANGE, "^"),
+    "shared draw": (VERMILION, "v"),
+    "Flipout": (SKY, "D"),
+    "local reparameterisation": (GREEN, "o"),
 }
-"""Colours of Okabe and Ito, told apart by the colour-blind."""
-SIGNIFICANT = 4.0
-"""A bias of a smaller z-score can't be told from zero."""
 
 
 def draw(runs: dict[str, Run], measured: pd.DataFrame) -> Figure:

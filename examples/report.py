@@ -39,12 +39,6 @@ class Report:
         write(path)
         print(f"wrote {path}")
 
-    def file(self, name: str) -> Path:
-        """The path of that file of the folder, announced."""
-        path = self.folder / name
-        print(f"wrote {path}")
-        return path
-
 
 def progress(iterable, description: str, **options):
     """A progress bar, where there is a terminal to show it."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .law import Law
-from .weight import RandomWeight, leaves, plain, random_weight
+from .weight import RandomWeight, leaves, plain, random_weight, random_weights
 
 _VIEWS = (
     "clone contiguous detach double expand expand_as flatten float half bfloat16 mT movedim moveaxis "
@@ -121,7 +121,7 @@ def targets(func: Callable, args: tuple, kwargs: dict) -> list[RandomWeight]:
     else:
         changes = name.endswith("_")
     written = [*(args[:1] if changes else ()), kwargs.get("out")]
-    return [x for x in leaves(written) if isinstance(x, RandomWeight)]
+    return random_weights(written)
 
 
 def _repeats(func: Callable, args: tuple, weight: RandomWeight) -> bool:

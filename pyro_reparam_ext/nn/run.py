@@ -14,7 +14,7 @@ from ..errors import EstimatorError
 from . import attention, layers, products, recurrent  # noqa: F401
 from .arithmetic import ARITHMETIC, VALUES, VIEWS, is_template, law_through, targets
 from .linear_map import LinearMap, Unserved
-from .weight import RandomWeight, leaves, plain, random_weight
+from .weight import RandomWeight, leaves, plain, random_weight, random_weights
 
 if TYPE_CHECKING:
     from .layer_estimator import LayerEstimator
@@ -156,7 +156,7 @@ class Run:
         """No layer: views and scalings keep their law, other functions of weights lose it."""
         if is_template(func, args):
             return func(*plain(args), **plain(kwargs))
-        weights = [x for x in leaves((args, kwargs)) if isinstance(x, RandomWeight)]
+        weights = random_weights((args, kwargs))
         if func in VALUES:
             self.give_away(weights[0], name_of(func))
         others = [x for x in leaves((args, kwargs)) if type(x) in (Tensor, nn.Parameter) and x.dim()]
@@ -181,7 +181,7 @@ class Run:
         return random_weight(result, "it is the parameter of a distribution", weight.key, self)
 
     def _refuse(self, func: Callable, args: tuple, kwargs: dict, reason: Unserved) -> None:
-        weights = [x for x in leaves((args, kwargs)) if isinstance(x, RandomWeight)]
+        weights = random_weights((args, kwargs))
         sites = " and ".join(dict.fromkeys(f"'{weight.key[0]}'" for weight in weights))
         name, context = name_of(func), self.estimator.name
         if self.estimator.strict:

@@ -37,7 +37,7 @@ class RandomWeight(Tensor):
         direct = (x for x in args if isinstance(x, RandomWeight))
         weight = next(direct, None)
         if weight is None:
-            weight = next(x for x in leaves((args, kwargs)) if isinstance(x, RandomWeight))
+            weight = random_weights((args, kwargs))[0]
         return weight.run.call(func, args, kwargs)
 
 
@@ -56,6 +56,11 @@ def leaves(x: Any) -> list[Any]:
         else:
             found.append(item)
     return found
+
+
+def random_weights(x: Any) -> list[RandomWeight]:
+    """The weights that stand in nested tuples, lists and dicts."""
+    return [leaf for leaf in leaves(x) if isinstance(leaf, RandomWeight)]
 
 
 def plain(x: Any) -> Any:

@@ -39,6 +39,17 @@ class Regression(PyroModule):
             return pyro.sample("y", dist.Normal(loc, 1.0).to_event(1), obs=y)
 
 
+class Twice(PyroModule):
+    """Calls a network twice in one run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = pre.nn.to_bayesian(network(), NORMAL)
+
+    def forward(self, x):
+        return self.net(x) - self.net(x)
+
+
 @pytest.fixture
 def data():
     return torch.randn(6, 4), torch.randn(6, 2)
@@ -118,14 +129,6 @@ def test_tied_parameters_have_several_names(data):
 
 
 def test_two_calls_of_an_outer_module_see_one_draw(data):
-    class Twice(PyroModule):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = pre.nn.to_bayesian(network(), NORMAL)
-
-        def forward(self, x):
-            return self.net(x) - self.net(x)
-
     assert (Twice()(data[0]) == 0).all()
 
 
@@ -349,14 +352,6 @@ def test_errors(data):
 
 @pytest.mark.parametrize("context", CONTEXTS)
 def test_two_calls_side_by_side_raise(data, context):
-    class Twice(PyroModule):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = pre.nn.to_bayesian(network(), NORMAL)
-
-        def forward(self, x):
-            return self.net(x) - self.net(x)
-
     model = Regression(Twice())
     guide = AutoNormal(model)
     elbo = Trace_ELBO(num_particles=2, vectorize_particles=True, max_plate_nesting=1)
