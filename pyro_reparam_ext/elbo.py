@@ -188,11 +188,11 @@ class TraceEstimator_ELBO(ELBO):
     @property
     def _layout(self) -> Layout:
         plate_dims = int(self.max_plate_nesting) if self.vectorize_particles else None
-        return Layout(self.num_particles, plate_dims)
+        return Layout(self.num_particles, plate_dims, self.vectorize_particles == "vmap")
 
     def _in_particles(self, program: Callable[..., Any]) -> Callable[..., Any]:
         """The program inside a plate of particles; the plate is made once."""
-        if not self.vectorize_particles or self.num_particles == 1:
+        if self.vectorize_particles is not True or self.num_particles == 1:
             return program
         if self._particles is None or self._particles.dim != -self.max_plate_nesting:
             name = "num_particles_vectorized"

@@ -1,4 +1,4 @@
-"""The one exception of the package."""
+"""The exception of the package."""
 
 from __future__ import annotations
 
@@ -9,3 +9,7 @@ class EstimatorError(ValueError):
     The message names the sample site, what was given, what was expected and the remedy. Nothing is
     half-applied when it is raised: parameters and the parameter store are what they were before.
     """
+
+
+class CannotVectorize(EstimatorError):
+    """A program can't be run at many values at once, or it would mean something else then."""

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pyro.ops.provenance import ProvenanceTensor, detach_provenance, get_provenance
-from torch import Tensor
+from pyro.ops.provenance import (
+    ProvenanceTensor,
+    detach_provenance,
+    extract_provenance,
+    get_provenance,
+)
+from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 _READS = frozenset(
@@ -84,3 +90,29 @@ def _wrapped(x: Any, provenance: frozenset[str], control: ControlFlow) -> Any:
     tracked = TrackedTensor(x, provenance)
     tracked._control = control
     return tracked
+
+
+def without_provenance(x: Any, inside: frozenset[int] = frozenset()) -> tuple[Any, frozenset[str]]:
+    """A distribution with plain tensors for parameters, and the provenance that these had.
+
+    Looks into the distributions, transforms and lists that it is made of, except those that it is
+    already ``inside`` of: a transform and its inverse know each other.
+    """
+    if isinstance(x, ProvenanceTensor):
+        return extract_provenance(x)
+    if type(x) in (list, tuple):
+        cleaned = [without_provenance(part, inside) for part in x]
+        provenance = frozenset().union(*(inherited for _, inherited in cleaned))
+        return (type(x)(part for part, _ in cleaned) if provenance else x), provenance
+    parts = (torch.distributions.Distribution, torch.distributions.Transform)
+    if not isinstance(x, parts) or isinstance(x, nn.Module) or id(x) in inside:
+        return x, frozenset()
+    clean, provenance = {}, frozenset()
+    for key, attribute in vars(x).items():
+        clean[key], inherited = without_provenance(attribute, inside | {id(x)})
+        provenance |= inherited
+    if not provenance:
+        return x, provenance
+    x = copy(x)
+    vars(x).update(clean)
+    return x, provenance

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
 from pyro import poutine
 from pyro.distributions import TorchDistribution
-from pyro.distributions.torch_distribution import TorchDistributionMixin
-from pyro.ops.provenance import (
-    ProvenanceTensor,
-    detach_provenance,
-    extract_provenance,
-    get_provenance,
-)
+from pyro.ops.provenance import detach_provenance, get_provenance
 from pyro.poutine.guide import GuideMessenger
-from pyro.poutine.trace_messenger import TraceMessenger
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_factor, site_is_subsample
 from torch import Tensor, nn
@@ -26,7 +18,9 @@ from torch import Tensor, nn
 from ..errors import EstimatorError
 from ..estimators.base import Draw, Estimator, Site
 from ..estimators.enumeration import Enumeration
+from .axes import Visible
 from .control_flow import ControlFlow
+from .recorder import Recorder
 from .terms import Term, left_padded, log_prob_of
 from .unwrap import coordinates, is_masked, num_coordinate_dims, sum_rightmost
 
@@ -42,7 +36,7 @@ def is_tracked(estimator: Estimator, vectorized: bool) -> bool:
     return estimator.uses_cost or (isinstance(estimator, Enumeration) and not vectorized)
 
 
-class OrdinaryRun(TraceMessenger):
+class OrdinaryRun(Recorder):
     """Samples the latent sites of a guide by their estimators, and traces it.
 
     An enumerated site takes all values of its support at once, on a new dim left of all others; or,
@@ -51,15 +45,19 @@ class OrdinaryRun(TraceMessenger):
     """
 
     def __init__(
-        self, resolve: Resolve, plate_dims: int | None, path: Mapping[str, int], track: bool
+        self,
+        resolve: Resolve,
+        plate_dims: int | None,
+        path: Mapping[str, int],
+        track: bool,
+        axes: Visible,
     ) -> None:
-        super().__init__()
+        super().__init__(axes, ControlFlow(), tracking=False)
         self.resolve = resolve
         self.plate_dims = plate_dims
         self.path = dict(path)
         self.track = track
         self.tracked: set[str] = set()
-        self.control = ControlFlow()
         self.controlled_by: dict[str, frozenset[str]] = {}
         self.estimators: dict[str, Estimator] = {}
         self.draws: dict[str, Draw] = {}
@@ -69,10 +67,8 @@ class OrdinaryRun(TraceMessenger):
     def vectorized(self) -> bool:
         return self.plate_dims is not None
 
-    def _pyro_sample(self, message: dict[str, Any]) -> None:
-        if site_is_subsample(message) or not isinstance(message["fn"], TorchDistributionMixin):
-            return
-        name, fn = message["name"], message["fn"]
+    def sample(self, message: dict[str, Any], fn: TorchDistribution) -> frozenset[str]:
+        name = message["name"]
         if 0 in fn.batch_shape + fn.event_shape and not site_is_factor(message):
             raise EstimatorError(
                 f"site '{name}': its distribution has shape {tuple(fn.shape())}, which is empty; "
@@ -82,20 +78,24 @@ class OrdinaryRun(TraceMessenger):
         self.estimators[name] = estimator
         self.controlled_by[name] = self.control.sites
         if message["is_observed"] or message["done"]:
-            self.draws[name] = Draw(message["value"])
-            return
-        draw = self._enumerate(message, estimator) if isinstance(estimator, Enumeration) else None
+            self.draws[name] = Draw(self.axes.shown_value(message["value"], message["fn"]))
+            return frozenset()
+        draw = self._enumerate(message, fn, estimator) if isinstance(estimator, Enumeration) else None
         draw = draw or estimator.draw(fn)
         # The program gets the value with the provenance of what it was drawn from, estimators without.
-        self.draws[name] = draw.map(detach_provenance) if self.tracked else draw
-        message["value"] = draw.value
+        upstream = get_provenance(draw.value) | self.upstream.get(name, frozenset())
+        self.draws[name] = draw = draw.map(detach_provenance) if self.tracked else draw
+        self.give(message, draw.value)
         if self.track and is_tracked(estimator, self.vectorized):
-            message["value"] = self.control.track(draw.value, frozenset([name]))
+            upstream |= {name}
             self.tracked.add(name)
-        message["done"] = True
+            self.tracking = True
+        return upstream
 
-    def _enumerate(self, message: dict[str, Any], estimator: Enumeration) -> Draw:
-        name, fn = message["name"], message["fn"]
+    def _enumerate(
+        self, message: dict[str, Any], fn: TorchDistribution, estimator: Enumeration
+    ) -> Draw:
+        name = message["name"]
         joint = torch.Size(self.support_sizes.values()).numel()
         support = estimator.support(name, fn, joint)
         left = len(self.support_sizes)
@@ -103,15 +103,20 @@ class OrdinaryRun(TraceMessenger):
         if self.plate_dims is None:
             value = support[self.path.setdefault(name, 0)]
             return Draw(value.expand(fn.shape()))
+        self.axes.enumerated(len(support))
         ones = (1,) * (self.plate_dims + left)
         return Draw(support.reshape((len(support),) + ones + fn.event_shape))
 
 
 @dataclass(frozen=True, eq=False)
 class OrdinaryGuide:
-    """What the ordinary run of the guide left: its trace, its sites and their cost terms."""
+    """What the ordinary run of the guide left: its trace, its sites and their cost terms.
+
+    ``trace`` is what the guide itself saw, ``nodes`` has its sample sites with all dims.
+    """
 
     trace: Trace
+    nodes: dict[str, dict[str, Any]]
     sites: list[Site]
     terms: list[Term]
     support_sizes: dict[str, int]
@@ -120,13 +125,13 @@ class OrdinaryGuide:
     control: ControlFlow
 
 
-def run_guide(guide: Callable[..., Any], args: tuple, kwargs: dict, messenger: TraceMessenger) -> Trace:
-    """The trace of a guide under a messenger, also of a ``GuideMessenger``."""
-    with messenger:
+def run_guide(guide: Callable[..., Any], args: tuple, kwargs: dict, recorder: Recorder) -> Trace:
+    """The trace of a guide under a recorder, also of a ``GuideMessenger``."""
+    with recorder.axes.running(), recorder:
         guide(*args, **kwargs)
     unwrapped = poutine.unwrap(guide)
     if not isinstance(unwrapped, GuideMessenger):
-        return messenger.trace
+        return recorder.trace
     model_trace, guide_trace = unwrapped.get_traces()
     for name, node in model_trace.nodes.items():
         if node["type"] == "sample" and site_is_subsample(node) and name not in guide_trace:
@@ -138,29 +143,26 @@ def ordinary_guide(
     guide: Callable[..., Any],
     args: tuple,
     kwargs: dict,
-    messenger: OrdinaryRun,
+    run: OrdinaryRun,
     state: StateOf,
 ) -> OrdinaryGuide:
     """Runs the guide once and collects its sites in the order they were sampled."""
-    trace = run_guide(guide, args, kwargs, messenger)
+    trace = run_guide(guide, args, kwargs, run)
     sites, terms = [], []
-    for name, node in trace.nodes.items():
-        if node["type"] != "sample" or site_is_subsample(node):
+    for name in trace.nodes:
+        if name not in run.draws:
             continue
-        estimator, draw, fn = messenger.estimators[name], messenger.draws[name], node["fn"]
-        upstream: frozenset[str] | None = frozenset() if messenger.track else None
-        if messenger.tracked:
-            # The value itself is scored without provenance, which would slow every operation down.
-            fn, inherited = without_provenance(fn)
-            upstream = inherited | (messenger.tracked & {name})
-        log_prob, score = scored(name, estimator, fn, draw)
-        if messenger.tracked:  # what a distribution keeps in closures is left
-            upstream |= get_provenance(log_prob) | messenger.controlled_by[name]
+        estimator, draw, node = run.estimators[name], run.draws[name], run.nodes[name]
+        upstream: frozenset[str] | None = frozenset() if run.track else None
+        log_prob, score = scored(name, estimator, node["fn"], draw)
+        if run.tracked:  # what a distribution keeps in closures is left
+            upstream = run.upstream.get(name, frozenset()) | (run.tracked & {name})
+            upstream |= get_provenance(log_prob) | run.controlled_by[name]
             log_prob, score = detach_provenance(log_prob), detach_provenance(score)
         term = Term.of_guide(node, log_prob, score, upstream)
         site = Site(
             name=name,
-            fn=fn,
+            fn=node["fn"],
             draw=draw,
             log_prob=score,
             estimator=estimator,
@@ -173,39 +175,14 @@ def ordinary_guide(
         terms.append(term)
     return OrdinaryGuide(
         trace,
+        run.nodes,
         sites,
         terms,
-        messenger.support_sizes,
-        messenger.path,
-        messenger.tracked,
-        messenger.control,
+        run.support_sizes,
+        run.path,
+        run.tracked,
+        run.control,
     )
-
-
-def without_provenance(x: Any, inside: frozenset[int] = frozenset()) -> tuple[Any, frozenset[str]]:
-    """A distribution with plain tensors for parameters, and the provenance that these had.
-
-    Looks into the distributions, transforms and lists that it is made of, except those that it is
-    already ``inside`` of: a transform and its inverse know each other.
-    """
-    if isinstance(x, ProvenanceTensor):
-        return extract_provenance(x)
-    if type(x) in (list, tuple):
-        cleaned = [without_provenance(part, inside) for part in x]
-        provenance = frozenset().union(*(inherited for _, inherited in cleaned))
-        return (type(x)(part for part, _ in cleaned) if provenance else x), provenance
-    parts = (torch.distributions.Distribution, torch.distributions.Transform)
-    if not isinstance(x, parts) or isinstance(x, nn.Module) or id(x) in inside:
-        return x, frozenset()
-    clean, provenance = {}, frozenset()
-    for key, attribute in vars(x).items():
-        clean[key], inherited = without_provenance(attribute, inside | {id(x)})
-        provenance |= inherited
-    if not provenance:
-        return x, provenance
-    x = copy(x)
-    vars(x).update(clean)
-    return x, provenance
 
 
 def scored(name: str, estimator: Estimator, fn: TorchDistribution, draw: Draw) -> tuple[Tensor, Tensor]:

@@ -24,12 +24,14 @@ from pyro.poutine.util import site_is_subsample
 from pyro.util import check_model_guide_match, check_site_shape
 from torch import Tensor
 
-from ..errors import EstimatorError
+from ..errors import CannotVectorize, EstimatorError
 from ..estimators.base import Alternatives, Draw, Estimator, Site
 from ..estimators.enumeration import Enumeration
 from ..estimators.relaxation import RELAXABLE, linear_log_prob
+from .axes import Visible
 from .control_flow import ControlFlow
-from .ordinary import OrdinaryGuide, Resolve, run_guide, scored, without_provenance
+from .ordinary import OrdinaryGuide, Resolve, run_guide, scored
+from .recorder import Recorder
 from .slices import Group, SlicePass, cat, one
 from .terms import Term, left_padded, log_prob_of
 from .unwrap import cat_rows, innermost, log_prob_by
@@ -38,28 +40,19 @@ Dependencies: TypeAlias = Mapping[tuple[str, str], frozenset[str]]
 """Which sites the term ``(side, name)`` depends on."""
 
 
-def broadcast_error(error: Exception, what: str) -> EstimatorError | None:
-    """What to raise where ``what`` failed by ``error``; None if the error says enough by itself."""
-    if isinstance(error, EstimatorError) or "max_plate_nesting" in str(error):
-        return None
-    return EstimatorError(
-        f"{what}: {error}\nLet the program broadcast over dims on the left (no reshape to a fixed "
-        f"number of dims, no Python branch on a value), or pass vectorize_particles=False to run one "
-        f"evaluation at a time."
-    )
-
-
 @dataclass(frozen=True, eq=False)
 class Pass:
     """The cost terms of some evaluations: first the ordinary one if ``ordinary``, then ``groups``.
 
-    ``probs`` has the probabilities of the values of enumerated sites, evaluations on the left.
+    ``probs`` has the probabilities of the values of enumerated sites, evaluations on the left;
+    ``draws`` those of latent sites that are not the ordinary ones.
     """
 
     ordinary: bool
     groups: tuple[Group, ...]
     terms: list[Term]
     probs: dict[str, Tensor]
+    draws: Mapping[str, Draw] = field(default_factory=dict)
 
     def span(self, group: Group) -> tuple[int, int]:
         """Where a group lies on the evaluation dim."""
@@ -85,6 +78,7 @@ class Program:
     kwargs: dict
     resolve: Resolve
     vectorized: bool
+    axes: Visible
     ordinary: OrdinaryGuide
     batch_dims: int
     max_plate_nesting: float = float("inf")
@@ -103,22 +97,26 @@ class Program:
         """Runs guide and model at the alternatives of ``groups``, and at the ordinary values."""
         relaxed = any(self.alternatives[group.owner].relaxed for group in groups)
         watch = ControlFlow() if relaxed and not self.vectorized else None
+        count = sum(map(len, groups))
+        both = count + ordinary if groups else 0
         try:
-            run = self._run_guide(groups, relaxed, watch)
+            with self.axes.evaluations(count):
+                run = self._run_guide(groups, relaxed, watch)
             if ordinary and groups:
                 run = self._with_ordinary(run)
-            model_terms = self._model_terms(run, relaxed, remember=ordinary, track=track, watch=watch)
-        except (RuntimeError, IndexError, ValueError) as error:
-            names = ", ".join(repr(self.sites[group.owner].name) for group in groups)
-            what = (
-                f"sites {names}: model or guide failed when run at {sum(map(len, groups))} "
-                f"alternative values at once, on dim {-1 - self.batch_dims} (left of all plates and "
-                f"particles)"
-            )
-            explained = broadcast_error(error, what) if groups and self.vectorized else None
-            if explained is None:
+            with self.axes.evaluations(both):
+                model_terms = self._model_terms(
+                    run, relaxed, remember=ordinary, track=track, watch=watch
+                )
+        except Exception as error:
+            if not (groups and self.vectorized) or isinstance(error, EstimatorError):
                 raise
-            raise explained from error
+            names = ", ".join(repr(self.sites[group.owner].name) for group in groups)
+            raise CannotVectorize(
+                f"sites {names}: model or guide failed when run at {count} alternative values at once"
+                + ("" if self.axes.hides else f", on dim {-1 - self.batch_dims}")
+                + f": {error}"
+            ) from error
         if watch is not None and watch.sites:
             raise EstimatorError(
                 f"site '{self.sites[groups[0].owner].name}': its estimator evaluates relaxed values, "
@@ -126,7 +124,7 @@ class Program:
                 f"a branch); expected only tensor operations on them. Use DisARM, LeaveOneOut or "
                 f"LocalExpectation, which only evaluate values of the support."
             )
-        return self.collect(groups, ordinary, run.terms + model_terms)
+        return self.collect(groups, ordinary, run.terms + model_terms, run.draws)
 
     def parameters(self) -> dict[str, Tensor]:
         """The unconstrained parameters of guide and model."""
@@ -140,7 +138,13 @@ class Program:
     def num_latent(self) -> int:
         return sum(not site.observed for site in self.ordinary.sites)
 
-    def collect(self, groups: tuple[Group, ...], ordinary: bool, terms: list[Term]) -> Pass:
+    def collect(
+        self,
+        groups: tuple[Group, ...],
+        ordinary: bool,
+        terms: list[Term],
+        draws: Mapping[str, Draw],
+    ) -> Pass:
         """A pass from its terms, which get to know the number of batch dims."""
         enumerated = {s.name for s in self.sites if isinstance(s.estimator, Enumeration)}
         probs = {
@@ -152,7 +156,7 @@ class Program:
             term.batch_dims = self.batch_dims
             if self.dependencies is not None:
                 term.upstream = self.dependencies.get(term.key)
-        return Pass(ordinary, groups, terms, probs)
+        return Pass(ordinary, groups, terms, probs, draws)
 
     # -- guide ------------------------------------------------------------------------------------
 
@@ -168,17 +172,16 @@ class Program:
         if self.vectorized and first == len(self.sites) - 1:  # nothing is sampled after the owner
             site = ordinary.sites[first]
             draw = messenger.assemble(first, site.fn)
-            node = ordinary.trace.nodes[site.name]
+            node = ordinary.nodes[site.name]
             terms = [*ordinary.terms[:first], _guide_term(site, node, draw, relaxed)]
             return _GuideRun(ordinary.trace, ordinary.sites, {site.name: draw}, terms)
         trace = run_guide(self.guide, self.args, self.kwargs, messenger)
         sites, terms = [], []
-        for name, node in trace.nodes.items():
-            if node["type"] == "sample" and not site_is_subsample(node):
+        for name in trace.nodes:
+            if name in messenger.draws:
                 site, draw = messenger.sites[name], messenger.draws[name]
-                fn = without_provenance(node["fn"])[0] if watch else node["fn"]
                 sites.append(site)
-                terms.append(_guide_term(site, {**node, "fn": fn}, draw, relaxed))
+                terms.append(_guide_term(site, messenger.nodes[name], draw, relaxed))
         return _GuideRun(trace, sites, messenger.changed, terms)
 
     def _with_ordinary(self, run: _GuideRun) -> _GuideRun:
@@ -210,18 +213,21 @@ class Program:
         watch: ControlFlow | None = None,
     ) -> list[Term]:
         """The terms of the model, replayed against the values of a guide run."""
-        trace = self._replay(run, track, watch)
+        recorder = self._replay(run, track, watch)
         sites = {site.name: site for site in run.sites if not site.observed}
-        terms, scored_nodes = [], []
-        for name, node in trace.nodes.items():
-            if node["type"] == "param":
-                self.model_parameters[name] = node["value"]
-            if node["type"] != "sample":
+        terms, nodes = [], []
+        for name, traced in recorder.trace.nodes.items():
+            if traced["type"] == "param":
+                self.model_parameters[name] = traced["value"]
+            if traced["type"] != "sample":
                 continue
-            if remember and not node["is_observed"] and name not in self.ordinary.trace:
-                self.model_values[name] = node
-            if site_is_subsample(node):
+            node = recorder.nodes.get(name)
+            own = not traced["is_observed"] and name not in self.ordinary.trace
+            if remember and own and not (node and self._differs(node)):
+                self.model_values[name] = traced
+            if site_is_subsample(traced):
                 continue
+            node = node or traced
             fn, value = node["fn"], node["value"]
             if name in sites and not node["is_observed"]:
                 site = sites[name]
@@ -233,23 +239,33 @@ class Program:
                     log_prob = log_prob_of(name, partial(site.estimator.log_prob, fn, draw))
             else:
                 log_prob = log_prob_of(name, partial(fn.log_prob, value))
-            upstream = get_provenance(log_prob) | self.ordinary.control.sites if track else None
+            upstream = None
+            if track:
+                upstream = get_provenance(log_prob) | self.ordinary.control.sites
+                upstream |= recorder.upstream.get(name, frozenset())
             terms.append(Term.of_model(node, detach_provenance(log_prob), upstream))
-            scored_nodes.append(node)
+            nodes.append(node)
         if remember and is_validation_enabled():
-            check_model_guide_match(trace, self.ordinary.trace, self.max_plate_nesting)
-            for node, term in zip(scored_nodes, terms, strict=True):
+            check_model_guide_match(recorder.trace, self.ordinary.trace, self.max_plate_nesting)
+            for node, term in zip(nodes, terms, strict=True):
                 check_site_shape({**node, "log_prob": term.log_prob}, self.max_plate_nesting)
         return terms
 
-    def _replay(self, run: _GuideRun, track: bool, watch: ControlFlow | None) -> Trace:
+    def _differs(self, node: dict[str, Any]) -> bool:
+        """Whether the value of a site of the model differs between evaluations."""
+        return node["value"].dim() - len(node["fn"].event_shape) > self.batch_dims
+
+    def _replay(self, run: _GuideRun, track: bool, watch: ControlFlow | None) -> Recorder:
         """Runs the model with the values of a guide run and what it drew by itself before."""
-        replayed = run.trace
-        if run.draws or self.model_values or self.ordinary.tracked:
-            replayed = self._replayed(run, track, watch)
-        with poutine.trace() as tracer, poutine.replay(trace=replayed):
-            self.model(*self.args, **self.kwargs)
-        return tracer.trace
+        tracked = watch is not None or bool(self.ordinary.tracked)
+        recorder = ModelRun(self.axes, watch or self.ordinary.control, tracked)
+        with self.axes.running():
+            replayed = run.trace
+            if run.draws or self.model_values or self.ordinary.tracked:
+                replayed = self._replayed(run, track, watch)
+            with recorder, poutine.replay(trace=replayed):
+                self.model(*self.args, **self.kwargs)
+        return recorder
 
     def _replayed(self, run: _GuideRun, track: bool, watch: ControlFlow | None) -> Trace:
         """The trace that the model is replayed against, where it is not the guide's own."""
@@ -259,14 +275,26 @@ class Program:
             replayed.add_node(name, **node.copy())
         for site in run.sites:
             if not site.observed:
-                value = run.draws[site.name].value if site.name in run.draws else site.value
+                node = replayed.nodes[site.name]
+                value = detach_provenance(node["value"])
+                if site.name in run.draws:
+                    value = self.axes.hidden(run.draws[site.name].value, node["fn"])
                 if track:
                     drawn = self.ordinary.trace.nodes[site.name]["value"]
                     value = control.track(value, get_provenance(drawn))
                 if watch is not None and site.name in run.draws:
                     value = watch.track(value, frozenset([site.name]))
-                replayed.nodes[site.name] = {**replayed.nodes[site.name], "value": value}
+                replayed.nodes[site.name] = {**node, "value": value}
         return replayed
+
+
+class ModelRun(Recorder):
+    """The model at the values of a guide run; a latent site of its own is drawn from its prior."""
+
+    def sample(self, message: dict[str, Any], fn: TorchDistribution) -> frozenset[str]:
+        if self.axes.hides and not message["done"] and not message["is_observed"]:
+            self.give(message, fn())
+        return frozenset()
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,9 +12,11 @@ import torch
 from pyro import poutine
 from pyro.poutine.trace_struct import Trace
 
+from ..errors import CannotVectorize, EstimatorError
+from .axes import Hidden, Visible
 from .costs import Costs, plan
 from .ordinary import OrdinaryRun, Resolve, StateOf, ordinary_guide, padded
-from .passes import Dependencies, Pass, Program, broadcast_error
+from .passes import Dependencies, Pass, Program
 from .slices import Group
 
 __all__ = ["Dependencies", "Layout", "evaluate", "plain_traces", "plate_nesting"]
@@ -24,16 +27,31 @@ class Layout:
     """How evaluations are laid out.
 
     ``plate_dims``: the number of dims that plates and vectorised particles take; None where particles
-    and evaluations are run one by one.
+    and evaluations are run one by one. ``hidden``: whether the program is run under ``vmap``, so that
+    it does not see the dims of particles and evaluations.
     """
 
     num_particles: int
     plate_dims: int | None = None
+    hidden: bool = False
 
     @property
     def particle_dim(self) -> int | None:
         """The dim of vectorised particles, the leftmost of the plates."""
         return None if self.plate_dims is None or self.num_particles == 1 else -self.plate_dims
+
+    @contextmanager
+    def axes(self) -> Iterator[Visible]:
+        """What the program sees of these dims during one evaluation of it."""
+        if not self.hidden:
+            yield Visible()
+            return
+        assert self.plate_dims is not None
+        axes = Hidden(self.num_particles, self.plate_dims)
+        try:
+            yield axes
+        finally:
+            axes.close()
 
 
 def plain_traces(
@@ -73,35 +91,38 @@ def evaluate(
     """
 
     def run(path: dict[str, int]) -> Costs:
-        messenger = OrdinaryRun(resolve, layout.plate_dims, path, dependencies is None)
-        ordinary = ordinary_guide(guide, args, kwargs, messenger, state)
-        program = Program(
-            model=model,
-            guide=guide,
-            args=args,
-            kwargs=kwargs,
-            resolve=resolve,
-            vectorized=layout.plate_dims is not None,
-            ordinary=ordinary,
-            batch_dims=(layout.plate_dims or 0) + len(ordinary.support_sizes),
-            max_plate_nesting=math.inf if layout.plate_dims is None else layout.plate_dims,
-            dependencies=dependencies,
-        )
-        track = bool(ordinary.tracked) and program.num_latent > 1
-        return _at_once(program, track) if program.vectorized else _one_by_one(program, track)
+        with layout.axes() as axes:
+            recorder = OrdinaryRun(resolve, layout.plate_dims, path, dependencies is None, axes)
+            ordinary = ordinary_guide(guide, args, kwargs, recorder, state)
+            program = Program(
+                model=model,
+                guide=guide,
+                args=args,
+                kwargs=kwargs,
+                resolve=resolve,
+                vectorized=layout.plate_dims is not None,
+                axes=axes,
+                ordinary=ordinary,
+                batch_dims=(layout.plate_dims or 0) + len(ordinary.support_sizes),
+                max_plate_nesting=math.inf if layout.plate_dims is None else layout.plate_dims,
+                dependencies=dependencies,
+            )
+            # A loop over the values of enumerated sites has no dim that tells what depends on them.
+            in_loop = bool(ordinary.support_sizes) and not program.vectorized
+            track = bool(ordinary.tracked) and (program.num_latent > 1 or in_loop)
+            return _at_once(program, track) if program.vectorized else _one_by_one(program, track)
 
     if layout.plate_dims is not None:
         try:
             return [run({})]
-        except (RuntimeError, IndexError, ValueError) as error:
-            what = (
-                f"model or guide failed when run for {layout.num_particles} particles at once, which "
-                f"lie on dim {layout.particle_dim}"
-            )
-            explained = broadcast_error(error, what) if layout.num_particles > 1 else None
-            if explained is None:
+        except Exception as error:
+            if layout.num_particles == 1 and not layout.hidden or isinstance(error, EstimatorError):
                 raise
-            raise explained from error
+            where = "" if layout.hidden else f", which lie on dim {layout.particle_dim}"
+            raise CannotVectorize(
+                f"model or guide failed when run for {layout.num_particles} particles at once"
+                f"{where}: {error}"
+            ) from error
     results = []
     for _ in range(layout.num_particles):
         pending: list[dict[str, int]] = [{}]
@@ -135,7 +156,7 @@ def _one_by_one(program: Program, track: bool) -> Costs:
     terms = program.ordinary.terms + program.run_ordinary(track)
     program = replace(program, batch_dims=max(term.log_prob.dim() for term in terms))
     _add_alternatives(program)
-    passes: list[Pass] = [program.collect((), True, terms)]
+    passes: list[Pass] = [program.collect((), True, terms, {})]
     for owner, alternatives in program.alternatives.items():
         graph = alternatives.marginal or alternatives.relaxed
         for number in range(alternatives.count):

@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from pyro.distributions import TorchDistribution
-from pyro.distributions.torch_distribution import TorchDistributionMixin
-from pyro.poutine.trace_messenger import TraceMessenger
-from pyro.poutine.util import site_is_subsample
 
-from ..errors import EstimatorError
+from ..errors import CannotVectorize, EstimatorError
 from ..estimators.base import Alternatives, Draw, Site
 from ..estimators.enumeration import Enumeration
 from ..estimators.relaxation import RELAXABLE, noisy_logits_given, to_value
 from .control_flow import ControlFlow
-from .ordinary import without_provenance
+from .recorder import Recorder
 from .unwrap import cat_rows, coordinates
 
 if TYPE_CHECKING:
@@ -35,11 +32,11 @@ class Group:
         return self.stop - self.start
 
 
-class SlicePass(TraceMessenger):
+class SlicePass(Recorder):
     """Gives each latent site of the guide its values in the evaluations of a pass."""
 
     def __init__(self, program: Program, groups: tuple[Group, ...], watch: ControlFlow | None) -> None:
-        super().__init__()
+        super().__init__(program.axes, watch or ControlFlow(), tracking=watch is not None)
         self.watch = watch
         self.program = program
         self.groups = groups
@@ -48,21 +45,17 @@ class SlicePass(TraceMessenger):
         self.draws: dict[str, Draw] = {}
         self.changed: dict[str, Draw] = {}
 
-    def _pyro_sample(self, message: dict[str, Any]) -> None:
-        name, fn = message["name"], message["fn"]
-        if site_is_subsample(message):
-            message["value"] = self.program.ordinary.trace.nodes[name]["value"]
-            message["done"] = True
-            return
-        if not isinstance(fn, TorchDistributionMixin):
-            return
-        if self.watch is not None:
-            fn, _ = without_provenance(fn)
+    def subsample(self, message: dict[str, Any]) -> None:
+        node = self.program.ordinary.trace.nodes[message["name"]]
+        message["value"], message["done"] = node["value"], True
+
+    def sample(self, message: dict[str, Any], fn: TorchDistribution) -> frozenset[str]:
+        name = message["name"]
         if message["is_observed"]:
-            self.draws[name] = Draw(message["value"])
+            self.draws[name] = Draw(self.axes.shown_value(message["value"], message["fn"]))
             if name not in self.sites:
                 self.sites[name] = self._new_site(message)
-            return
+            return frozenset()
         if name not in self.index:
             self.sites[name] = site = self._new_site(message)
             self.draws[name] = self.changed[name] = draw = site.estimator.draw(fn)
@@ -70,16 +63,16 @@ class SlicePass(TraceMessenger):
             self.draws[name] = draw = self.assemble(self.index[name], fn)
             if draw is not self.program.ordinary.sites[self.index[name]].draw:
                 self.changed[name] = draw
-        message["value"], message["done"] = draw.value, True
-        if self.watch is not None and name in self.changed:
-            message["value"] = self.watch.track(draw.value, frozenset([name]))
+        self.give(message, draw.value)
+        watched = self.watch is not None and name in self.changed
+        return frozenset([name]) if watched else frozenset()
 
     def _new_site(self, message: dict[str, Any]) -> Site:
         """A site that the ordinary run did not have: only programs run one by one may do this."""
         if self.program.vectorized:
-            raise EstimatorError(
+            raise CannotVectorize(
                 f"site '{message['name']}': it occurs in some evaluations only, so the program has "
-                f"dynamic structure. Pass vectorize_particles=False to the ELBO."
+                f"dynamic structure"
             )
         estimator = self.program.resolve(message)
         return Site(

@@ -1,0 +1,85 @@
+"""The trace of a program, with its sites as everything outside of the program sees them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyro.distributions import TorchDistribution
+from pyro.distributions.torch_distribution import TorchDistributionMixin
+from pyro.ops.provenance import detach_provenance, get_provenance
+from pyro.poutine.trace_messenger import TraceMessenger
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+
+from .axes import Visible
+from .control_flow import ControlFlow, without_provenance
+
+
+class Recorder(TraceMessenger):
+    """Traces a program; ``nodes`` has its sites with all dims and without provenance.
+
+    ``trace`` has what the program itself saw. A subclass says by :meth:`sample` what values sites get;
+    it is called outside of ``vmap``, with the distribution in its full form.
+
+    Args:
+        axes: which dims the program sees.
+        control: where values that carry their provenance report to.
+        tracking: whether some values carry their provenance.
+    """
+
+    def __init__(self, axes: Visible, control: ControlFlow, tracking: bool) -> None:
+        super().__init__()
+        self.axes = axes
+        self.control = control
+        self.tracking = tracking
+        self.nodes: dict[str, dict[str, Any]] = {}
+        self.upstream: dict[str, frozenset[str]] = {}
+        """The provenance of a site's distribution, value, scale and mask."""
+        self._laws: dict[str, TorchDistribution] = {}
+
+    def sample(self, message: dict[str, Any], fn: TorchDistribution) -> frozenset[str]:
+        """Gives a site its value, which may be left to Pyro; returns the provenance it is to carry."""
+        return frozenset()
+
+    def give(self, message: dict[str, Any], value: Tensor) -> None:
+        """Hands a value, with all dims, to the program."""
+        message["value"], message["done"] = self.axes.hidden(value, message["fn"]), True
+
+    def _pyro_sample(self, message: dict[str, Any]) -> None:
+        provenance: frozenset[str] = frozenset()
+        with self.axes.suspended():
+            if site_is_subsample(message):
+                self.subsample(message)
+            elif isinstance(message["fn"], TorchDistributionMixin):
+                fn, name = message["fn"], message["name"]
+                if self.tracking:
+                    fn, self.upstream[name] = without_provenance(fn)
+                self._laws[name] = fn = self.axes.shown(fn)
+                provenance = self.sample(message, fn)
+        if provenance:
+            message["value"] = self.control.track(message["value"], provenance)
+
+    def subsample(self, message: dict[str, Any]) -> None:
+        """The indices of a plate are one draw for all particles and evaluations."""
+        if self.axes.hides and message["value"] is None:
+            message["value"] = message["fn"](*message["args"], **message["kwargs"])
+            message["done"] = True
+
+    def _pyro_post_sample(self, message: dict[str, Any]) -> None:
+        super()._pyro_post_sample(message)
+        fn = self._laws.get(message["name"])
+        if fn is None:
+            return
+        if not self.axes.hides and not self.tracking:
+            self.nodes[message["name"]] = self.trace.nodes.get(message["name"], message)
+            return
+        node = {**message, "fn": fn}
+        with self.axes.suspended():
+            if self.tracking:
+                upstream = self.upstream.get(message["name"], frozenset())
+                for key in ("value", "scale", "mask"):
+                    upstream |= get_provenance(node[key])
+                    node[key] = detach_provenance(node[key])
+                self.upstream[message["name"]] = upstream
+            node["value"] = self.axes.shown_value(node["value"], message["fn"])
+            self.nodes[message["name"]] = self.axes.shown_site(node)
