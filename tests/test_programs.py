@@ -6,7 +6,9 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.infer import SVI
 from pyro.nn import PyroModule
+from pyro.optim import Adam
 from torch import nn
 from torch.func import functional_call, grad
 
@@ -204,3 +206,24 @@ def test_one_hot_draws_are_batched():
     )
     summary = study.summary()
     assert summary["batched"].all() and (summary["bias_z"] < 5).all()
+
+
+def without_sites():
+    pyro.param("p", torch.ones(2))
+
+
+@pytest.mark.parametrize("num_particles", [1, 3])
+@pytest.mark.parametrize("vectorized", [True, False])
+@pytest.mark.parametrize(
+    ("model", "guide"),
+    [(lambda: None, lambda: None), (lambda: None, without_sites), (without_sites, without_sites)],
+    ids=["empty", "parameters in the guide", "parameters"],
+)
+def test_program_without_sample_sites(model, guide, vectorized, num_particles):
+    options = {"num_particles": num_particles, "vectorize_particles": vectorized}
+    for estimators in (None, pre.Enumeration(), pre.DisARM(), pre.LeaveOneOut()):
+        elbo = pre.TraceEstimator_ELBO(estimators, **options)
+        assert elbo.loss(model, guide) == 0.0
+        assert elbo.differentiable_loss(model, guide).item() == 0.0
+        assert elbo.loss_and_grads(model, guide) == 0.0
+        assert SVI(model, guide, Adam({"lr": 0.1}), elbo).step() == 0.0
