@@ -168,7 +168,7 @@ class _ZerosWhereSamplersFail(Messenger):
             return
         fn = message["fn"]
         try:
-            message["value"] = fn.sample()
+            message["value"] = fn()
         except (ValueError, RuntimeError):
             message["value"] = torch.zeros(fn.shape())
         message["done"] = True
