@@ -1,4 +1,7 @@
-"""Which site and which parameter a loss that is not finite comes from."""
+"""Which site and which parameter a loss that is not finite comes from.
+
+A program's own error is always what is raised: what is found out about it is a note on it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from typing import Any
 
 import pyro
 import torch
-from pyro import poutine
 from pyro.poutine.indep_messenger import IndepMessenger
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.trace_struct import Trace
@@ -18,6 +20,7 @@ from torch import Tensor
 
 from .errors import EstimatorError
 from .evaluation.costs import Costs
+from .evaluation.invisible import invisible
 from .evaluation.program import plain_traces
 
 REMEDY = (
@@ -30,7 +33,11 @@ REMEDY = (
 def diagnosed(
     model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict
 ) -> Iterator[None]:
-    """Turns a distribution's complaint about a parameter that is not finite into one that names it."""
+    """Says which site and parameter are not finite, where that made a program fail.
+
+    A distribution's complaint about its parameters becomes one that names them; any other error stays
+    what it is, with a note.
+    """
     try:
         yield
     except ZeroDivisionError as error:
@@ -47,7 +54,26 @@ def diagnosed(
         cause = _cause(model, guide, args, kwargs)
         if cause is None:
             raise
-        raise EstimatorError(f"{cause} {REMEDY}") from error
+        if _is_of_a_distribution(error):
+            raise EstimatorError(f"{cause} {REMEDY}") from error
+        _add_note(error, f"{cause} {REMEDY}")
+        raise
+
+
+def _is_of_a_distribution(error: Exception) -> bool:
+    """Whether a distribution or one of our own evaluations raised it, and no line of the program."""
+    if isinstance(error, EstimatorError):
+        return True
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    raised_in = frames[-1].f_globals.get("__name__") or ""
+    return raised_in.startswith(("torch.distributions", "pyro.distributions", f"{__package__}."))
+
+
+def _add_note(error: Exception, note: str) -> None:
+    if hasattr(error, "add_note"):
+        error.add_note(note)
+    else:  # before Python 3.11
+        error.__cause__ = error.__cause__ or EstimatorError(note)
 
 
 def _empty_plate(error: ZeroDivisionError) -> str | None:
@@ -71,7 +97,7 @@ def loss_error(
 def check_gradients(runs: list[Costs], again: Callable[[], list[Costs]]) -> None:
     """Raises if a gradient is not finite, and drops the gradients.
 
-    The site is looked for in another run of the program, ``again``.
+    The site is looked for in another run of the program, ``again``, which may fail.
     """
     parameters = {name: p for run in runs for name, p in run.program.parameters().items()}
     sums = [p.grad.sum() for p in parameters.values() if p.grad is not None]
@@ -82,7 +108,10 @@ def check_gradients(runs: list[Costs], again: Callable[[], list[Costs]]) -> None
     )
     for p in parameters.values():
         p.grad = None
-    site = _site_of_bad_gradient(again(), parameters)
+    try:
+        site = _site_of_bad_gradient(again(), parameters)
+    except Exception:
+        site = None
     at = f"site '{site}': the gradient of its log density" if site else "The gradient"
     raise EstimatorError(
         f"{at} is not finite at parameter '{name}', expected finite numbers. {REMEDY} Distributions "
@@ -107,21 +136,24 @@ def _site_of_bad_gradient(runs: list[Costs], parameters: dict[str, Tensor]) -> s
 def _cause(
     model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict
 ) -> str | None:
-    """The first site whose log density is not finite, in a run without validation."""
-    with (
-        torch.no_grad(),
-        torch.random.fork_rng(),
-        poutine.block(),
-        pyro.validation_enabled(False),
-        _ZerosWhereSamplersFail(),
-    ):
-        try:
+    """The first site whose log density is not finite, in a run without validation.
+
+    None if there is no such site, or if the program fails by itself once more: whatever it raises
+    here must not hide the error that is being looked into.
+    """
+    try:
+        with (
+            torch.no_grad(),
+            invisible(model, guide),
+            pyro.validation_enabled(False),
+            _ZerosWhereSamplersFail(),
+        ):
             sides = plain_traces(model, guide, args, kwargs)
-        except (ValueError, RuntimeError):
-            return None
-        traces = dict(zip(("guide", "model"), sides, strict=True))
-        site = _first_bad_site(traces)
-        parameter = _first_bad_parameter(traces)
+            traces = dict(zip(("guide", "model"), sides, strict=True))
+            site = _first_bad_site(traces)
+            parameter = _first_bad_parameter(traces)
+    except Exception:
+        return None
     if site is None and parameter is None:
         return None
     parts = [f"site {site}: its log density is not finite." if site else "", parameter or ""]
@@ -136,7 +168,7 @@ class _ZerosWhereSamplersFail(Messenger):
             return
         fn = message["fn"]
         try:
-            message["value"] = fn.sample()
+            message["value"] = fn()
         except (ValueError, RuntimeError):
             message["value"] = torch.zeros(fn.shape())
         message["done"] = True

@@ -15,7 +15,6 @@ TESTS = Path(__file__).parent
 COVERED_BY = {
     "elbo.py": "test_elbo.py",
     "config.py": "test_config.py",
-    "diagnosis.py": "test_errors.py",
     "errors.py": "test_errors.py",
     "replay.py": "reparam/test_decentering.py",
     "estimators/base.py": "test_registry.py",

@@ -6,7 +6,10 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro import poutine
+from pyro.infer import SVI
 from pyro.nn import PyroModule
+from pyro.optim import Adam
 from torch import nn
 from torch.func import functional_call, grad
 
@@ -204,3 +207,73 @@ def test_one_hot_draws_are_batched():
     )
     summary = study.summary()
     assert summary["batched"].all() and (summary["bias_z"] < 5).all()
+
+
+def without_sites():
+    pyro.param("p", torch.ones(2))
+
+
+@pytest.mark.parametrize("num_particles", [1, 3])
+@pytest.mark.parametrize("vectorized", [True, False])
+@pytest.mark.parametrize(
+    ("model", "guide"),
+    [(lambda: None, lambda: None), (lambda: None, without_sites), (without_sites, without_sites)],
+    ids=["empty", "parameters in the guide", "parameters"],
+)
+def test_program_without_sample_sites(model, guide, vectorized, num_particles):
+    options = {"num_particles": num_particles, "vectorize_particles": vectorized}
+    for estimators in (None, pre.Enumeration(), pre.DisARM(), pre.LeaveOneOut()):
+        elbo = pre.TraceEstimator_ELBO(estimators, **options)
+        assert elbo.loss(model, guide) == 0.0
+        assert elbo.differentiable_loss(model, guide).item() == 0.0
+        assert elbo.loss_and_grads(model, guide) == 0.0
+        assert SVI(model, guide, Adam({"lr": 0.1}), elbo).step() == 0.0
+
+
+@pytest.mark.parametrize("estimator", [None, pre.DisARM(), pre.Enumeration()], ids=repr)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"max_plate_nesting": 1},
+        {"num_particles": 2},
+        {"vectorize_particles": False},
+        {"vectorize_particles": False, "num_particles": 2},
+    ],
+    ids=str,
+)
+def test_obs_mask_of_a_wrong_shape(options, estimator):
+    mask = torch.tensor([[False, False], [False, True], [True, False]])  # has the event dim too
+    data = torch.ones(3, 2)
+
+    def model():
+        k = pyro.sample("k", dist.Bernoulli(0.5))
+        with pyro.plate("data", 3):
+            y = dist.MultivariateNormal(k.unsqueeze(-1).expand(*k.shape, 2), torch.eye(2))
+            pyro.sample("y", y, obs=data, obs_mask=mask)
+
+    def guide():
+        k = pyro.sample("k", dist.Bernoulli(pyro.param("p", torch.tensor(0.4))))
+        with pyro.plate("data", 3), poutine.mask(mask=~mask):
+            y = dist.MultivariateNormal(k.unsqueeze(-1).expand(*k.shape, 2), torch.eye(2))
+            pyro.sample("y_unobserved", y)
+
+    elbo = pre.TraceEstimator_ELBO({"k": estimator} if estimator else None, **options)
+    with pytest.raises(ValueError, match=r"Invalid obs_mask shape \(3, 2\); should be broadcast"):
+        elbo.loss_and_grads(model, guide)
+
+
+@pytest.mark.parametrize("vectorized", [True, False])
+def test_mask_of_a_wrong_shape(vectorized):
+    def guide():
+        with pyro.plate("data", 3), poutine.mask(mask=torch.ones(2, dtype=torch.bool)):
+            pyro.sample("z", dist.Normal(0.0, 1.0))
+
+    def model():
+        with pyro.plate("data", 3):
+            pyro.sample("z", dist.Normal(0.0, 1.0))
+
+    elbo = pre.TraceEstimator_ELBO(vectorize_particles=vectorized)
+    for programs in ((model, guide), (guide, model)):
+        with pytest.raises(pre.EstimatorError, match=r"'z'.*mask shape \(2,\).*\(3,\)"):
+            elbo.loss_and_grads(*programs)

@@ -11,12 +11,14 @@ from pyro.distributions.util import is_identically_zero
 from torch import Tensor
 
 from ..distributions import StraightThroughBernoulli, StraightThroughOneHotCategorical
+from ..errors import EstimatorError
 from ..evaluation.coupling import couple
 from ..evaluation.unwrap import (
     coordinates,
     innermost,
     log_prob_by,
     num_coordinate_dims,
+    overrides_call,
     sum_rightmost,
 )
 from .base import Draw, Estimator, Evaluations, Paper, Site
@@ -86,16 +88,24 @@ class Pathwise(Estimator):
         return not has_biased_gradient(fn)
 
     def draw(self, fn: TorchDistribution) -> Draw:
-        return Draw(fn.rsample())
+        return Draw(fn())  # as Pyro draws: some distributions have no rsample, only a __call__
 
     def redraw(self, site: Site, fn: TorchDistribution) -> Draw:
         # Coupled as the discrete law that it is, a straight-through value would lose its gradient.
-        return Draw(fn.rsample() if is_biased_sampler(fn) else couple(site.fn, site.value, fn))
+        return Draw(fn() if is_biased_sampler(fn) else couple(site.fn, site.value, fn))
 
     def guide_log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
         """By the entropy term of a distribution that has one of its own."""
         if not self.has_score(fn):
-            return self.log_prob(fn, draw)
+            log_prob = self.log_prob(fn, draw)
+            if log_prob.requires_grad and not draw.value.requires_grad and overrides_call(fn):
+                raise EstimatorError(
+                    f"Pathwise was given {type(fn).__name__}, whose own __call__ returns a value "
+                    f"without a gradient although it declares has_rsample; expected one that moves "
+                    f"with the parameters. Let its __call__ return a reparameterised value, or use "
+                    f"ScoreFunction."
+                )
+            return log_prob
 
         def score(base: TorchDistribution) -> Tensor:
             parts = base.score_parts(draw.value)

@@ -13,6 +13,7 @@ from functools import singledispatch
 import pyro.distributions as dist
 import torch
 from pyro.distributions import TorchDistribution
+from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
 from ..distributions.pathwise import pathwise_at
@@ -97,6 +98,8 @@ def _(fn: TorchDistribution) -> list[tuple[Tensor, int]]:
 @singledispatch
 def _transport(new: TorchDistribution, old: TorchDistribution, value: Tensor) -> Tensor:
     """Fallback: an independent draw. Right, only without the variance reduction."""
+    if isinstance(new, TorchDistributionMixin):
+        return new()
     return new.rsample() if new.has_rsample else new.sample()
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from ..noise import gumbel_like, logistic_like
-from .unwrap import coordinates
+from .unwrap import coordinates, overrides_call
 
 
 def logistic_noise(logits: Tensor, value: Tensor) -> Tensor:
@@ -46,4 +46,4 @@ def hard_sample(fn: TorchDistribution) -> Tensor:
     if isinstance(base, torch.distributions.OneHotCategorical):
         index = (base.logits + gumbel_like(base.logits)).argmax(-1, keepdim=True)
         return torch.zeros_like(base.logits).scatter(-1, index, 1)
-    return fn.sample()
+    return fn() if overrides_call(fn) else fn.sample()

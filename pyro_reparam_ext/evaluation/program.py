@@ -15,6 +15,7 @@ from pyro.poutine.trace_struct import Trace
 from ..errors import CannotVectorize, EstimatorError
 from .axes import Hidden, Visible
 from .costs import Costs, plan
+from .invisible import invisible
 from .ordinary import OrdinaryRun, Resolve, StateOf, ordinary_guide, padded
 from .passes import Dependencies, Pass, Program
 from .slices import Group
@@ -57,17 +58,22 @@ class Layout:
 def plain_traces(
     model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict
 ) -> tuple[Trace, Trace]:
-    """Guide and model run once, as without any estimator."""
-    guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
-    replayed = poutine.replay(model, trace=guide_trace)
-    return guide_trace, poutine.trace(replayed).get_trace(*args, **kwargs)
+    """Guide and model run once, as without any estimator.
+
+    Not by ``get_trace``, which raises a copy of a program's error.
+    """
+    with poutine.trace() as of_guide:
+        guide(*args, **kwargs)
+    with poutine.trace() as of_model, poutine.replay(trace=of_guide.trace):
+        model(*args, **kwargs)
+    return of_guide.trace, of_model.trace
 
 
 def plate_nesting(
     model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict
 ) -> int:
     """The number of dims that plates take, from one run of the program."""
-    with poutine.block():
+    with invisible(model, guide):
         traces = plain_traces(model, guide, args, kwargs)
     nodes = [node for trace in traces for node in trace.nodes.values()]
     frames = [f for node in nodes if node["type"] == "sample" for f in node["cond_indep_stack"]]
@@ -154,7 +160,7 @@ def _at_once(program: Program, track: bool) -> Costs:
 
 def _one_by_one(program: Program, track: bool) -> Costs:
     terms = program.ordinary.terms + program.run_ordinary(track)
-    program = replace(program, batch_dims=max(term.log_prob.dim() for term in terms))
+    program = replace(program, batch_dims=max((term.log_prob.dim() for term in terms), default=0))
     _add_alternatives(program)
     passes: list[Pass] = [program.collect((), True, terms, {})]
     for owner, alternatives in program.alternatives.items():

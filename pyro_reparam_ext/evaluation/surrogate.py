@@ -67,7 +67,8 @@ def _direct(costs: Costs) -> Tensor:
         for term in p.terms:
             term = term.detached() if term.side == "guide" and term.name in hard else term
             total = term.added_to(total, costs.expectation(term, p, lawful))
-    assert total is not None
+    if total is None:  # a program without sample sites
+        return torch.zeros(())
     evaluations = 1 + sum(a.count for a in program.alternatives.values() if _averaged(program, a))
     return total if evaluations == 1 else total / evaluations
 

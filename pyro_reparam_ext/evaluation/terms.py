@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import torch
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
@@ -40,7 +41,7 @@ class Term:
         upstream: frozenset[str] | None = None,
     ) -> Term:
         """The term ``log q`` of a node of the guide's trace."""
-        log_prob = scale_and_mask(log_prob, node["scale"], node["mask"])
+        log_prob = _scaled_and_masked(log_prob, node)
         frames = vectorized_frames(node)
         return cls(node["name"], "guide", log_prob, frames, upstream=upstream, score=score)
 
@@ -49,7 +50,7 @@ class Term:
         cls, node: Mapping[str, Any], log_prob: Tensor, upstream: frozenset[str] | None = None
     ) -> Term:
         """The term ``log p`` of a node of the model's trace."""
-        log_prob = scale_and_mask(log_prob, node["scale"], node["mask"])
+        log_prob = _scaled_and_masked(log_prob, node)
         return cls(node["name"], "model", log_prob, vectorized_frames(node), upstream=upstream)
 
     def added_to(self, total: Tensor | None, part: Tensor) -> Tensor:
@@ -99,7 +100,32 @@ def log_prob_of(name: str, score: Callable[[], Tensor]) -> Tensor:
     """Calls ``score``; an error of it names the site."""
     try:
         return score()
-    except EstimatorError:  # names the site by itself
-        raise
+    except EstimatorError as error:
+        if f"'{name}'" in str(error):
+            raise
+        raise EstimatorError(f"site '{name}': {error}") from error
     except ValueError as error:
         raise type(error)(f"Error while computing log_prob at site '{name}':\n{error}") from error
+
+
+def _scaled_and_masked(log_prob: Tensor, node: Mapping[str, Any]) -> Tensor:
+    try:
+        return scale_and_mask(log_prob, node["scale"], node["mask"])
+    except RuntimeError as error:
+        name, mask = node["name"], node["mask"]
+        if not isinstance(mask, Tensor) or _broadcasts(mask.shape, log_prob.shape):
+            raise
+        # Pyro masks the two halves of a partly observed site by its obs_mask, under these names.
+        option = "obs_mask" if name.endswith(("_observed", "_unobserved")) else "mask"
+        raise EstimatorError(
+            f"site '{name}': Invalid {option} shape {tuple(mask.shape)}; should be broadcastable to "
+            f"batch_shape = {tuple(log_prob.shape)}. Leave the event dims out of it."
+        ) from error
+
+
+def _broadcasts(*shapes: torch.Size) -> bool:
+    try:
+        torch.broadcast_shapes(*shapes)
+    except RuntimeError:
+        return False
+    return True

@@ -6,7 +6,11 @@ from collections.abc import Callable
 
 import torch
 from pyro.distributions import TorchDistribution
-from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDistribution
+from pyro.distributions.torch_distribution import (
+    ExpandedDistribution,
+    MaskedDistribution,
+    TorchDistributionMixin,
+)
 from pyro.distributions.util import scale_and_mask
 
 WRAPPERS = (torch.distributions.Independent, MaskedDistribution, ExpandedDistribution)
@@ -17,6 +21,11 @@ def innermost(fn: TorchDistribution) -> TorchDistribution:
     while isinstance(fn, WRAPPERS):
         fn = fn.base_dist
     return fn
+
+
+def overrides_call(fn: TorchDistribution) -> bool:
+    """Whether a distribution draws by a ``__call__`` of its own, and may have no other sampler."""
+    return type(fn).__call__ is not TorchDistributionMixin.__call__
 
 
 def coordinates(fn: TorchDistribution) -> TorchDistribution:

@@ -1,3 +1,5 @@
+import math
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -94,3 +96,91 @@ def test_is_biased_at(fn):
 )
 def test_is_unbiased_at(fn):
     assert pre.Pathwise().is_unbiased_at(fn)
+
+
+class ByCall(dist.TorchDistribution):
+    """A normal that, like flows of other libraries, has a ``__call__`` and no ``rsample``."""
+
+    has_rsample = True
+    arg_constraints = {}
+
+    def __init__(self, loc, differentiable=True):
+        self.base = dist.Normal(loc, 1.0)
+        self.differentiable = differentiable
+        super().__init__(self.base.batch_shape, validate_args=False)
+
+    def __call__(self):
+        value = self.base.rsample()
+        return value if self.differentiable else value.detach()
+
+    def expand(self, batch_shape, _instance=None):
+        return ByCall(self.base.loc.expand(batch_shape), self.differentiable)
+
+    def log_prob(self, value):
+        return self.base.log_prob(value)
+
+
+def _upstream_of(make):
+    """Programs with a discrete site before the one distributed as ``make`` says."""
+
+    zero, observed = torch.zeros((), dtype=torch.float64), torch.tensor([0.5, 1.0, -1.0]).double()
+
+    def sample(loc, logit):
+        k = pyro.sample("k", dist.Bernoulli(logits=logit))
+        return pyro.sample("z", make(loc + k))
+
+    def guide():
+        loc = pyro.param("loc", zero + 0.3)
+        logit = pyro.param("logit", zero.clone())
+        with pyro.plate("data", 3):
+            sample(loc, logit)
+
+    def model():
+        with pyro.plate("data", 3):
+            pyro.sample("x", dist.Normal(sample(zero, zero + 0.2), 1.0), obs=observed)
+
+    return model, guide
+
+
+@pytest.mark.parametrize("options", [{}, {"num_particles": 3}, {"vectorize_particles": False}])
+def test_distribution_that_is_drawn_by_its_call(options):
+    """As for the distribution that it stands for: the value carries the same gradient."""
+    rows = []
+    for make in (lambda loc: dist.Normal(loc, 1.0), ByCall):
+        pyro.clear_param_store()
+        torch.manual_seed(3)
+        elbo = pre.TraceEstimator_ELBO({"k": pre.ScoreFunction()}, **options)
+        loss = elbo.loss_and_grads(*_upstream_of(make))
+        rows.append((loss, pyro.param("loc").grad.item(), pyro.param("logit").grad.item()))
+    assert rows[0] == pytest.approx(rows[1])
+
+
+@pytest.mark.parametrize("options", [{}, {"num_particles": 3}, {"vectorize_particles": False}])
+@pytest.mark.parametrize("estimator", [pre.DisARM(), pre.Enumeration(), pre.REBAR()], ids=repr)
+def test_such_a_distribution_downstream_of_alternatives(estimator, options):
+    model, guide = _upstream_of(ByCall)
+    elbo = pre.TraceEstimator_ELBO({"k": estimator}, **options)
+    samples = gradients(elbo, model, guide, ["loc", "logit"], 200)
+    loc = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    logit = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    p, x = logit.sigmoid(), torch.tensor([0.5, 1.0, -1.0]).double()
+    errors = p * (x - loc - 1) ** 2 + (1 - p) * (x - loc) ** 2
+    of_k = torch.distributions.kl_divergence(
+        dist.Bernoulli(p), dist.Bernoulli(logits=torch.tensor(0.2, dtype=torch.float64))
+    )
+    exact = (errors / 2 + loc**2 / 2 + of_k + 0.5 + 0.5 * math.log(2 * math.pi)).sum()
+    assert_mean(samples, torch.stack([exact, *torch.autograd.grad(exact, [loc, logit])]))
+
+
+def test_such_a_distribution_under_the_score_function():
+    model, guide = _upstream_of(ByCall)
+    elbo = pre.TraceEstimator_ELBO(pre.ScoreFunction())
+    assert math.isfinite(elbo.loss_and_grads(model, guide))
+    assert pyro.param("loc").grad.isfinite()
+
+
+@pytest.mark.parametrize("options", [{}, {"vectorize_particles": False}])
+def test_call_without_a_gradient_is_refused(options):
+    model, guide = _upstream_of(lambda loc: ByCall(loc, differentiable=False))
+    with pytest.raises(pre.EstimatorError, match="site 'z'.*ByCall.*without a gradient"):
+        pre.TraceEstimator_ELBO(**options).loss_and_grads(model, guide)

@@ -1,0 +1,148 @@
+"""Runs of a program that must leave no trace: what they change is put back."""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from types import CellType, FunctionType, MethodType
+from typing import Any
+
+import numpy as np
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+CONTAINERS = (dict, OrderedDict, defaultdict, list, set)
+LIBRARIES = ("torch", "pyro", "numpy")
+LONG = 1000
+"""Containers with more elements hold data: no module is looked for in them."""
+
+
+@contextmanager
+def invisible(*programs: Callable[..., Any]) -> Iterator[None]:
+    """What runs inside leaves no trace, as far as that can be brought about from outside.
+
+    Pyro's handlers outside see nothing of it, and afterwards these are what they were before: the
+    random states of torch (CPU and CUDA), of Python and of numpy; the parameter store, without
+    parameters that were added; buffers of the modules that the ``programs`` reach; attributes of these
+    modules, and of other objects that are called, with what was initialised lazily. What a program
+    keeps anywhere else (a variable that it closes over, a file) stays as the run left it.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(_same_parameters())
+        for x in _objects_of(programs):
+            stack.callback(_restorer(x))
+        stack.enter_context(_same_random_state())
+        stack.enter_context(poutine.block())
+        yield
+
+
+@contextmanager
+def _same_parameters() -> Iterator[None]:
+    """Takes back parameters that are added to the parameter store."""
+    store = pyro.get_param_store()
+    before = set(store.keys())
+    try:
+        yield
+    finally:
+        for name in set(store.keys()) - before:
+            del store[name]
+
+
+@contextmanager
+def _same_random_state() -> Iterator[None]:
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    try:
+        with torch.random.fork_rng(devices):
+            yield
+    finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)
+
+
+# -- what has a state, and is reached from a program ------------------------------------------------
+
+
+def _objects_of(roots: Any) -> list[Any]:
+    """The modules, and other objects that are called, that programs reach; each once."""
+    found, seen, pending = [], {}, list(roots)
+    while pending:
+        x = pending.pop()
+        if id(x) in seen:
+            continue
+        seen[id(x)] = x
+        if _has_state(x):
+            found.append(x)
+        pending += _reached_from(x)
+    return found
+
+
+def _has_state(x: Any) -> bool:
+    passive = isinstance(x, (FunctionType, MethodType, functools.partial, type, Tensor))
+    return callable(x) and not passive and hasattr(x, "__dict__")
+
+
+def _reached_from(x: Any) -> list[Any]:
+    """What a program may use: from closures, defaults and globals of functions, and from attributes."""
+    if isinstance(x, MethodType):
+        owner = x.__self__
+        return [x.__func__, owner, *([] if isinstance(owner, type) else _attributes(owner))]
+    if isinstance(x, functools.partial):
+        return [x.func, *x.args, *x.keywords.values()]
+    if isinstance(x, FunctionType):
+        cells = [cell.cell_contents for cell in x.__closure__ or () if _is_filled(cell)]
+        of_library = (x.__module__ or "").split(".")[0] in LIBRARIES
+        names = () if of_library else x.__code__.co_names
+        used = [x.__globals__[name] for name in names if name in x.__globals__]
+        defaults = [*(x.__defaults__ or ()), *(x.__kwdefaults__ or {}).values()]
+        return [*cells, *used, *defaults, getattr(x, "__wrapped__", None)]
+    if isinstance(x, dict):
+        return list(x.values()) if len(x) <= LONG else []
+    if isinstance(x, (list, tuple, set)):
+        return list(x) if len(x) <= LONG else []
+    return _attributes(x) if _has_state(x) else []
+
+
+def _attributes(x: Any) -> list[Any]:
+    return list(getattr(x, "__dict__", {}).values())
+
+
+def _is_filled(cell: CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return False
+    return True
+
+
+# -- putting back -----------------------------------------------------------------------------------
+
+
+def _restorer(x: Any) -> Callable[[], None]:
+    """What puts an object back to the state that it has now."""
+    kind, attributes = type(x), dict(vars(x))
+    contents = [(value, value.copy()) for value in attributes.values() if type(value) in CONTAINERS]
+    own = x._buffers.values() if isinstance(x, nn.Module) else ()
+    buffers = [(b, b.clone()) for b in own if not (b is None or is_lazy(b) or b.is_inference())]
+
+    @torch.no_grad()
+    def restore() -> None:
+        if type(x) is not kind:  # nn.LazyLinear has become nn.Linear, for good
+            return
+        for name in set(vars(x)) - set(attributes):
+            del vars(x)[name]
+        vars(x).update(attributes)
+        for container, content in contents:
+            container.clear()
+            container.extend(content) if isinstance(container, list) else container.update(content)
+        for buffer, value in buffers:
+            if not torch.equal(buffer, value):  # else a graph that has saved it would be lost
+                buffer.copy_(value)
+
+    return restore
