@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,9 +17,12 @@ from torch import Tensor, nn
 
 from .config import Configuration, check_configuration, check_names, resolve
 from .diagnosis import check_gradients, diagnosed, loss_error
+from .errors import CannotVectorize
 from .estimators.base import Estimator
 from .estimators.default import default_estimator
+from .evaluation.axes import PARTICLES
 from .evaluation.costs import Costs
+from .evaluation.modes import REMEMBERED, Vectorize, Way
 from .evaluation.program import Dependencies, Layout, evaluate, plate_nesting
 from .evaluation.surrogate import Surrogate, surrogate_loss
 from .temperature import training_step
@@ -80,7 +84,7 @@ class TraceEstimator_ELBO(ELBO):
         *,
         num_particles: int = 1,
         max_plate_nesting: float = math.inf,
-        vectorize_particles: bool = True,
+        vectorize_particles: Vectorize = True,
         retain_graph: bool | None = None,
     ) -> None:
         check_configuration(estimators)
@@ -93,6 +97,7 @@ class TraceEstimator_ELBO(ELBO):
         self.estimators = estimators
         self.states = nn.ModuleDict()
         self._names_checked = False
+        self._ways: deque[Way] = deque(maxlen=REMEMBERED)
         self._particles: pyro.plate | None = None
 
     def __call__(self, model: nn.Module, guide: nn.Module) -> ELBOModule:
@@ -160,19 +165,13 @@ class TraceEstimator_ELBO(ELBO):
         ``dependencies``: which cost depends on which sites, if known; found by provenance otherwise.
         """
         with diagnosed(model, guide, args, kwargs):
-            if self.vectorize_particles and self.max_plate_nesting == math.inf:
-                particles = int(self.num_particles > 1)
-                self.max_plate_nesting = plate_nesting(model, guide, args, kwargs) + particles
-            runs = evaluate(
-                self._in_particles(model),
-                self._in_particles(guide),
-                args,
-                kwargs,
-                resolve=self._resolve,
-                state=self._state,
-                layout=self._layout,
-                dependencies=dependencies,
-            )
+            way = self._way(model, guide, args, kwargs)
+            runs = None
+            while runs is None:
+                try:
+                    runs = self._run(way, args, kwargs, dependencies)
+                except CannotVectorize as error:
+                    way.fall_back(error)
         if not self._names_checked:
             latent = {s.name for run in runs for s in run.program.sites if not s.observed}
             check_names(self.estimators, sorted(latent))
@@ -181,23 +180,56 @@ class TraceEstimator_ELBO(ELBO):
 
     def surrogate(self, runs: list[Costs], *, learn: bool) -> Surrogate:
         """Loss and surrogate loss. ``learn``: baselines and control variates learn from them too."""
-        return surrogate_loss(runs, self.num_particles, self._layout.particle_dim, learn)
+        return surrogate_loss(runs, self.num_particles, learn)
 
     # -- parts ------------------------------------------------------------------------------------
 
-    @property
-    def _layout(self) -> Layout:
-        plate_dims = int(self.max_plate_nesting) if self.vectorize_particles else None
-        return Layout(self.num_particles, plate_dims, self.vectorize_particles == "vmap")
+    def _way(
+        self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict
+    ) -> Way:
+        """How this program is run; it is looked at when it is first seen."""
+        for way in self._ways:
+            if way.model is model and way.guide is guide:
+                return way
+        plates = plate_nesting(model, guide, args, kwargs, self._bound)
+        way = Way(model, guide, self.vectorize_particles, plates)
+        self._ways.appendleft(way)
+        return way
 
-    def _in_particles(self, program: Callable[..., Any]) -> Callable[..., Any]:
-        """The program inside a plate of particles; the plate is made once."""
-        if self.vectorize_particles is not True or self.num_particles == 1:
-            return program
-        if self._particles is None or self._particles.dim != -self.max_plate_nesting:
-            name = "num_particles_vectorized"
-            self._particles = pyro.plate(name, self.num_particles, dim=-int(self.max_plate_nesting))
-        return self._particles(program)
+    def _run(
+        self, way: Way, args: tuple, kwargs: dict, dependencies: Dependencies | None
+    ) -> list[Costs]:
+        runs = evaluate(
+            way.model,
+            way.guide,
+            args,
+            kwargs,
+            resolve=self._resolve,
+            state=self._state,
+            layout=self._layout(way),
+            dependencies=dependencies,
+        )
+        way.check(runs, lambda: plate_nesting(way.model, way.guide, args, kwargs))
+        return runs
+
+    def _layout(self, way: Way) -> Layout:
+        """Where the particles of a program lie: left of its plates."""
+        if way.mode is False:
+            return Layout(self.num_particles)
+        several = int(self.num_particles > 1)
+        bound = self._bound
+        dims = (way.plates if bound == math.inf else int(bound)) + several
+        if way.mode == "vmap" or not several:
+            return Layout(self.num_particles, dims, hidden=way.mode == "vmap")
+        if self._particles is None or self._particles.dim != -dims:
+            self._particles = pyro.plate(PARTICLES, self.num_particles, dim=-dims)
+        return Layout(self.num_particles, dims, particles=self._particles)
+
+    @property
+    def _bound(self) -> float:
+        """The most dims that plates may take, as the user said; Pyro counts the particles' dim too."""
+        several = bool(self.vectorize_particles) and self.num_particles > 1
+        return self.max_plate_nesting - several
 
     def _resolve(self, message: dict[str, Any]) -> Estimator:
         if message["is_observed"]:  # pyro.factor in a guide: nothing to choose

@@ -12,4 +12,11 @@ class EstimatorError(ValueError):
 
 
 class CannotVectorize(EstimatorError):
-    """A program can't be run at many values at once, or it would mean something else then."""
+    """A program can't be run at many values at once, or it would mean something else then.
+
+    ``ever``: whether there may be another way to run it at once than the one that failed.
+    """
+
+    def __init__(self, message: str, ever: bool = True) -> None:
+        super().__init__(message)
+        self.ever = ever

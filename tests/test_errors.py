@@ -37,19 +37,6 @@ def _run(estimators, fn=BERNOULLI, plate=3, model_fn=None, outside=False, new=Fa
     return elbo.loss_and_grads(model, guide)
 
 
-def _run_matrix(*args, **options):
-    """One step of a program that takes no dims on the left of its own."""
-
-    def guide():
-        pyro.sample("z", dist.Bernoulli(logits=pyro.param("p").expand(2)).to_event(1))
-
-    def model():
-        z = pyro.sample("z", dist.Bernoulli(0.5 * torch.ones(2)).to_event(1))
-        pyro.sample("y", dist.Normal(z.reshape(2, 1).t().sum(), 1.0), obs=torch.ones(()))
-
-    return pre.TraceEstimator_ELBO(*args, **options).loss_and_grads(model, guide)
-
-
 class _Shape(nn.Module):
     def forward(self):
         return torch.zeros(5)
@@ -72,8 +59,6 @@ CASES = [
     ("integer REBAR", lambda: _run({"z": pre.REBAR()}, _categorical), "'z'.*OneHotCategorical"),
     ("empty plate", lambda: _run(None, plate=0), "plate 'data'.*empty.*Skip"),
     ("empty event", lambda: _run(None, _bits(0), None), "'z'.*empty.*Skip"),
-    ("particles", lambda: _run_matrix(num_particles=2), "2 particles.*vectorize_particles=False"),
-    ("evaluations at once", lambda: _run_matrix(pre.DisARM()), "'z'.*1 alternative.*=False"),
     ("class", lambda: _run({"z": pre.DisARM}), "'z'.*instance"),
     ("class for all", lambda: _run(pre.DisARM), "instance"),
     ("from callable", lambda: _run(lambda site: "DisARM", new=True), "'z'.*instance"),

@@ -79,7 +79,7 @@ def test_shapes_of_tracked_values_are_shapes():
     def model():
         z = pyro.sample("z", dist.Bernoulli(0.4 * torch.ones(3)).to_event(1))
         pyro.sample("b", dist.Bernoulli(0.3))
-        mean = z.sum(-1) / z.shape.numel() + z.max(-1).values
+        mean = z.sum(-1) / z.shape[-1:].numel() + z.max(-1).values
         pyro.sample("x", dist.Normal(mean, 1.0), obs=torch.tensor(1.0))
 
     def guide():

@@ -36,13 +36,20 @@ PARTICLES = "num_particles_vectorized"
 
 
 class Visible:
-    """The program gets values as they are, and has to broadcast over dims on the left."""
+    """The program gets values as they are, and has to broadcast over dims on the left.
+
+    Args:
+        particles: the plate in which its particles lie, if there are more than one.
+    """
 
     hides = False
 
+    def __init__(self, particles: pyro.plate | None = None) -> None:
+        self.particles = particles
+
     def running(self) -> AbstractContextManager:
-        """Entered around the program."""
-        return nullcontext()
+        """Entered around the program, inside of what records it."""
+        return self.particles or nullcontext()
 
     def suspended(self) -> AbstractContextManager:
         """Entered around what is no part of the program while it runs."""
@@ -160,8 +167,8 @@ class Hidden(Visible):
     def hidden(self, x: Tensor, fn: TorchDistribution) -> Tensor:
         lead = x.dim() - len(fn.event_shape) - self.plates
         if lead <= 0:
-            return x if x.shape == fn.shape() else _fitted(x, torch.Size(), fn.shape())
-        x = _fitted(x, x.shape[:lead], fn.shape())
+            return x if x.shape == fn.shape() else fitted(x, torch.Size(), fn.shape())
+        x = fitted(x, x.shape[:lead], fn.shape())
         for number, axis in enumerate(self._axes[:lead]):
             place = lead - 1 - number
             if x.shape[place] == axis.size and (axis.size > 1 or axis.always):
@@ -285,7 +292,7 @@ def _pop(axes: list[_Axis]) -> None:
         axis.interpreter = pop_dynamic_layer_stack()
 
 
-def _fitted(x: Tensor, lead: torch.Size, shape: torch.Size) -> Tensor:
+def fitted(x: Tensor, lead: torch.Size, shape: torch.Size) -> Tensor:
     """``x``, whose dims right of ``lead`` may be more than those of ``shape`` or 1, in that shape."""
     own = x.shape[len(lead) :]
     own = own[max(len(own) - len(shape), 0) :]

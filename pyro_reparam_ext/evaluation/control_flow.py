@@ -9,7 +9,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 import torch
@@ -23,25 +24,49 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 _READS = frozenset(
-    getattr(Tensor, name)
-    for name in (
-        *("item", "tolist", "numpy"),
-        *("__bool__", "__int__", "__float__", "__index__", "__complex__", "__array__"),
-    )
+    [
+        *(
+            getattr(Tensor, name)
+            for name in (
+                *("item", "tolist", "numpy", "equal", "allclose", "is_nonzero"),
+                *("__bool__", "__int__", "__float__", "__index__", "__complex__", "__array__"),
+                *("__contains__", "nonzero", "argwhere", "unique", "masked_select"),
+            )
+        ),
+        *(torch.equal, torch.allclose, torch.is_nonzero),
+        *(torch.nonzero, torch.argwhere, torch.unique, torch.masked_select),
+    ]
 )
-_LIBRARY = ("torch.distributions", "pyro.")
+"""What makes a Python number, or a shape, of values."""
+_OF_SHAPES = frozenset(
+    [
+        *(torch.zeros_like, torch.ones_like, torch.empty_like, torch.rand_like, torch.randn_like),
+        *(Tensor.new_zeros, Tensor.new_ones, Tensor.new_empty),
+    ]
+)
+"""What depends on the shape of its argument alone."""
+_LIBRARY = ("torch.distributions", "pyro.", "pyro_reparam_ext.")
 """Modules that read values to validate them, not to branch on them."""
+_BETWEEN = ("torch._", "torch.overrides", "numpy")
+"""Modules that read a value for the program that called them."""
 
 
 @dataclass(eq=False)
 class ControlFlow:
-    """The sites behind all tensors that a program has read as numbers."""
+    """The sites behind all tensors that a program has read as numbers, and the lines that first did."""
 
     sites: frozenset[str] = frozenset()
+    lines: dict[str, str] = field(default_factory=dict)
 
     def track(self, value: Tensor, names: frozenset[str]) -> Tensor:
         """``value``, with the sites ``names`` added to its provenance."""
         return _wrapped(detach_provenance(value), get_provenance(value) | names, self)
+
+    def read(self, names: frozenset[str], line: str) -> None:
+        """Notes that ``line`` made a number of a value that depends on the sites ``names``."""
+        self.sites |= names
+        for name in names:
+            self.lines.setdefault(name, line)
 
 
 class TrackedTensor(ProvenanceTensor):
@@ -62,16 +87,25 @@ class TrackedTensor(ProvenanceTensor):
         plain_kwargs = {key: _stripped(x, sources) for key, x in (kwargs or {}).items()}
         provenance: frozenset[str] = frozenset().union(*(x._provenance for x in sources))
         control = next(x._control for x in sources if isinstance(x, TrackedTensor))
-        if func in _READS:
-            caller = sys._getframe(1).f_globals.get("__name__", "")
-            if not caller.startswith(_LIBRARY):
-                control.sites |= provenance
+        if func in _READS and (line := _line_of_program(sys._getframe(1))):
+            control.read(provenance, line)
         result = func(*plain_args, **plain_kwargs)
+        if func in _OF_SHAPES:
+            return result
         if isinstance(result, torch.Size):
             return result
         if isinstance(result, Tensor):
             return _wrapped(result, provenance, control)
         return tree_map(lambda x: _wrapped(x, provenance, control), result)
+
+
+def _line_of_program(frame: FrameType | None) -> str | None:
+    """File and line that called into torch; None if it is of a library that validates."""
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(_BETWEEN):
+        frame = frame.f_back
+    if frame is None or frame.f_globals.get("__name__", "").startswith(_LIBRARY):
+        return None
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
 def _stripped(x: Any, sources: list[ProvenanceTensor]) -> Any:

@@ -127,7 +127,7 @@ class OrdinaryGuide:
 
 def run_guide(guide: Callable[..., Any], args: tuple, kwargs: dict, recorder: Recorder) -> Trace:
     """The trace of a guide under a recorder, also of a ``GuideMessenger``."""
-    with recorder.axes.running(), recorder:
+    with recorder, recorder.axes.running():
         guide(*args, **kwargs)
     unwrapped = poutine.unwrap(guide)
     if not isinstance(unwrapped, GuideMessenger):

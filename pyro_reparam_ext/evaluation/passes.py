@@ -69,7 +69,8 @@ class Program:
     """A model and a guide with their arguments, after the ordinary run of the guide.
 
     ``batch_dims`` counts the dims of plates, particles and enumerated sites; evaluations lie left of
-    them. ``vectorized`` is False where every evaluation is run by itself.
+    them. ``vectorized`` is False where every evaluation is run by itself. ``model_values`` has what the
+    model alone drew in the ordinary run, as it saw it; ``model_nodes`` the same with all dims.
     """
 
     model: Callable[..., Any]
@@ -81,17 +82,19 @@ class Program:
     axes: Visible
     ordinary: OrdinaryGuide
     batch_dims: int
+    num_particles: int = 1
     max_plate_nesting: float = float("inf")
     dependencies: Dependencies | None = None
     sites: list[Site] = field(default_factory=list)
     alternatives: dict[int, Alternatives] = field(default_factory=dict)
     model_values: dict[str, dict[str, Any]] = field(default_factory=dict)
+    model_nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
     model_parameters: dict[str, Tensor] = field(default_factory=dict)
 
     def run_ordinary(self, track: bool) -> list[Term]:
         """The model's terms at the ordinary values."""
-        run = _GuideRun(self.ordinary.trace, self.ordinary.sites, {}, self.ordinary.terms)
-        return self._model_terms(run, relaxed=False, remember=True, track=track)
+        run = GuideRun(self.ordinary.trace, self.ordinary.sites, {}, self.ordinary.terms)
+        return self.model_terms(run, relaxed=False, remember=True, track=track)
 
     def run(self, groups: tuple[Group, ...], ordinary: bool, track: bool = False) -> Pass:
         """Runs guide and model at the alternatives of ``groups``, and at the ordinary values."""
@@ -105,7 +108,7 @@ class Program:
             if ordinary and groups:
                 run = self._with_ordinary(run)
             with self.axes.evaluations(both):
-                model_terms = self._model_terms(
+                model_terms = self.model_terms(
                     run, relaxed, remember=ordinary, track=track, watch=watch
                 )
         except Exception as error:
@@ -135,6 +138,13 @@ class Program:
         }
 
     @property
+    def particle_dim(self) -> int | None:
+        """The dim of vectorised particles, the leftmost of the plates."""
+        if not self.vectorized or self.num_particles == 1:
+            return None
+        return len(self.ordinary.support_sizes) - self.batch_dims
+
+    @property
     def num_latent(self) -> int:
         return sum(not site.observed for site in self.ordinary.sites)
 
@@ -162,29 +172,29 @@ class Program:
 
     def _run_guide(
         self, groups: tuple[Group, ...], relaxed: bool, watch: ControlFlow | None
-    ) -> _GuideRun:
+    ) -> GuideRun:
         """Values of the sites that differ from the ordinary ones, and all guide terms."""
         ordinary = self.ordinary
         if not groups:
-            return _GuideRun(ordinary.trace, ordinary.sites, {}, ordinary.terms)
+            return GuideRun(ordinary.trace, ordinary.sites, {}, ordinary.terms)
         first = min(group.owner for group in groups)
         messenger = SlicePass(self, groups, watch)
         if self.vectorized and first == len(self.sites) - 1:  # nothing is sampled after the owner
             site = ordinary.sites[first]
             draw = messenger.assemble(first, site.fn)
             node = ordinary.nodes[site.name]
-            terms = [*ordinary.terms[:first], _guide_term(site, node, draw, relaxed)]
-            return _GuideRun(ordinary.trace, ordinary.sites, {site.name: draw}, terms)
+            terms = [*ordinary.terms[:first], guide_term(site, node, draw, relaxed)]
+            return GuideRun(ordinary.trace, ordinary.sites, {site.name: draw}, terms)
         trace = run_guide(self.guide, self.args, self.kwargs, messenger)
         sites, terms = [], []
         for name in trace.nodes:
             if name in messenger.draws:
                 site, draw = messenger.sites[name], messenger.draws[name]
                 sites.append(site)
-                terms.append(_guide_term(site, messenger.nodes[name], draw, relaxed))
-        return _GuideRun(trace, sites, messenger.changed, terms)
+                terms.append(guide_term(site, messenger.nodes[name], draw, relaxed))
+        return GuideRun(trace, sites, messenger.changed, terms)
 
-    def _with_ordinary(self, run: _GuideRun) -> _GuideRun:
+    def _with_ordinary(self, run: GuideRun) -> GuideRun:
         """The ordinary evaluation put in front, where evaluations differ."""
         first = {site.name: site for site in self.sites}
         draws = {name: cat([one(first[name].draw), draw]) for name, draw in run.draws.items()}
@@ -204,9 +214,9 @@ class Program:
 
     # -- model ------------------------------------------------------------------------------------
 
-    def _model_terms(
+    def model_terms(
         self,
-        run: _GuideRun,
+        run: GuideRun,
         relaxed: bool,
         remember: bool,
         track: bool,
@@ -224,7 +234,7 @@ class Program:
             node = recorder.nodes.get(name)
             own = not traced["is_observed"] and name not in self.ordinary.trace
             if remember and own and not (node and self._differs(node)):
-                self.model_values[name] = traced
+                self.model_values[name], self.model_nodes[name] = traced, node or traced
             if site_is_subsample(traced):
                 continue
             node = node or traced
@@ -255,19 +265,19 @@ class Program:
         """Whether the value of a site of the model differs between evaluations."""
         return node["value"].dim() - len(node["fn"].event_shape) > self.batch_dims
 
-    def _replay(self, run: _GuideRun, track: bool, watch: ControlFlow | None) -> Recorder:
+    def _replay(self, run: GuideRun, track: bool, watch: ControlFlow | None) -> Recorder:
         """Runs the model with the values of a guide run and what it drew by itself before."""
         tracked = watch is not None or bool(self.ordinary.tracked)
         recorder = ModelRun(self.axes, watch or self.ordinary.control, tracked)
-        with self.axes.running():
-            replayed = run.trace
-            if run.draws or self.model_values or self.ordinary.tracked:
+        replayed = run.trace
+        if run.draws or self.model_values or self.ordinary.tracked:
+            with self.axes.running():
                 replayed = self._replayed(run, track, watch)
-            with recorder, poutine.replay(trace=replayed):
-                self.model(*self.args, **self.kwargs)
+        with recorder, poutine.replay(trace=replayed), self.axes.running():
+            self.model(*self.args, **self.kwargs)
         return recorder
 
-    def _replayed(self, run: _GuideRun, track: bool, watch: ControlFlow | None) -> Trace:
+    def _replayed(self, run: GuideRun, track: bool, watch: ControlFlow | None) -> Trace:
         """The trace that the model is replayed against, where it is not the guide's own."""
         control = self.ordinary.control
         replayed = run.trace.copy()
@@ -298,7 +308,7 @@ class ModelRun(Recorder):
 
 
 @dataclass(frozen=True, eq=False)
-class _GuideRun:
+class GuideRun:
     """The guide in one pass: its trace and sites, the draws that differ, and its terms."""
 
     trace: Trace
@@ -307,7 +317,7 @@ class _GuideRun:
     terms: list[Term]
 
 
-def _guide_term(site: Site, node: dict[str, Any], draw: Draw, relaxed: bool) -> Term:
+def guide_term(site: Site, node: dict[str, Any], draw: Draw, relaxed: bool) -> Term:
     if relaxed and _is_relaxable(site):
         log_prob = score = _linear(node["fn"], draw)
     else:

@@ -6,11 +6,15 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
+import pyro
 import torch
 from pyro import poutine
 from pyro.poutine.trace_struct import Trace
+from pyro.poutine.util import site_is_subsample
+from pyro.util import check_site_shape
 
 from ..errors import CannotVectorize, EstimatorError
 from .axes import Hidden, Visible
@@ -19,6 +23,7 @@ from .invisible import invisible
 from .ordinary import OrdinaryRun, Resolve, StateOf, ordinary_guide, padded
 from .passes import Dependencies, Pass, Program
 from .slices import Group
+from .terms import log_prob_of, scaled_and_masked
 
 __all__ = ["Dependencies", "Layout", "evaluate", "plain_traces", "plate_nesting"]
 
@@ -29,23 +34,19 @@ class Layout:
 
     ``plate_dims``: the number of dims that plates and vectorised particles take; None where particles
     and evaluations are run one by one. ``hidden``: whether the program is run under ``vmap``, so that
-    it does not see the dims of particles and evaluations.
+    it does not see the dims of particles and evaluations. ``particles``: their plate, where it does.
     """
 
     num_particles: int
     plate_dims: int | None = None
     hidden: bool = False
-
-    @property
-    def particle_dim(self) -> int | None:
-        """The dim of vectorised particles, the leftmost of the plates."""
-        return None if self.plate_dims is None or self.num_particles == 1 else -self.plate_dims
+    particles: pyro.plate | None = None
 
     @contextmanager
     def axes(self) -> Iterator[Visible]:
         """What the program sees of these dims during one evaluation of it."""
         if not self.hidden:
-            yield Visible()
+            yield Visible(self.particles)
             return
         assert self.plate_dims is not None
         axes = Hidden(self.num_particles, self.plate_dims)
@@ -70,13 +71,32 @@ def plain_traces(
 
 
 def plate_nesting(
-    model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    args: tuple,
+    kwargs: dict,
+    bound: float = math.inf,
 ) -> int:
-    """The number of dims that plates take, from one run of the program."""
-    with invisible(model, guide):
+    """The number of dims that plates take, from one plain run of the program.
+
+    Raises:
+        ValueError: a site has batch dims outside of any plate, in Pyro's words; or plates take more
+            dims than ``bound``.
+    """
+    with invisible(model, guide), torch.no_grad():
         traces = plain_traces(model, guide, args, kwargs)
-    nodes = [node for trace in traces for node in trace.nodes.values()]
-    frames = [f for node in nodes if node["type"] == "sample" for f in node["cond_indep_stack"]]
+    nodes = [
+        node
+        for trace in traces
+        for node in trace.nodes.values()
+        if node["type"] == "sample" and not site_is_subsample(node)
+    ]
+    for node in nodes:
+        log_prob = log_prob_of(node["name"], partial(node["fn"].log_prob, node["value"]))
+        site = {**node, "log_prob": scaled_and_masked(log_prob, node)}
+        check_site_shape(site, math.inf)
+        check_site_shape(site, bound)
+    frames = [frame for node in nodes for frame in node["cond_indep_stack"]]
     return -min((frame.dim for frame in frames if frame.vectorized), default=0)
 
 
@@ -109,6 +129,7 @@ def evaluate(
                 vectorized=layout.plate_dims is not None,
                 axes=axes,
                 ordinary=ordinary,
+                num_particles=layout.num_particles if layout.plate_dims is not None else 1,
                 batch_dims=(layout.plate_dims or 0) + len(ordinary.support_sizes),
                 max_plate_nesting=math.inf if layout.plate_dims is None else layout.plate_dims,
                 dependencies=dependencies,
@@ -124,7 +145,7 @@ def evaluate(
         except Exception as error:
             if layout.num_particles == 1 and not layout.hidden or isinstance(error, EstimatorError):
                 raise
-            where = "" if layout.hidden else f", which lie on dim {layout.particle_dim}"
+            where = "" if layout.hidden else f", which lie on dim {-layout.plate_dims}"
             raise CannotVectorize(
                 f"model or guide failed when run for {layout.num_particles} particles at once"
                 f"{where}: {error}"

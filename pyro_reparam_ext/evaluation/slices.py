@@ -72,7 +72,8 @@ class SlicePass(Recorder):
         if self.program.vectorized:
             raise CannotVectorize(
                 f"site '{message['name']}': it occurs in some evaluations only, so the program has "
-                f"dynamic structure"
+                f"dynamic structure",
+                ever=False,
             )
         estimator = self.program.resolve(message)
         return Site(

@@ -23,9 +23,7 @@ class Surrogate:
     surrogate: Tensor
 
 
-def surrogate_loss(
-    runs: Sequence[Costs], num_particles: int, particle_dim: int | None, learn: bool
-) -> Surrogate:
+def surrogate_loss(runs: Sequence[Costs], num_particles: int, learn: bool) -> Surrogate:
     """Loss and surrogate of all runs of a program: one if vectorised, else one per particle."""
     total = _direct(runs[0])
     for costs in runs[1:]:
@@ -35,7 +33,8 @@ def surrogate_loss(
     loss = total.detach()
     # What is learned inside a torch.func transform would escape it.
     learn = learn and not torch._C._functorch.is_functorch_wrapped_tensor(total)
-    evaluations = [_evaluations(costs, particle_dim, learn) for costs in runs]
+    particle_dim = runs[0].program.particle_dim
+    evaluations = [_evaluations(costs, learn) for costs in runs]
     for costs, of_run in zip(runs, evaluations, strict=True):
         for number, one in of_run.items():
             peers = _peers(one, number, costs, runs, evaluations) if particle_dim is None else None
@@ -89,7 +88,7 @@ def _averaged(program: Program, alternatives: Alternatives) -> bool:
     return alternatives.marginal and program.vectorized
 
 
-def _evaluations(costs: Costs, particle_dim: int | None, learn: bool) -> dict[int, Evaluations]:
+def _evaluations(costs: Costs, learn: bool) -> dict[int, Evaluations]:
     """What every site with a surrogate of its own is to make it from."""
     if not torch.is_grad_enabled():
         return {}
@@ -106,7 +105,7 @@ def _evaluations(costs: Costs, particle_dim: int | None, learn: bool) -> dict[in
             gradients=(
                 costs.gradients(number, learn) if alternatives and alternatives.relaxed else None
             ),
-            particle_dim=particle_dim,
+            particle_dim=program.particle_dim,
             inputs=tuple(given) if isinstance(given, (tuple, list)) else (given,),
         )
     return result

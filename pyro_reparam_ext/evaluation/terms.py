@@ -41,7 +41,7 @@ class Term:
         upstream: frozenset[str] | None = None,
     ) -> Term:
         """The term ``log q`` of a node of the guide's trace."""
-        log_prob = _scaled_and_masked(log_prob, node)
+        log_prob = scaled_and_masked(log_prob, node)
         frames = vectorized_frames(node)
         return cls(node["name"], "guide", log_prob, frames, upstream=upstream, score=score)
 
@@ -50,7 +50,7 @@ class Term:
         cls, node: Mapping[str, Any], log_prob: Tensor, upstream: frozenset[str] | None = None
     ) -> Term:
         """The term ``log p`` of a node of the model's trace."""
-        log_prob = _scaled_and_masked(log_prob, node)
+        log_prob = scaled_and_masked(log_prob, node)
         return cls(node["name"], "model", log_prob, vectorized_frames(node), upstream=upstream)
 
     def added_to(self, total: Tensor | None, part: Tensor) -> Tensor:
@@ -108,7 +108,7 @@ def log_prob_of(name: str, score: Callable[[], Tensor]) -> Tensor:
         raise type(error)(f"Error while computing log_prob at site '{name}':\n{error}") from error
 
 
-def _scaled_and_masked(log_prob: Tensor, node: Mapping[str, Any]) -> Tensor:
+def scaled_and_masked(log_prob: Tensor, node: Mapping[str, Any]) -> Tensor:
     try:
         return scale_and_mask(log_prob, node["scale"], node["mask"])
     except RuntimeError as error:

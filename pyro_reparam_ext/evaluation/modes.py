@@ -1,0 +1,77 @@
+"""How a program is run at many values at once: which ways it takes is learned when it is first seen."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from ..callers import outside
+from ..errors import CannotVectorize
+from .costs import Costs
+from .verify import Signature, signature, verify
+
+Vectorize: TypeAlias = bool | Literal["vmap"]
+"""``True``: the program broadcasts; ``"vmap"``: under ``vmap``; ``False``: in a loop."""
+
+MODES: tuple[Vectorize, ...] = (True, "vmap", False)
+"""From the fastest to the one that takes every program."""
+REMEMBERED = 8
+"""Programs of one ELBO whose ways are remembered."""
+
+
+@dataclass(eq=False)
+class Way:
+    """How one program, a model and its guide, is run.
+
+    ``plates``: dims that its plates take. ``verified``: the shapes at which it was compared with a
+    plain run.
+    """
+
+    model: Callable[..., Any]
+    guide: Callable[..., Any]
+    mode: Vectorize
+    plates: int
+    verified: set[Signature] = field(default_factory=set)
+
+    def check(self, runs: list[Costs], look: Callable[[], int]) -> None:
+        """Compares a vectorised evaluation with plain runs, the first time at these shapes.
+
+        ``look`` runs the program once and returns the dims of its plates.
+
+        Raises:
+            CannotVectorize: it means something else.
+        """
+        shapes = signature(runs[0])
+        if shapes in self.verified:
+            return
+        if self.verified and look() > self.plates:
+            raise CannotVectorize("plates are nested more deeply than when the program was first run")
+        if verify(runs[0]):
+            self.verified.add(shapes)
+
+    def fall_back(self, error: CannotVectorize) -> None:
+        """Goes on to the next way, which takes more programs; says so once."""
+        given = self.mode
+        if given is False:
+            raise error
+        self.mode = MODES[MODES.index(given) + 1] if error.ever else False
+        self.verified.clear()
+        warnings.warn(
+            f"{_sentence(error)} Evaluations are run "
+            + (
+                "by torch.func.vmap instead, which gives the program its own shapes. "
+                if self.mode == "vmap"
+                else "one by one instead, which is slower. "
+            )
+            + f"Pass vectorize_particles={self.mode!r} to the ELBO to say so yourself, or see 'What your "
+            f"program must be able to do' in the documentation for a form that takes "
+            f"vectorize_particles={given!r}.",
+            stacklevel=outside(),
+        )
+
+
+def _sentence(error: CannotVectorize) -> str:
+    text = str(error).rstrip(".")
+    return f"{text[:1].upper()}{text[1:]}."

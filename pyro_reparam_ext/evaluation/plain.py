@@ -1,0 +1,109 @@
+"""A program run plainly at given values: what a run at many values at once has to agree with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from pyro.distributions import TorchDistribution
+
+from ..errors import CannotVectorize
+from ..estimators.base import Draw
+from .axes import Visible, fitted
+from .control_flow import ControlFlow
+from .ordinary import OrdinaryGuide, run_guide
+from .passes import GuideRun, Program, guide_term
+from .recorder import Recorder
+from .terms import Term
+
+
+@dataclass(frozen=True, eq=False)
+class PlainRun:
+    """The terms of guide and model at one value of each site, with the sites that each depends on.
+
+    ``control`` knows which sites the program read as numbers, and where.
+    """
+
+    terms: dict[tuple[str, str], Term]
+    control: ControlFlow
+
+
+@torch.no_grad()
+def plain_run(
+    program: Program,
+    draws: Mapping[str, Draw],
+    model_values: Mapping[str, dict[str, Any]],
+    relaxed: bool = False,
+) -> PlainRun:
+    """Runs guide and model of a program that was evaluated, in their own shapes.
+
+    Args:
+        program: what was evaluated.
+        draws: the value of each latent site of the guide, without dims of particles and evaluations.
+        model_values: the same of what the model alone drew, as nodes of a trace.
+        relaxed: whether values are scored as in evaluations that relax discrete sites.
+    """
+    recorder = _GivenValues(program, draws)
+    trace = run_guide(program.guide, program.args, program.kwargs, recorder)
+    known = {site.name: site for site in program.ordinary.sites}
+    sites, terms = [], []
+    for name in trace.nodes:
+        if name in recorder.draws:
+            node, draw = recorder.nodes[name], recorder.draws[name]
+            site = replace(known[name], fn=node["fn"], draw=draw)
+            term = guide_term(site, node, draw, relaxed)
+            sites.append(site)
+            terms.append(replace(term, upstream=recorder.upstream[name] | recorder.control.sites))
+    ordinary = OrdinaryGuide(
+        trace=trace,
+        nodes=recorder.nodes,
+        sites=sites,
+        terms=terms,
+        support_sizes={},
+        path={},
+        tracked=set(draws),
+        control=recorder.control,
+    )
+    plain = replace(
+        program,
+        vectorized=False,
+        axes=recorder.axes,
+        ordinary=ordinary,
+        batch_dims=0,
+        dependencies=None,
+        alternatives={},
+        model_values=dict(model_values),
+        model_parameters={},
+    )
+    run = GuideRun(trace, sites, {}, terms)
+    terms = terms + plain.model_terms(run, relaxed, remember=False, track=True)
+    return PlainRun({term.key: term for term in terms}, recorder.control)
+
+
+class _GivenValues(Recorder):
+    """Gives each latent site of the guide a value, and watches what becomes of it."""
+
+    def __init__(self, program: Program, given: Mapping[str, Draw]) -> None:
+        super().__init__(Visible(), ControlFlow(), tracking=True)
+        self.program = program
+        self.given = given
+        self.draws: dict[str, Draw] = {}
+
+    def subsample(self, message: dict[str, Any]) -> None:
+        node = self.program.ordinary.trace.nodes.get(message["name"])
+        if node is not None:
+            message["value"], message["done"] = node["value"], True
+
+    def sample(self, message: dict[str, Any], fn: TorchDistribution) -> frozenset[str]:
+        name = message["name"]
+        if message["is_observed"]:
+            self.draws[name] = Draw(message["value"])
+            return frozenset()
+        if name not in self.given:
+            raise CannotVectorize(f"site '{name}': it occurs in some evaluations only", ever=False)
+        draw = Draw(self.given[name].value, self.given[name].coordinate)
+        self.draws[name] = draw = draw.map(lambda x: fitted(x, torch.Size(), fn.shape()))
+        self.give(message, draw.value)
+        return frozenset([name])

@@ -1,0 +1,305 @@
+"""That a program means the same when it is run at many values at once.
+
+A vectorised run is compared, term by term, with plain runs at the same values: those of its ordinary
+evaluation, for the first and the last particle and enumerated value, and those of one alternative of
+each site that has any. What a comparison of numbers can't see, the shapes of the terms and the
+provenance of the plain runs tell: a term of too many dims; one that depends on a site without a dim of
+evaluations; a site's value that the program reads as a Python number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from ..errors import CannotVectorize
+from ..estimators.base import Draw
+from .costs import Costs
+from .invisible import invisible
+from .passes import Pass
+from .plain import PlainRun, plain_run
+from .slices import Group
+from .soft import check_gradients, check_reads, is_soft
+from .terms import Term, left_padded
+
+Signature: TypeAlias = tuple
+"""What has to be the same for a program to be the one that was verified."""
+
+
+def signature(costs: Costs) -> Signature:
+    """Sites, shapes of their terms, and evaluations; and whether there are gradients."""
+    return (
+        torch.is_grad_enabled(),
+        *(
+            (len(p.groups), term.key, term.log_prob.shape)
+            for p in costs.passes
+            for term in p.terms
+        ),
+    )
+
+
+def verify(costs: Costs) -> bool:
+    """Compares one evaluation of a program with plain runs.
+
+    Returns:
+        Whether the values that were drawn could show a difference. Where all evaluations have equal
+        values, they show nothing: to be tried again.
+
+    Raises:
+        CannotVectorize: the vectorised run means something else; names the term.
+        EstimatorError: the program makes a number of a relaxed or straight-through value.
+    """
+    program = costs.program
+    if program.vectorized:
+        _check_dims(costs)
+    complete = True
+    with invisible(program.model, program.guide):
+        for row in _rows(costs):
+            if row is None:
+                complete = False
+                continue
+            _compare(costs, row)
+    return complete
+
+
+@dataclass(frozen=True, eq=False)
+class _Row:
+    """One evaluation: number ``number`` of a pass; ``inner``: the place along each dim between
+    evaluations and plates, from the right (particles, then enumerated sites).
+
+    ``group``: whose alternative it is, if it is not the ordinary one.
+    """
+
+    run: Pass
+    number: int
+    inner: tuple[int, ...]
+    group: Group | None = None
+
+
+# -- which evaluations are compared -----------------------------------------------------------------
+
+
+def _rows(costs: Costs) -> Iterator[_Row | None]:
+    """The evaluations to compare; None for what these draws can't tell."""
+    program, ordinary, sizes = costs.program, costs.passes[0], _inner_sizes(costs)
+    last = tuple(size - 1 for size in sizes)
+    if any(last):
+        yield _Row(ordinary, 0, (0,) * len(sizes))
+    if any(last) or program.alternatives or any(map(is_soft, program.sites)):
+        yield _Row(ordinary, 0, last)
+    if not program.vectorized:
+        relaxed = [owner for owner, other in program.alternatives.items() if other.relaxed]
+        yield from (_row_of_alternative(costs, owner, sizes) for owner in relaxed)
+        return
+    if _has_particles(costs) and program.num_latent and not _particles_differ(costs):
+        yield None
+    for owner in program.alternatives:
+        yield _row_of_alternative(costs, owner, sizes)
+
+
+def _row_of_alternative(costs: Costs, owner: int, sizes: tuple[int, ...]) -> _Row | None:
+    """An alternative of a site that differs from its ordinary value, and a particle where it does."""
+    program = costs.program
+    site, particles = program.sites[owner], sizes[0] if _has_particles(costs) else 1
+    last = [size - 1 for size in sizes]
+    for run in reversed(costs.passes):
+        for group in run.groups:
+            if group.owner != owner:
+                continue
+            values = program.alternatives[owner].values(group.start, group.stop)
+            changed = values != site.value
+            events = values.dim() - 1 - program.batch_dims
+            changed = changed.reshape(*changed.shape[: changed.dim() - events], -1).any(-1)
+            if particles > 1:
+                dims = [d for d in range(1, changed.dim()) if d != changed.dim() - _plates(costs) - 1]
+                changed = changed.any(dims) if dims else changed
+                changed = changed.expand(len(values), particles)
+            else:
+                changed = changed.flatten(1).any(1, keepdim=True) if changed.dim() > 1 else changed[:, None]
+            places = changed.nonzero()
+            if len(places):
+                row, particle = places[-1].tolist()
+                inner = (particle, *last[1:]) if particles > 1 else tuple(last)
+                return _Row(run, run.span(group)[0] + row, inner, group)
+    return None
+
+
+def _has_particles(costs: Costs) -> bool:
+    return costs.program.num_particles > 1
+
+
+def _plates(costs: Costs) -> int:
+    """The number of dims of plates, without particles and enumerated sites."""
+    return costs.program.batch_dims - len(_inner_sizes(costs))
+
+
+def _inner_sizes(costs: Costs) -> tuple[int, ...]:
+    """Particles, then the support of each enumerated site: the dims left of the plates."""
+    program = costs.program
+    if not program.vectorized:
+        return ()
+    particles = (program.num_particles,) if program.num_particles > 1 else ()
+    return particles + tuple(program.ordinary.support_sizes.values())
+
+
+def _particles_differ(costs: Costs) -> bool:
+    place = -_plates(costs) - 1
+    for site in costs.program.ordinary.sites:
+        values, dim = site.value, place - len(site.fn.event_shape)
+        if not site.observed and values.dim() >= -dim and values.shape[dim] > 1:
+            first, rest = values.select(dim, 0), values.narrow(dim, 1, values.shape[dim] - 1)
+            if bool((rest != first.unsqueeze(dim)).any()):
+                return True
+    return False
+
+
+# -- comparing --------------------------------------------------------------------------------------
+
+
+def _check_dims(costs: Costs) -> None:
+    """Every term has the dims that its sites say: none left of the evaluations, none of other sizes."""
+    sizes, plates = _inner_sizes(costs), _plates(costs)
+    for run in costs.passes:
+        rows = run.ordinary + sum(map(len, run.groups))
+        expected = [*(rows if run.groups else 1,), *reversed(sizes)]
+        for term in run.terms:
+            lead = list(term.log_prob.shape)[: max(term.log_prob.dim() - plates, 0)]
+            fits = zip(reversed(lead), reversed(expected), strict=False)
+            if len(lead) > len(expected) or any(size not in (1, good) for size, good in fits):
+                raise CannotVectorize(
+                    f"{_named(term)} has shape {tuple(term.log_prob.shape)}, where {plates} dims of "
+                    f"plates and, left of them, {expected} were expected"
+                )
+
+
+def _compare(costs: Costs, row: _Row) -> None:
+    program = costs.program
+    draws = {
+        site.name: _draw_at(costs, row, row.run.draws.get(site.name, site.draw), site.fn)
+        for site in program.ordinary.sites
+        if not site.observed
+    }
+    values = {
+        name: {**node, "value": _model_value(costs, row, node)}
+        for name, node in program.model_nodes.items()
+    }
+    relaxed = row.group is not None and program.alternatives[row.group.owner].relaxed
+    try:
+        plain = plain_run(program, draws, values, relaxed)
+    except RuntimeError as error:
+        raise CannotVectorize(
+            f"model or guide, run plainly at the values of one evaluation, failed: {error}"
+        ) from error
+    _check_soft(costs, row, plain)
+    if not program.vectorized:
+        return
+    _check_reads(costs, plain)
+    again: PlainRun | None = None
+    for term, log_prob in _terms_at(costs, row):
+        if term.key not in plain.terms:
+            raise CannotVectorize(f"{_named(term)} occurs in some evaluations only", ever=False)
+        if _agree(log_prob, plain.terms[term.key].log_prob):
+            _check_dependence(costs, row, term, plain)
+            continue
+        again = again or plain_run(program, draws, values, relaxed)
+        once, twice = plain.terms[term.key].log_prob, again.terms[term.key].log_prob
+        if once.shape == twice.shape and not _agree(once, twice):
+            continue  # the program draws random numbers of its own: nothing to compare
+        raise CannotVectorize(
+            f"{_named(term)} is {_number(log_prob)} in the vectorised run, but {_number(once)} when the "
+            f"program is run plainly at the same values"
+        )
+
+
+def _terms_at(costs: Costs, row: _Row) -> Iterator[tuple[Term, Tensor]]:
+    """Each term as it is used for an evaluation, without dims of particles and evaluations."""
+    ordinary = {term.key: term for term in costs.passes[0].terms}
+    plates = _plates(costs)
+    for term in row.run.terms:
+        number = row.number
+        if not term.sliced and row.run is not costs.passes[0]:
+            term, number = ordinary[term.key], 0  # what no alternative changes cancels
+        yield term, _at(term.log_prob.detach(), 0, plates, number, row.inner)
+
+
+def _check_soft(costs: Costs, row: _Row, plain: PlainRun) -> None:
+    """Relaxed and straight-through values, and relaxed alternatives, reach the costs by their gradient."""
+    program = costs.program
+    if row.group is None:
+        soft = [(site, site.value) for site in program.ordinary.sites if is_soft(site)]
+    else:
+        alternatives = program.alternatives[row.group.owner]
+        soft = [(program.sites[row.group.owner], alternatives.tensor)] if alternatives.relaxed else []
+    for site, value in soft:
+        assert value is not None
+        check_reads(site, plain)
+        check_gradients(site, value, row.run, plain)
+
+
+def _check_reads(costs: Costs, plain: PlainRun) -> None:
+    """A number that the program made of a value is the same for all evaluations."""
+    program = costs.program
+    owners = {program.sites[number].name for number in program.alternatives}
+    for name in (*owners, *program.ordinary.support_sizes):
+        if name in plain.control.lines:
+            raise CannotVectorize(
+                f"site '{name}': its value, or what was computed from it, is read as a Python number "
+                f"(a branch, .item(), an index of a list) at {plain.control.lines[name]}",
+                ever=False,
+            )
+
+
+def _check_dependence(costs: Costs, row: _Row, term: Term, plain: PlainRun) -> None:
+    if row.group is None:
+        return
+    owner = costs.program.sites[row.group.owner].name
+    upstream = plain.terms[term.key].upstream or frozenset()
+    if owner in upstream and not any(t.sliced for t in row.run.terms if t.key == term.key):
+        raise CannotVectorize(
+            f"{_named(term)} depends on site '{owner}', but has no dim for its alternative values: "
+            f"it sums over that dim, or reads the value as a number"
+        )
+
+
+def _agree(a: Tensor, b: Tensor) -> bool:
+    a, b = (left_padded(x, max(a.dim(), b.dim())) for x in (a, b))
+    if a.shape != b.shape:
+        return False
+    tolerance = torch.finfo(a.dtype).eps ** 0.5
+    return torch.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True)
+
+
+def _draw_at(costs: Costs, row: _Row, draw: Draw, fn: Any) -> Draw:
+    events, plates = len(fn.event_shape), _plates(costs)
+    whole = Draw(draw.value, draw.coordinate)
+    return whole.map(lambda x: _at(x.detach(), events, plates, row.number, row.inner))
+
+
+def _model_value(costs: Costs, row: _Row, node: Mapping[str, Any]) -> Any:
+    """What the model drew by itself; the indices of a plate are the same for all evaluations."""
+    fn, value = node["fn"], node["value"]
+    if not hasattr(fn, "event_shape"):
+        return value
+    return _at(value, len(fn.event_shape), _plates(costs), row.number, row.inner)
+
+
+def _at(x: Tensor, events: int, plates: int, number: int, inner: tuple[int, ...]) -> Tensor:
+    """``x`` at one place along its dims left of the plates."""
+    places = (*inner, number)
+    for dim in reversed(range(max(x.dim() - events - plates, 0))):
+        x = x[places[dim] if x.shape[0] > 1 else 0]
+    return x
+
+
+def _named(term: Term) -> str:
+    return f"the log density of site '{term.name}' of the {term.side}"
+
+
+def _number(x: Tensor) -> str:
+    if x.numel() == 1:
+        return f"{x.item():.6g}"
+    return f"of shape {tuple(x.shape)} and sum {x.sum().item():.6g}"
