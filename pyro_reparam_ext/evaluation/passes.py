@@ -61,15 +61,6 @@ class Pass:
     terms: list[Term]
     probs: dict[str, Tensor]
 
-    def span(self, group: Group) -> tuple[int, int]:
-        """Where a group lies on the evaluation dim."""
-        start = int(self.ordinary)
-        for other in self.groups:
-            if other is group:
-                return start, start + len(group)
-            start += len(other)
-        raise KeyError(group)
-
 
 @dataclass(frozen=True, eq=False)
 class Program:
@@ -223,6 +214,11 @@ class Program:
             if site_is_subsample(node):
                 continue
             fn, value = node["fn"], node["value"]
+            inherited: frozenset[str] = frozenset()
+            if track:  # scored without provenance, which would slow every operation down
+                fn, inherited = without_provenance(fn)
+                inherited |= get_provenance(value)
+                value = detach_provenance(value)
             if name in sites and not node["is_observed"]:
                 site = sites[name]
                 draw = Draw(value, run.draws.get(name, site.draw).coordinate)
@@ -233,7 +229,8 @@ class Program:
                     log_prob = log_prob_of(name, partial(site.estimator.log_prob, fn, draw))
             else:
                 log_prob = log_prob_of(name, partial(fn.log_prob, value))
-            upstream = get_provenance(log_prob) | self.ordinary.control.sites if track else None
+            inherited |= get_provenance(log_prob)  # what a distribution keeps in closures
+            upstream = inherited | self.ordinary.control.sites if track else None
             terms.append(Term.of_model(node, detach_provenance(log_prob), upstream))
             scored_nodes.append(node)
         if remember and is_validation_enabled():

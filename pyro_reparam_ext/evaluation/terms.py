@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
+import torch
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
 from ..errors import EstimatorError
+
+Runs: TypeAlias = Sequence[tuple[int, int]]
+"""Evaluations that lie side by side: from the first to before the second."""
 
 
 @dataclass(eq=False)
@@ -72,9 +76,9 @@ class Term:
         """The log density with evaluations (1 if they don't differ) and all batch dims."""
         return left_padded(self.log_prob, self.batch_dims + 1)
 
-    def rows(self, start: int, stop: int) -> Tensor:
-        """The evaluations ``start`` to ``stop - 1``, or the one that stands for all of them."""
-        return self.log_prob[start:stop] if self.sliced else self.aligned
+    def rows(self, runs: Runs) -> Tensor:
+        """The evaluations in ``runs``, or the one that stands for all of them."""
+        return rows_at(self.log_prob, runs) if self.sliced else self.aligned
 
     def size(self, dim: int) -> int:
         """The size of a batch dim."""
@@ -83,6 +87,12 @@ class Term:
     def detached(self) -> Term:
         """The same term without a gradient."""
         return replace(self, log_prob=self.log_prob.detach())
+
+
+def rows_at(x: Tensor, runs: Runs) -> Tensor:
+    """The rows in some runs, one below the other."""
+    parts = [x if (start, stop) == (0, len(x)) else x[start:stop] for start, stop in runs]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def left_padded(x: Tensor, dims: int) -> Tensor:
