@@ -47,12 +47,12 @@ class Costs:
         for alike in _grouped(numbers, self._view):
             keys: dict[int, set[Key]] = {}
             rows: dict[int, list[Tensor]] = {}
-            for sharing in _grouped([n for n in alike if n in self._spans], self._passes_of):
-                places = self._passes_of(sharing[0])
-                varying = {t.key for i in places for t in self._varying(self.passes[i])}
+            for sharing in _grouped([n for n in alike if n in self._places], self._places.get):
+                places = self._places[sharing[0]]
+                varying = self._varying_keys(places)
                 self._check_separable(sharing, varying)
                 for place in places:
-                    for number, part in self._alternatives(sharing, place, varying).items():
+                    for number, part in self._alternatives(sharing, place, varying):
                         rows.setdefault(number, []).append(part)
                 if places[0] != 0:
                     keys |= dict.fromkeys(sharing, varying)
@@ -69,31 +69,39 @@ class Costs:
         return self.program.sites[number].frames, tuple(outer)
 
     @cached_property
-    def _spans(self) -> dict[int, list[tuple[int, int, int]]]:
-        """By site: the passes with its alternatives, and where they start and stop on the dim."""
-        spans: dict[int, list[tuple[int, int, int]]] = {}
-        for place, p in enumerate(self.passes):
-            start = int(p.ordinary)
+    def _spans(self) -> list[dict[int, tuple[int, int]]]:
+        """By pass: where the alternatives of each of its sites start and stop."""
+        spans = []
+        for p in self.passes:
+            start, of_pass = int(p.ordinary), {}
             for group in p.groups:
-                spans.setdefault(group.owner, []).append((place, start, start + len(group)))
+                of_pass[group.owner] = start, start + len(group)
                 start += len(group)
+            spans.append(of_pass)
         return spans
 
-    def _passes_of(self, number: int) -> tuple[int, ...]:
-        return tuple(place for place, _, _ in self._spans[number])
+    @cached_property
+    def _places(self) -> dict[int, tuple[int, ...]]:
+        """By site: the passes that its alternatives are in."""
+        places: dict[int, list[int]] = {}
+        for place, owners in enumerate(self._spans):
+            for owner in owners:
+                places.setdefault(owner, []).append(place)
+        return {owner: tuple(those) for owner, those in places.items()}
 
     def _runs(self, numbers: Sequence[int], place: int, first: bool) -> list[tuple[int, int]]:
         """The evaluations of some sites in a pass, in order; ``first``: behind the ordinary one."""
         runs = [(0, 1)] if first else []
-        for number in numbers:
-            for other, start, stop in self._spans[number]:
-                if other == place and runs and runs[-1][1] == start:
-                    runs[-1] = (runs[-1][0], stop)
-                elif other == place:
-                    runs.append((start, stop))
+        for start, stop in (self._spans[place][number] for number in numbers):
+            if runs and runs[-1][1] == start:
+                runs[-1] = (runs[-1][0], stop)
+            else:
+                runs.append((start, stop))
         return runs
 
-    def _alternatives(self, numbers: list[int], place: int, keys: set[Key]) -> dict[int, Tensor]:
+    def _alternatives(
+        self, numbers: list[int], place: int, keys: set[Key]
+    ) -> Iterator[tuple[int, Tensor]]:
         """The costs of sites of one view at their alternatives in a pass.
 
         With those of the ordinary evaluation in front, if it belongs to the pass.
@@ -102,23 +110,22 @@ class Costs:
         runs = self._runs(numbers, place, p.ordinary)
         size = sum(stop - start for start, stop in runs)
         total = self._sum(self._only(p, keys), p, numbers[0], runs)
-        total = total if len(total) == size else total.expand(size, *total.shape[1:])
-        costs, start = {}, int(p.ordinary)
+        total = total if total.shape[0] == size else total.expand(size, *total.shape[1:])
+        position = int(p.ordinary)
         for number in numbers:
-            spans = self._spans[number]
-            stop = start + sum(stop - start for other, start, stop in spans if other == place)
-            if not p.ordinary or start == 1:
-                start = 0 if p.ordinary else start
-                costs[number] = total if stop - start == size else total[start:stop]
+            start, stop = self._spans[place][number]
+            before, position = position, position + stop - start
+            if not p.ordinary:
+                yield number, rows_at(total, [(before, position)])
+            elif before == 1:
+                yield number, rows_at(total, [(0, position)])
             else:
-                costs[number] = torch.cat([total[:1], total[start:stop]])
-            start = stop
-        return costs
+                yield number, rows_at(total, [(0, 1), (before, position)])
 
     def _only(self, p: Pass, keys: set[Key]) -> list[Term]:
         # Terms that no alternative changes cancel. Where evaluations are run one by one that can't be
         # told, and a term may occur in some of them only.
-        return [t for t in p.terms if t.key in keys or not self.program.vectorized]
+        return [t for t in p.terms if t.key in keys] if self.program.vectorized else p.terms
 
     def _varying(self, p: Pass) -> list[Term]:
         """The terms that, or whose weights, may differ between the evaluations of a pass."""
@@ -130,6 +137,12 @@ class Costs:
             for t in p.terms
             if t.key in sliced or any(("guide", s.name) in sliced for s in self._enumerated(t))
         ]
+
+    def _varying_keys(self, places: Sequence[int]) -> set[Key]:
+        """The terms that vary in any of some passes, if evaluations are not run one by one."""
+        if not self.program.vectorized:
+            return set()
+        return {term.key for place in places for term in self._varying(self.passes[place])}
 
     def _ordinary(self, numbers: list[int], keys: Mapping[int, set[Key]]) -> dict[int, Tensor]:
         """The costs of sites of one view in the ordinary evaluation.
@@ -168,12 +181,11 @@ class Costs:
                 ordered |= 1 << number
         untracked = ordered | sum(tracked.values())
         order = {site.name: i for i, site in enumerate(sites)}
-        upstream = {t.key: t.upstream or frozenset() for t in self.passes[0].terms}
         by_upstream: dict[frozenset[str], int] = {}
         for term in self.passes[0].terms:
             met, rest = always | told.get(term.key, 0), untracked
             if term.upstream is not None:
-                weights = (upstream[("guide", site.name)] for site in self._enumerated(term))
+                weights = (self._upstream_of_weights[s.name] for s in self._enumerated(term))
                 names = term.upstream.union(*weights)
                 if names not in by_upstream:
                     by_upstream[names] = sum(tracked.get(name, 0) for name in names)
@@ -203,7 +215,7 @@ class Costs:
                 tensor = self.program.alternatives[number].tensor
                 assert tensor is not None
                 relaxed.append((number, tensor))
-                for place in self._passes_of(number):
+                for place in self._places[number]:
                     owners.setdefault(place, []).append(number)
             for place, those in owners.items():
                 p, runs = self.passes[place], self._runs(those, place, first=False)
@@ -222,7 +234,7 @@ class Costs:
         sites = [self.program.sites[n] for n in numbers if self.program.sites[n].estimator.separable]
         if not sites or not sites[0].frames:
             return
-        for p in (self.passes[place] for place in self._passes_of(numbers[0])):
+        for p in (self.passes[place] for place in self._places[numbers[0]]):
             for term in self._only(p, keys):
                 missing = sites[0].frames - set(term.frames)
                 if missing:
@@ -236,6 +248,13 @@ class Costs:
                     )
 
     # -- enumerated sites -------------------------------------------------------------------------
+
+    @cached_property
+    def _upstream_of_weights(self) -> dict[str, frozenset[str]]:
+        """On which sites the probabilities of each enumerated site depend."""
+        names = {site.name for site in self._all_enumerated}
+        guide = (t for t in self.passes[0].terms if t.side == "guide" and t.name in names)
+        return {term.name: term.upstream or frozenset() for term in guide}
 
     def _expect(self, term: Term, p: Pass, number: int, runs: Runs) -> Tensor:
         """A term summed to the plates of a site, averaged over enumerated sites.
@@ -328,6 +347,8 @@ class Costs:
 
 def _grouped(numbers: Sequence[int], by: Callable[[int], Hashable]) -> list[list[int]]:
     """Numbers, those with the same ``by`` together; in order."""
+    if len(numbers) <= 1:
+        return [list(numbers)] if numbers else []
     groups: dict[Hashable, list[int]] = {}
     for number in numbers:
         groups.setdefault(by(number), []).append(number)

@@ -229,8 +229,9 @@ class Program:
                     log_prob = log_prob_of(name, partial(site.estimator.log_prob, fn, draw))
             else:
                 log_prob = log_prob_of(name, partial(fn.log_prob, value))
-            inherited |= get_provenance(log_prob)  # what a distribution keeps in closures
-            upstream = inherited | self.ordinary.control.sites if track else None
+            upstream = None
+            if track:  # what a distribution keeps in closures is left
+                upstream = inherited | get_provenance(log_prob) | self.ordinary.control.sites
             terms.append(Term.of_model(node, detach_provenance(log_prob), upstream))
             scored_nodes.append(node)
         if remember and is_validation_enabled():

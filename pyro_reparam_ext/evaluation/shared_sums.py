@@ -27,6 +27,9 @@ def shared_sums(
     for owners, summand in summands:
         alike.setdefault(owners, []).append(summand)
     alike.pop(0, None)
+    if len(alike) == 1:
+        ((owners, group),) = alike.items()
+        return dict.fromkeys(bits(owners), total(group))
     sets: dict[int, int] = {}
     for number, owners in enumerate(alike):
         for owner in bits(owners):

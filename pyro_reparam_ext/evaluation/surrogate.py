@@ -103,7 +103,10 @@ def _evaluations(costs: Costs, particle_dim: int | None, learn: bool) -> dict[in
         for number, site in enumerate(program.sites)
         if _has_surrogate(site.estimator, site.fn) and site.log_prob.requires_grad
     ]
-    downstream = costs.downstream(numbers)
+    if not numbers:
+        return {}
+    with torch.no_grad():  # coefficients
+        downstream = costs.downstream(numbers)
     relaxed = [n for n in numbers if n in program.alternatives and program.alternatives[n].relaxed]
     gradients = costs.gradients(relaxed, learn)
     for number in numbers:
@@ -111,7 +114,7 @@ def _evaluations(costs: Costs, particle_dim: int | None, learn: bool) -> dict[in
         given = site.infer.get("baseline_input", program.args)
         result[number] = Evaluations(
             site=site,
-            costs=downstream[number].detach(),
+            costs=downstream[number],
             alternatives=program.alternatives.get(number),
             gradients=gradients.get(number),
             particle_dim=particle_dim,

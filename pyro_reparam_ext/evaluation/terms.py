@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -86,13 +86,18 @@ class Term:
 
     def detached(self) -> Term:
         """The same term without a gradient."""
-        return replace(self, log_prob=self.log_prob.detach())
+        log_prob = self.log_prob.detach()
+        return Term(
+            self.name, self.side, log_prob, self.frames, self.batch_dims, self.upstream, self.score
+        )
 
 
 def rows_at(x: Tensor, runs: Runs) -> Tensor:
     """The rows in some runs, one below the other."""
-    parts = [x if (start, stop) == (0, len(x)) else x[start:stop] for start, stop in runs]
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+    if len(runs) > 1:
+        return torch.cat([x[start:stop] for start, stop in runs])
+    start, stop = runs[0]
+    return x if start == 0 and stop == x.shape[0] else x[start:stop]
 
 
 def left_padded(x: Tensor, dims: int) -> Tensor:
