@@ -30,7 +30,7 @@ class Chain:
         return values[1:]
 
     def guide(self) -> None:
-        logits = pyro.param("logits", torch.zeros(self.sites))
+        logits = pyro.param(f"logits_{self.sites}", torch.zeros(self.sites))
         self.states(lambda t, before: (logits[t] + before).sigmoid())
 
     def model(self) -> None:
@@ -69,13 +69,4 @@ def run(quick: bool = False) -> list[Row]:
 
 
 def gradient(elbo: ELBO, chain: Chain) -> Callable[[], float]:
-    """One gradient; the two lengths share no parameters."""
-    store = pyro.get_param_store()
-    state: dict = {}
-
-    def call() -> float:
-        with store.scope(state) as state_of_chain:
-            state.update(state_of_chain)
-            return elbo.loss_and_grads(chain.model, chain.guide)
-
-    return call
+    return lambda: elbo.loss_and_grads(chain.model, chain.guide)
