@@ -129,7 +129,7 @@ def test_two_sites_of_one_pass_are_both_named():
         with pyro.plate("data", 3):
             pyro.sample("a", dist.Bernoulli(0.5))
             b = pyro.sample("b", dist.Bernoulli(0.5))
-        pyro.sample("x", dist.Normal(b.sum(-1, keepdim=True), 1.0).to_event(1), obs=torch.zeros(1))
+        pyro.sample("x", dist.Normal(b.sum(-1, keepdim=True), 1.0), obs=torch.zeros(1))
 
     elbo = pre.TraceEstimator_ELBO(pre.LocalExpectation())
     with pytest.raises(pre.EstimatorError, match=r"site 'a' or 'b'.*'x' depends on it from outside"):
