@@ -85,17 +85,17 @@ class TrackedTensor(ProvenanceTensor):
         sources: list[ProvenanceTensor] = []
         plain_args = [_stripped(x, sources) for x in args]
         plain_kwargs = {key: _stripped(x, sources) for key, x in (kwargs or {}).items()}
-        provenance: frozenset[str] = frozenset().union(*(x._provenance for x in sources))
+        provenance: frozenset[str] = sources[0]._provenance.union(*(x._provenance for x in sources[1:]))
         control = next(x._control for x in sources if isinstance(x, TrackedTensor))
         if func in _READS and (line := _line_of_program(sys._getframe(1))):
             control.read(provenance, line)
         result = func(*plain_args, **plain_kwargs)
         if func in _OF_SHAPES:
             return result
-        if isinstance(result, torch.Size):
-            return result
         if isinstance(result, Tensor):
             return _wrapped(result, provenance, control)
+        if isinstance(result, torch.Size) or not isinstance(result, (tuple, list, dict)):
+            return result
         return tree_map(lambda x: _wrapped(x, provenance, control), result)
 
 

@@ -7,8 +7,10 @@ sites whose plates it lies in.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -18,9 +20,12 @@ from ..estimators.base import Site
 from ..estimators.enumeration import Enumeration
 from .ordinary import is_tracked
 from .passes import Pass, Program
+from .shared_sums import shared_sums
 from .slices import Group
-from .terms import Term
+from .terms import Runs, Term, rows_at
 from .unwrap import cat_rows
+
+Key: TypeAlias = tuple[str, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,116 +35,251 @@ class Costs:
     program: Program
     passes: list[Pass]
 
-    # -- one site ---------------------------------------------------------------------------------
+    # -- the sites --------------------------------------------------------------------------------
 
-    def downstream(self, number: int) -> Tensor:
-        """The costs of site ``number``: ``(1 + alternatives, *batch)``, not detached.
+    def downstream(self, numbers: Sequence[int]) -> dict[int, Tensor]:
+        """The costs of the sites ``numbers``: ``(1 + alternatives, *batch)``, not detached.
 
-        Summed over terms that depend on the site, and over plates that the site is not in.
+        Summed over terms that depend on the site, and over plates that the site is not in. What sites
+        in the same plates have in common is summed once.
         """
-        program, site = self.program, self.program.sites[number]
-        if number not in program.alternatives:
-            terms = [t for t in self.passes[0].terms if self._depends(t, number)]
-            return self._sum(terms, self.passes[0], number, 0, 1)
-        spans = [
-            (p, *p.span(group)) for p in self.passes for group in p.groups if group.owner == number
-        ]
-        keys = {t.key for p, _, _ in spans for t in p.terms if self._varies(t, p)}
-        if site.estimator.separable:
-            for p, _, _ in spans:
-                for term in self._only(p, keys):
-                    self._check_separable(term, site)
-        first, start, stop = spans[0]
-        if first is self.passes[0] and start == 1 and len(spans) == 1:  # next to the ordinary one
-            spans = [(first, 0, stop)]
-        else:
-            spans = [(self.passes[0], 0, 1), *spans]
-        rows = []
-        for p, start, stop in spans:
-            part = self._sum(self._only(p, keys), p, number, start, stop)
-            rows.append(
-                part if len(part) == stop - start else part.expand(stop - start, *part.shape[1:])
-            )
-        return cat_rows(rows) if len(rows) > 1 else rows[0]
+        costs: dict[int, Tensor] = {}
+        for alike in _grouped(numbers, self._view):
+            keys: dict[int, set[Key]] = {}
+            rows: dict[int, list[Tensor]] = {}
+            for sharing in _grouped([n for n in alike if n in self._places], self._places.get):
+                places = self._places[sharing[0]]
+                varying = self._varying_keys(places)
+                self._check_separable(sharing, varying)
+                for place in places:
+                    for number, part in self._alternatives(sharing, place, varying):
+                        rows.setdefault(number, []).append(part)
+                if places[0] != 0:
+                    keys |= dict.fromkeys(sharing, varying)
+            ordinary = self._ordinary([n for n in alike if n in keys or n not in rows], keys)
+            for number in alike:
+                parts = [ordinary[number]] if number in ordinary else []
+                parts += rows.get(number, [])
+                costs[number] = cat_rows(parts) if len(parts) > 1 else parts[0]
+        return costs
 
-    def _only(self, p: Pass, keys: set[tuple[str, str]]) -> list[Term]:
+    def _view(self, number: int) -> tuple[frozenset[str], tuple[str, ...]]:
+        """What a term summed to the plates of a site depends on: sites of one view share the sum."""
+        outer = [site.name for site in self._all_enumerated if self._outer(site, number)]
+        return self.program.sites[number].frames, tuple(outer)
+
+    @cached_property
+    def _spans(self) -> list[dict[int, tuple[int, int]]]:
+        """By pass: where the alternatives of each of its sites start and stop."""
+        spans = []
+        for p in self.passes:
+            start, of_pass = int(p.ordinary), {}
+            for group in p.groups:
+                of_pass[group.owner] = start, start + len(group)
+                start += len(group)
+            spans.append(of_pass)
+        return spans
+
+    def start(self, place: int, owner: int) -> int:
+        """The first evaluation, in the pass number ``place``, of the alternatives of a site."""
+        return self._spans[place][owner][0]
+
+    @cached_property
+    def _places(self) -> dict[int, tuple[int, ...]]:
+        """By site: the passes that its alternatives are in."""
+        places: dict[int, list[int]] = {}
+        for place, owners in enumerate(self._spans):
+            for owner in owners:
+                places.setdefault(owner, []).append(place)
+        return {owner: tuple(those) for owner, those in places.items()}
+
+    def _runs(self, numbers: Sequence[int], place: int, first: bool) -> list[tuple[int, int]]:
+        """The evaluations of some sites in a pass, in order; ``first``: behind the ordinary one."""
+        runs = [(0, 1)] if first else []
+        for start, stop in (self._spans[place][number] for number in numbers):
+            if runs and runs[-1][1] == start:
+                runs[-1] = (runs[-1][0], stop)
+            else:
+                runs.append((start, stop))
+        return runs
+
+    def _alternatives(
+        self, numbers: list[int], place: int, keys: set[Key]
+    ) -> Iterator[tuple[int, Tensor]]:
+        """The costs of sites of one view at their alternatives in a pass.
+
+        With those of the ordinary evaluation in front, if it belongs to the pass.
+        """
+        p = self.passes[place]
+        runs = self._runs(numbers, place, p.ordinary)
+        size = sum(stop - start for start, stop in runs)
+        total = self._sum(self._only(p, keys), p, numbers[0], runs)
+        total = total if total.shape[0] == size else total.expand(size, *total.shape[1:])
+        position = int(p.ordinary)
+        for number in numbers:
+            start, stop = self._spans[place][number]
+            before, position = position, position + stop - start
+            if not p.ordinary:
+                yield number, rows_at(total, [(before, position)])
+            elif before == 1:
+                yield number, rows_at(total, [(0, position)])
+            else:
+                yield number, rows_at(total, [(0, 1), (before, position)])
+
+    def _only(self, p: Pass, keys: set[Key]) -> list[Term]:
         # Terms that no alternative changes cancel. Where evaluations are run one by one that can't be
         # told, and a term may occur in some of them only.
-        return [t for t in p.terms if t.key in keys or not self.program.vectorized]
+        return [t for t in p.terms if t.key in keys] if self.program.vectorized else p.terms
 
-    def _varies(self, term: Term, p: Pass) -> bool:
-        """Whether a term, or its weight, may differ between the evaluations of a pass."""
-        if term.sliced or not self.program.vectorized:
-            return True
-        weights = {("guide", site.name) for site in self._enumerated(term)}
-        return any(t.sliced for t in p.terms if t.key in weights)
+    def _varying(self, p: Pass) -> list[Term]:
+        """The terms that, or whose weights, may differ between the evaluations of a pass."""
+        if not self.program.vectorized:
+            return p.terms
+        sliced = {t.key for t in p.terms if t.sliced}
+        return [
+            t
+            for t in p.terms
+            if t.key in sliced or any(("guide", s.name) in sliced for s in self._enumerated(t))
+        ]
 
-    def _depends(self, term: Term, number: int) -> bool:
-        """Whether a term, or its weight, depends on the value of a site, as far as is known."""
-        site = self.program.sites[number]
-        if site.observed:
-            return True  # a factor stands for values that were sampled out of sight
-        if term.upstream is not None and is_tracked(site.estimator, self.program.vectorized):
-            weights = {("guide", other.name) for other in self._enumerated(term)}
-            of_weights = [t.upstream or () for t in self.passes[0].terms if t.key in weights]
-            return site.name in term.upstream or any(site.name in u for u in of_weights)
-        if term.side == "model":
-            return True
-        order = [site.name for site in self.program.sites]
-        return term.name not in order or order.index(term.name) >= number
+    def _varying_keys(self, places: Sequence[int]) -> set[Key]:
+        """The terms that vary in any of some passes, if evaluations are not run one by one."""
+        if not self.program.vectorized:
+            return set()
+        return {term.key for place in places for term in self._varying(self.passes[place])}
 
-    def _sum(self, terms: list[Term], p: Pass, number: int, start: int, stop: int) -> Tensor:
+    def _ordinary(self, numbers: list[int], keys: Mapping[int, set[Key]]) -> dict[int, Tensor]:
+        """The costs of sites of one view in the ordinary evaluation.
+
+        ``keys``: which terms to take for a site, where alternatives tell.
+        """
+        if not numbers:
+            return {}
+        first = self.passes[0]
+
+        def total(terms: list[Term]) -> Tensor:
+            return self._sum(terms, first, numbers[0], [(0, 1)])
+
+        sums = shared_sums(self._met(numbers, keys), total)
+        return {number: sums[number] if number in sums else total([]) for number in numbers}
+
+    def _met(self, numbers: list[int], keys: Mapping[int, set[Key]]) -> Iterator[tuple[int, Term]]:
+        """Each term of the ordinary evaluation, with the sites (as bits) whose costs it belongs to.
+
+        Those on whose value it, or its weight, depends, as far as is known.
+        """
+        sites, vectorized = self.program.sites, self.program.vectorized
+        always = ordered = 0
+        tracked: dict[str, int] = {}
+        told: dict[Key, int] = {}
+        for number in numbers:
+            if number in keys and vectorized:
+                for key in keys[number]:
+                    told[key] = told.get(key, 0) | 1 << number
+            elif number in keys or sites[number].observed:
+                # A factor stands for values that were sampled out of sight.
+                always |= 1 << number
+            elif is_tracked(sites[number].estimator, vectorized):
+                tracked[sites[number].name] = 1 << number
+            else:
+                ordered |= 1 << number
+        untracked = ordered | sum(tracked.values())
+        order = {site.name: i for i, site in enumerate(sites)}
+        by_upstream: dict[frozenset[str], int] = {}
+        for term in self.passes[0].terms:
+            met, rest = always | told.get(term.key, 0), untracked
+            if term.upstream is not None:
+                weights = (self._upstream_of_weights[s.name] for s in self._enumerated(term))
+                names = term.upstream.union(*weights)
+                if names not in by_upstream:
+                    by_upstream[names] = sum(tracked.get(name, 0) for name in names)
+                met, rest = met | by_upstream[names], ordered
+            if term.side == "guide" and term.name in order:
+                rest &= (2 << order[term.name]) - 1
+            yield met | rest, term
+
+    def _sum(self, terms: list[Term], p: Pass, number: int, runs: Runs) -> Tensor:
         total: Tensor | None = None
         for term in terms:
-            total = term.added_to(total, self._expect(term, p, number, start, stop))
+            total = term.added_to(total, self._expect(term, p, number, runs))
         return torch.zeros((1,) * (self.program.batch_dims + 1)) if total is None else total
 
-    def gradients(self, number: int, learn: bool) -> Tensor:
-        """The gradient of the summed costs at relaxed alternatives with respect to these values."""
-        relaxed = self.program.alternatives[number].tensor
-        assert relaxed is not None
-        total = torch.zeros((), device=relaxed.device)
-        for p in self.passes:
-            for group in p.groups:
-                if group.owner == number:
-                    for term in p.terms:
-                        if self._varies(term, p):
-                            part = self._expect(term, p, number, *p.span(group)).sum()
-                            total = term.added_to(total, part)
-        return torch.autograd.grad(total, relaxed, create_graph=learn, retain_graph=True)[0]
+    def gradients(self, numbers: Sequence[int], learn: bool) -> dict[int, Tensor]:
+        """The gradients of the summed costs at relaxed alternatives with respect to these values.
 
-    def _check_separable(self, term: Term, site: Site) -> None:
-        missing = site.frames - set(term.frames)
-        if missing:
-            raise EstimatorError(
-                f"site '{site.name}': {type(site.estimator).__name__} changes one coordinate at a time "
-                f"in all elements of plate {sorted(missing)[0]!r} at once, but {term.side} site "
-                f"'{term.name}' depends on it from outside that plate. Use DisARM, LeaveOneOut or "
-                f"ScoreFunction for '{site.name}', or move '{term.name}' into the plate."
-            )
+        The evaluations of one site don't depend on the values of another: one sum serves them all.
+        """
+        if not numbers:
+            return {}
+        relaxed = []
+        total = torch.zeros((), device=self.program.sites[numbers[0]].log_prob.device)
+        for alike in _grouped(numbers, self._view):
+            owners: dict[int, list[int]] = {}
+            for number in alike:
+                tensor = self.program.alternatives[number].tensor
+                assert tensor is not None
+                relaxed.append((number, tensor))
+                for place in self._places[number]:
+                    owners.setdefault(place, []).append(number)
+            for place, those in owners.items():
+                p, runs = self.passes[place], self._runs(those, place, first=False)
+                for term in self._varying(p):
+                    total = term.added_to(total, self._expect(term, p, those[0], runs).sum())
+        gradients = torch.autograd.grad(
+            total, [tensor for _, tensor in relaxed], create_graph=learn, retain_graph=True
+        )
+        return {number: x for (number, _), x in zip(relaxed, gradients, strict=True)}
+
+    def _check_separable(self, numbers: list[int], keys: set[Key]) -> None:
+        """Raises where a cost lies outside a plate whose elements are changed all at once.
+
+        Which one of the sites of a shared pass it depends on is not known.
+        """
+        sites = [self.program.sites[n] for n in numbers if self.program.sites[n].estimator.separable]
+        if not sites or not sites[0].frames:
+            return
+        for p in (self.passes[place] for place in self._places[numbers[0]]):
+            for term in self._only(p, keys):
+                missing = sites[0].frames - set(term.frames)
+                if missing:
+                    names = " or ".join(f"'{site.name}'" for site in sites)
+                    raise EstimatorError(
+                        f"site {names}: {type(sites[0].estimator).__name__} changes one coordinate at "
+                        f"a time in all elements of plate {sorted(missing)[0]!r} at once, but "
+                        f"{term.side} site '{term.name}' depends on it from outside that plate. Use "
+                        f"DisARM, LeaveOneOut or ScoreFunction for {names}, or move '{term.name}' into "
+                        f"the plate."
+                    )
 
     # -- enumerated sites -------------------------------------------------------------------------
 
-    def _expect(self, term: Term, p: Pass, number: int, start: int, stop: int) -> Tensor:
+    @cached_property
+    def _upstream_of_weights(self) -> dict[str, frozenset[str]]:
+        """On which sites the probabilities of each enumerated site depend."""
+        names = {site.name for site in self._all_enumerated}
+        guide = (t for t in self.passes[0].terms if t.side == "guide" and t.name in names)
+        return {term.name: term.upstream or frozenset() for term in guide}
+
+    def _expect(self, term: Term, p: Pass, number: int, runs: Runs) -> Tensor:
         """A term summed to the plates of a site, averaged over enumerated sites.
 
         Left to :meth:`weighted` are those enumerated before the site, in no plate but its own.
         """
         frames = self.program.sites[number].frames
-        rows = term.rows(start, stop)
+        rows = term.rows(runs)
         dims = [dim for name, dim in term.frames.items() if name not in frames]
         if self._all_enumerated:
             rows = rows * self._fraction(term)
             for site in self._enumerated(term):
                 if not self._outer(site, number):
                     probs, dim = p.probs[site.name], self._dim(site)
-                    rows = rows * (probs[start:stop] if probs.shape[0] > 1 else probs)
+                    rows = rows * (rows_at(probs, runs) if probs.shape[0] > 1 else probs)
                     dims += [] if dim is None else [dim]
         return rows.sum(dims, keepdim=True) if dims else rows
 
     def _outer(self, enumerated: Site, number: int) -> bool:
-        names = [site.name for site in self.program.sites[:number]]
-        return enumerated.name in names and enumerated.frames <= self.program.sites[number].frames
+        before = any(site is enumerated for site in self.program.sites[:number])
+        return before and enumerated.frames <= self.program.sites[number].frames
 
     def _enumerated(self, term: Term) -> list[Site]:
         """The enumerated sites whose probabilities weigh a term: those in no plate but its own."""
@@ -209,15 +349,44 @@ class Costs:
         return log_prob.sum() if factor == 1 else log_prob.sum() * factor
 
 
+def _grouped(numbers: Sequence[int], by: Callable[[int], Hashable]) -> list[list[int]]:
+    """Numbers, those with the same ``by`` together; in order."""
+    if len(numbers) <= 1:
+        return [list(numbers)] if numbers else []
+    groups: dict[Hashable, list[int]] = {}
+    for number in numbers:
+        groups.setdefault(by(number), []).append(number)
+    return list(groups.values())
+
+
+_FEW = 64
+"""A pass of so many evaluations hardly takes longer than one of few: sites may share it."""
+
+
 def plan(program: Program) -> tuple[tuple[Group, ...], list[tuple[Group, ...]]]:
-    """The groups that run with the ordinary evaluation, and those of passes without a graph."""
+    """The groups that run with the ordinary evaluation, and those of passes without a graph.
+
+    Sites of few alternatives share a pass with the one before them, if they are in the same plates.
+    """
     together: list[Group] = []
     apart: list[tuple[Group, ...]] = []
-    for owner, alternatives in program.alternatives.items():
-        if alternatives.marginal or alternatives.relaxed:
-            together.append(Group(owner, 0, alternatives.count))
+    room, enumerated, before = 0, 0, None
+    for number, site in enumerate(program.sites):
+        enumerated += isinstance(site.estimator, Enumeration)
+        if number not in program.alternatives:
             continue
-        step = alternatives.chunk or max(alternatives.count, 1)
-        for start in range(0, alternatives.count, step):
-            apart.append((Group(owner, start, min(start + step, alternatives.count)),))
+        alternatives = program.alternatives[number]
+        count, chunk = alternatives.count, alternatives.chunk or alternatives.count
+        if alternatives.marginal or alternatives.relaxed:
+            together.append(Group(number, 0, count))
+            continue
+        most = min(alternatives.chunk or _FEW, _FEW)
+        surroundings = site.frames, enumerated
+        if surroundings == before and count <= min(room, most - sum(map(len, apart[-1]))):
+            apart[-1] += (Group(number, 0, count),)
+        else:
+            room, before = most, surroundings
+            for start in range(0, count, chunk):
+                apart.append((Group(number, start, min(start + chunk, count)),))
+        room -= count
     return tuple(together), apart

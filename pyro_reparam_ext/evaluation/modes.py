@@ -25,8 +25,8 @@ REMEMBERED = 8
 class Way:
     """How one program, a model and its guide, is run.
 
-    ``plates``: dims that its plates take. ``verified``: the shapes at which it was compared with a
-    plain run.
+    ``plates``: dims that its plates take. ``verified``: the shapes at which it was compared with plain
+    runs; ``begun``: those at which it is being compared, with the numbers of the sites that were.
     """
 
     model: Callable[..., Any]
@@ -34,6 +34,7 @@ class Way:
     mode: Vectorize
     plates: int
     verified: set[Signature] = field(default_factory=set)
+    begun: dict[Signature, set[int]] = field(default_factory=dict)
 
     def check(self, runs: list[Costs], look: Callable[[], int]) -> None:
         """Compares a vectorised evaluation with plain runs, the first time at these shapes.
@@ -46,10 +47,12 @@ class Way:
         shapes = signature(runs[0])
         if shapes in self.verified:
             return
-        if self.verified and look() > self.plates:
-            raise CannotVectorize("plates are nested more deeply than when the program was first run")
-        if verify(runs[0]):
+        if shapes not in self.begun and (self.verified or self.begun):
+            if look() > self.plates and self.mode is not False:
+                raise CannotVectorize("plates are nested more deeply than when it was first run")
+        if verify(runs[0], self.begun.setdefault(shapes, set())):
             self.verified.add(shapes)
+            del self.begun[shapes]
 
     def fall_back(self, error: CannotVectorize) -> None:
         """Goes on to the next way, which takes more programs; says so once."""
@@ -58,6 +61,7 @@ class Way:
             raise error
         self.mode = MODES[MODES.index(given) + 1] if error.ever else False
         self.verified.clear()
+        self.begun.clear()
         warnings.warn(
             f"{_sentence(error)} Evaluations are run "
             + (

@@ -54,15 +54,6 @@ class Pass:
     probs: dict[str, Tensor]
     draws: Mapping[str, Draw] = field(default_factory=dict)
 
-    def span(self, group: Group) -> tuple[int, int]:
-        """Where a group lies on the evaluation dim."""
-        start = int(self.ordinary)
-        for other in self.groups:
-            if other is group:
-                return start, start + len(group)
-            start += len(other)
-        raise KeyError(group)
-
 
 @dataclass(frozen=True, eq=False)
 class Program:
@@ -250,7 +241,7 @@ class Program:
             else:
                 log_prob = log_prob_of(name, partial(fn.log_prob, value))
             upstream = None
-            if track:
+            if track:  # what a distribution keeps in closures is left
                 upstream = get_provenance(log_prob) | self.ordinary.control.sites
                 upstream |= recorder.upstream.get(name, frozenset())
             terms.append(Term.of_model(node, detach_provenance(log_prob), upstream))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, groupby
 from typing import TYPE_CHECKING, Any
 
 import torch
 from pyro.distributions import TorchDistribution
+from torch import Tensor
 
 from ..errors import CannotVectorize, EstimatorError
 from ..estimators.base import Alternatives, Draw, Site
@@ -44,6 +49,8 @@ class SlicePass(Recorder):
         self.sites = {site.name: site for site in program.sites}
         self.draws: dict[str, Draw] = {}
         self.changed: dict[str, Draw] = {}
+        self.owners = [group.owner for group in groups]
+        self.starts = [0, *accumulate(len(group) for group in groups)]
 
     def subsample(self, message: dict[str, Any]) -> None:
         node = self.program.ordinary.trace.nodes[message["name"]]
@@ -90,47 +97,97 @@ class SlicePass(Recorder):
         program, site = self.program, self.program.sites[number]
         natural = program.ordinary.sites[number]
         depends = not program.vectorized or len(fn.batch_shape) > program.batch_dims
-        redrawn: Draw | None = None
-        pieces: list[Draw] = []
-        changed, position = False, 0
-        for group in self.groups:
-            rows = slice(position, position + len(group))
-            position += len(group)
-            if group.owner == number:
-                values = program.alternatives[number].values(group.start, group.stop)
-                pieces.append(Draw(values))
-                changed = True
-            elif group.owner > number or not depends or isinstance(site.estimator, Enumeration):
-                pieces.append(_repeat(site.draw, len(group)))
-            else:
-                changed = True
-                old = site if program.vectorized else natural
-                alternatives = program.alternatives[group.owner]
-                if alternatives.relaxed and not site.estimator.differentiable:
-                    draw = _relaxed_redraw(old, fn, alternatives, program.sites[group.owner].name)
-                else:
-                    redrawn = draw = redrawn or site.estimator.redraw(old, fn)
-                pieces.append(_rows(draw, rows) if program.vectorized else one(draw))
-        if not changed:
+        depends = depends and not isinstance(site.estimator, Enumeration)
+        first, last = bisect_left(self.owners, number), bisect_right(self.owners, number)
+        if first == last and not (first and depends):
             return natural.draw
+        pieces: list[Draw] = []
+        if first and depends:
+            pieces += self._redrawn(site if program.vectorized else natural, fn, self.starts[first])
+        elif first:
+            pieces.append(_repeat(site.draw, self.starts[first]))
+        for group in self.groups[first:last]:
+            pieces.append(Draw(program.alternatives[number].values(group.start, group.stop)))
+        if last < len(self.groups):
+            pieces.append(_repeat(site.draw, self.starts[-1] - self.starts[last]))
         draw = cat(pieces)
         return draw if program.vectorized else draw.map(lambda x: x[0].reshape(fn.shape()))
 
+    def _redrawn(self, site: Site, fn: TorchDistribution, stop: int) -> Iterator[Draw]:
+        """The draws of a site in the first ``stop`` evaluations, which belong to sites before it."""
+        hard: Draw | None = None
+        for run in self.runs:
+            if run.start >= stop:
+                return
+            rows = slice(run.start, min(run.stop, stop)) if self.program.vectorized else None
+            if run.temperature is None or site.estimator.differentiable:
+                hard = hard or site.estimator.redraw(site, fn)
+                draw = hard if rows is None else _rows(hard, rows)
+            else:
+                draw = _relaxed_redraw(site, fn, run, rows)
+            yield one(draw) if rows is None else draw
 
-def _relaxed_redraw(site: Site, fn: TorchDistribution, owner: Alternatives, name: str) -> Draw:
-    """A discrete site downstream of a relaxed value, relaxed as well: its path stays differentiable."""
+    @cached_property
+    def runs(self) -> list[_Run]:
+        """The evaluations of the pass; those of relaxed values, and those of none, in one."""
+        runs: list[_Run] = []
+        alternatives = self.program.alternatives
+        for relaxed, numbers in groupby(
+            range(len(self.groups)), lambda i: alternatives[self.owners[i]].relaxed
+        ):
+            groups = [self.groups[i] for i in numbers]
+            start = runs[-1].stop if runs else 0
+            stop = start + sum(map(len, groups))
+            temperature = _temperatures(groups, alternatives) if relaxed else None
+            runs.append(_Run(start, stop, self.program.sites[groups[0].owner].name, temperature))
+        return runs
+
+
+@dataclass(frozen=True, eq=False)
+class _Run:
+    """Evaluations ``start`` to ``stop - 1``, from alternatives of the site ``owner`` and the next ones.
+
+    ``temperature``: one for all of them or one for each, where their values are relaxed.
+    """
+
+    start: int
+    stop: int
+    owner: str
+    temperature: Tensor | float | None
+
+
+def _temperatures(
+    groups: list[Group], alternatives: Mapping[int, Alternatives]
+) -> Tensor | float | None:
+    if len(groups) == 1:
+        return alternatives[groups[0].owner].temperature
+    parts = []
+    for group in groups:
+        tensor, temperature = alternatives[group.owner].tensor, alternatives[group.owner].temperature
+        assert tensor is not None and temperature is not None
+        one_each = torch.as_tensor(temperature, dtype=tensor.dtype, device=tensor.device)
+        parts.append(one_each.expand(len(group)))
+    return torch.cat(parts)
+
+
+def _relaxed_redraw(site: Site, fn: TorchDistribution, run: _Run, rows: slice | None) -> Draw:
+    """A discrete site downstream of relaxed values, relaxed as well: its path stays differentiable."""
     base = coordinates(fn)
     if not isinstance(base, RELAXABLE):
         raise EstimatorError(
-            f"site '{site.name}': it is sampled after site '{name}', whose estimator evaluates relaxed "
-            f"values; {type(base).__name__} can't be relaxed, and {type(site.estimator).__name__} does "
-            f"not sample it pathwise; expected Bernoulli, OneHotCategorical or Pathwise. "
+            f"site '{site.name}': it is sampled after site '{run.owner}', whose estimator evaluates "
+            f"relaxed values; {type(base).__name__} can't be relaxed, and "
+            f"{type(site.estimator).__name__} does not sample it pathwise; expected Bernoulli, "
+            f"OneHotCategorical or Pathwise. "
             + (f"Use Pathwise for site '{site.name}', or " if fn.has_rsample else "Use ")
-            + f"DisARM, LeaveOneOut or LocalExpectation for site '{name}'."
+            + f"DisARM, LeaveOneOut or LocalExpectation for site '{run.owner}'."
         )
     noise = (noisy_logits_given(site.base, site.value) - site.base.logits).detach()
-    assert owner.temperature is not None
-    return Draw(to_value(base, (base.logits + noise) / owner.temperature))
+    logits, temperature = base.logits if rows is None else base.logits[rows], run.temperature
+    assert temperature is not None
+    if isinstance(temperature, Tensor) and temperature.dim():  # one for each row
+        temperature = temperature[: len(logits)].reshape((-1,) + (1,) * (logits.dim() - 1))
+    return Draw(to_value(base, (logits + noise) / temperature))
 
 
 def _repeat(draw: Draw, count: int) -> Draw:

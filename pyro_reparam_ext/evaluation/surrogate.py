@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..estimators.base import Alternatives, Estimator, Evaluations
 from ..estimators.pathwise import Pathwise
@@ -36,6 +37,7 @@ def surrogate_loss(runs: Sequence[Costs], num_particles: int, learn: bool) -> Su
     particle_dim = runs[0].program.particle_dim
     evaluations = [_evaluations(costs, learn) for costs in runs]
     for costs, of_run in zip(runs, evaluations, strict=True):
+        learning: list[Evaluations] = []
         for number, one in of_run.items():
             peers = _peers(one, number, costs, runs, evaluations) if particle_dim is None else None
             one = replace(one, peers=peers)
@@ -45,8 +47,11 @@ def surrogate_loss(runs: Sequence[Costs], num_particles: int, learn: bool) -> Su
                 term = costs.weighted(term, number).sum()
                 total = total + (term / num_particles if num_particles > 1 else term)
             if learn and state is not None:
-                total = total + _learning_term(estimator, one)
-                estimator.update(one)
+                learning.append(one)
+        if learning:
+            total = total + _learning_term(learning)
+        for one in learning:
+            one.site.estimator.update(one)
     return Surrogate(loss, total)
 
 
@@ -93,18 +98,25 @@ def _evaluations(costs: Costs, learn: bool) -> dict[int, Evaluations]:
     if not torch.is_grad_enabled():
         return {}
     program, result = costs.program, {}
-    for number, site in enumerate(program.sites):
-        if not (_has_surrogate(site.estimator, site.fn) and site.log_prob.requires_grad):
-            continue
-        alternatives = program.alternatives.get(number)
+    numbers = [
+        number
+        for number, site in enumerate(program.sites)
+        if _has_surrogate(site.estimator, site.fn) and site.log_prob.requires_grad
+    ]
+    if not numbers:
+        return {}
+    with torch.no_grad():  # coefficients
+        downstream = costs.downstream(numbers)
+    relaxed = [n for n in numbers if n in program.alternatives and program.alternatives[n].relaxed]
+    gradients = costs.gradients(relaxed, learn)
+    for number in numbers:
+        site = program.sites[number]
         given = site.infer.get("baseline_input", program.args)
         result[number] = Evaluations(
             site=site,
-            costs=costs.downstream(number).detach(),
-            alternatives=alternatives,
-            gradients=(
-                costs.gradients(number, learn) if alternatives and alternatives.relaxed else None
-            ),
+            costs=downstream[number],
+            alternatives=program.alternatives.get(number),
+            gradients=gradients.get(number),
             particle_dim=program.particle_dim,
             inputs=tuple(given) if isinstance(given, (tuple, list)) else (given,),
         )
@@ -139,16 +151,24 @@ def _peers(
     return torch.stack(peers) if peers else None
 
 
-def _learning_term(estimator: Estimator, evaluations: Evaluations) -> Tensor | float:
-    """Zero, with the gradient of the learning loss in the parameters of the state alone."""
-    loss = estimator.learning_loss(evaluations)
-    if loss is None:
+def _learning_term(learning: list[Evaluations]) -> Tensor | float:
+    """Zero, with the gradients of the learning losses in the parameters of the states alone.
+
+    One backward pass for all sites: the loss of one moves with its own state only.
+    """
+    losses: list[Tensor] = []
+    parameters: dict[nn.Parameter, None] = {}
+    for one in learning:
+        loss = one.site.estimator.learning_loss(one)
+        if loss is not None:
+            assert one.site.state is not None
+            losses.append(loss)
+            parameters |= dict.fromkeys(p for p in one.site.state.parameters() if p.requires_grad)
+    if not losses:
         return 0.0
-    assert evaluations.site.state is not None
-    parameters = [p for p in evaluations.site.state.parameters() if p.requires_grad]
-    gradients = torch.autograd.grad(loss, parameters, allow_unused=True, retain_graph=True)
+    gradients = torch.autograd.grad(losses, list(parameters), allow_unused=True, retain_graph=True)
     terms = [
         (p * g.detach()).sum() for p, g in zip(parameters, gradients, strict=True) if g is not None
     ]
-    value = torch.stack(terms).sum()
+    value = reduce(torch.add, terms)
     return value - value.detach()

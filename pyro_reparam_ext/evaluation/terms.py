@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
 
 import torch
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
 from ..errors import EstimatorError
+
+Runs: TypeAlias = Sequence[tuple[int, int]]
+"""Evaluations that lie side by side: from the first to before the second."""
 
 
 @dataclass(eq=False)
@@ -73,9 +76,9 @@ class Term:
         """The log density with evaluations (1 if they don't differ) and all batch dims."""
         return left_padded(self.log_prob, self.batch_dims + 1)
 
-    def rows(self, start: int, stop: int) -> Tensor:
-        """The evaluations ``start`` to ``stop - 1``, or the one that stands for all of them."""
-        return self.log_prob[start:stop] if self.sliced else self.aligned
+    def rows(self, runs: Runs) -> Tensor:
+        """The evaluations in ``runs``, or the one that stands for all of them."""
+        return rows_at(self.log_prob, runs) if self.sliced else self.aligned
 
     def size(self, dim: int) -> int:
         """The size of a batch dim."""
@@ -83,7 +86,18 @@ class Term:
 
     def detached(self) -> Term:
         """The same term without a gradient."""
-        return replace(self, log_prob=self.log_prob.detach())
+        log_prob = self.log_prob.detach()
+        return Term(
+            self.name, self.side, log_prob, self.frames, self.batch_dims, self.upstream, self.score
+        )
+
+
+def rows_at(x: Tensor, runs: Runs) -> Tensor:
+    """The rows in some runs, one below the other."""
+    if len(runs) > 1:
+        return torch.cat([x[start:stop] for start, stop in runs])
+    start, stop = runs[0]
+    return x if start == 0 and stop == x.shape[0] else x[start:stop]
 
 
 def left_padded(x: Tensor, dims: int) -> Tensor:

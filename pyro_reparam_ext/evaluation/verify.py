@@ -42,12 +42,20 @@ def signature(costs: Costs) -> Signature:
     )
 
 
-def verify(costs: Costs) -> bool:
+AT_ONCE = 16
+"""Sites whose alternatives are compared in one call: each takes a plain run of the program."""
+
+
+def verify(costs: Costs, done: set[int]) -> bool:
     """Compares one evaluation of a program with plain runs.
 
+    Args:
+        costs: the evaluation.
+        done: the numbers of sites whose alternatives have been compared; others are added to it.
+
     Returns:
-        Whether the values that were drawn could show a difference. Where all evaluations have equal
-        values, they show nothing: to be tried again.
+        Whether all has been compared. Where all evaluations have equal values, as binary sites may,
+        they show nothing: to be tried again, as are sites beyond the first few.
 
     Raises:
         CannotVectorize: the vectorised run means something else; names the term.
@@ -58,12 +66,14 @@ def verify(costs: Costs) -> bool:
         _check_dims(costs)
     complete = True
     with invisible(program.model, program.guide):
-        for row in _rows(costs):
+        for row in _rows(costs, done):
             if row is None:
                 complete = False
                 continue
             _compare(costs, row)
-    return complete
+            if row.group is not None:
+                done.add(row.group.owner)
+    return complete and done.issuperset(program.alternatives)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +93,7 @@ class _Row:
 # -- which evaluations are compared -----------------------------------------------------------------
 
 
-def _rows(costs: Costs) -> Iterator[_Row | None]:
+def _rows(costs: Costs, done: set[int]) -> Iterator[_Row | None]:
     """The evaluations to compare; None for what these draws can't tell."""
     program, ordinary, sizes = costs.program, costs.passes[0], _inner_sizes(costs)
     last = tuple(size - 1 for size in sizes)
@@ -91,14 +101,12 @@ def _rows(costs: Costs) -> Iterator[_Row | None]:
         yield _Row(ordinary, 0, (0,) * len(sizes))
     if any(last) or program.alternatives or any(map(is_soft, program.sites)):
         yield _Row(ordinary, 0, last)
-    if not program.vectorized:
-        relaxed = [owner for owner, other in program.alternatives.items() if other.relaxed]
-        yield from (_row_of_alternative(costs, owner, sizes) for owner in relaxed)
-        return
     if _has_particles(costs) and program.num_latent and not _particles_differ(costs):
         yield None
-    for owner in program.alternatives:
-        yield _row_of_alternative(costs, owner, sizes)
+    if not program.vectorized:  # only what relaxes needs to be looked at
+        done |= {owner for owner, other in program.alternatives.items() if not other.relaxed}
+    left = [owner for owner in program.alternatives if owner not in done]
+    yield from (_row_of_alternative(costs, owner, sizes) for owner in left[:AT_ONCE])
 
 
 def _row_of_alternative(costs: Costs, owner: int, sizes: tuple[int, ...]) -> _Row | None:
@@ -106,7 +114,7 @@ def _row_of_alternative(costs: Costs, owner: int, sizes: tuple[int, ...]) -> _Ro
     program = costs.program
     site, particles = program.sites[owner], sizes[0] if _has_particles(costs) else 1
     last = [size - 1 for size in sizes]
-    for run in reversed(costs.passes):
+    for place, run in reversed(list(enumerate(costs.passes))):
         for group in run.groups:
             if group.owner != owner:
                 continue
@@ -124,12 +132,12 @@ def _row_of_alternative(costs: Costs, owner: int, sizes: tuple[int, ...]) -> _Ro
             if len(places):
                 row, particle = places[-1].tolist()
                 inner = (particle, *last[1:]) if particles > 1 else tuple(last)
-                return _Row(run, run.span(group)[0] + row, inner, group)
+                return _Row(run, costs.start(place, owner) + row, inner, group)
     return None
 
 
 def _has_particles(costs: Costs) -> bool:
-    return costs.program.num_particles > 1
+    return costs.program.vectorized and costs.program.num_particles > 1
 
 
 def _plates(costs: Costs) -> int:
@@ -142,7 +150,7 @@ def _inner_sizes(costs: Costs) -> tuple[int, ...]:
     program = costs.program
     if not program.vectorized:
         return ()
-    particles = (program.num_particles,) if program.num_particles > 1 else ()
+    particles = (program.num_particles,) if _has_particles(costs) else ()
     return particles + tuple(program.ordinary.support_sizes.values())
 
 

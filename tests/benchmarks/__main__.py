@@ -10,7 +10,7 @@ import torch
 
 from .timing import table
 
-BENCHMARKS = ("pathwise", "bernoulli_vae", "study", "distributions", "networks")
+BENCHMARKS = ("pathwise", "bernoulli_vae", "study", "distributions", "networks", "chain")
 
 
 def main(args: argparse.Namespace) -> None:
