@@ -50,6 +50,9 @@ class Enumeration(Estimator):
     )
     max_support: ClassVar[int] = 4096
 
+    def has_second_derivative(self, fn: TorchDistribution) -> bool:
+        return True
+
     def evaluations(self, fn: TorchDistribution) -> int:
         return self.support_size(fn)
 

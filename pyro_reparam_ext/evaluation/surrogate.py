@@ -9,15 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import EstimatorError
 from ..estimators.base import Alternatives, Estimator, Evaluations
+from ..estimators.enumeration import Enumeration
 from ..estimators.pathwise import Pathwise
 from .costs import Costs
+from .first_order import first_order
 from .passes import Pass, Program
 
 
 @dataclass(frozen=True)
 class Surrogate:
-    """The loss, a detached scalar, and a scalar whose gradient is the estimate."""
+    """The loss, a detached scalar, and a scalar whose gradient is the estimate.
+
+    Its second derivative is one of the loss, or raises: see :func:`first_order`.
+    """
 
     loss: Tensor
     surrogate: Tensor
@@ -48,17 +54,22 @@ def surrogate_loss(
             if learn and state is not None:
                 total = total + _learning_term(estimator, one)
                 estimator.update(one)
-    return Surrogate(loss, total)
+    return Surrogate(loss, first_order(total, [site for run in runs for site in run.program.sites]))
 
 
 def _direct(costs: Costs) -> Tensor:
     """The costs averaged over all evaluations whose values follow the guide's law.
 
-    Its gradient is that of the model's parameters and of everything pathwise. The log density of a
-    value that carries no gradient is held fixed: its expected gradient is zero.
+    Its gradient is that of the model's parameters and of everything pathwise or enumerated. The log
+    density of a value that carries no gradient is held fixed: its expected gradient is zero. So is that
+    of an enumerated one, exactly, but not the second derivative of what its probabilities weigh.
     """
     program = costs.program
-    hard = {site.name for site in program.sites if not site.estimator.differentiable}
+    hard = {
+        site.name
+        for site in program.sites
+        if not (site.estimator.differentiable or isinstance(site.estimator, Enumeration))
+    }
     total: Tensor | None = None
     for p in costs.passes:
         lawful = _lawful(costs, p)
@@ -146,7 +157,17 @@ def _learning_term(estimator: Estimator, evaluations: Evaluations) -> Tensor | f
         return 0.0
     assert evaluations.site.state is not None
     parameters = [p for p in evaluations.site.state.parameters() if p.requires_grad]
-    gradients = torch.autograd.grad(loss, parameters, allow_unused=True, retain_graph=True)
+    try:
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True, retain_graph=True)
+    except RuntimeError as error:
+        if evaluations.gradients is None:
+            raise
+        site = evaluations.site.name
+        raise EstimatorError(
+            f"site '{site}': {type(estimator).__name__} learns from the derivative of a gradient, which "
+            f"guide or model don't have downstream of it: {error} Use LocalExpectation or ScoreFunction "
+            f"for '{site}'."
+        ) from error
     terms = [
         (p * g.detach()).sum() for p, g in zip(parameters, gradients, strict=True) if g is not None
     ]
