@@ -12,7 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pyro.ops.provenance import ProvenanceTensor, detach_provenance, get_provenance
+from pyro.ops.provenance import (
+    ProvenanceTensor,
+    detach_provenance,
+    extract_provenance,
+    get_provenance,
+)
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
@@ -68,11 +73,29 @@ class TrackedTensor(ProvenanceTensor):
         return tree_map(lambda x: _wrapped(x, provenance, control), result)
 
 
+def _plain(x: ProvenanceTensor) -> Tensor:
+    """The tensor inside, with the gradient of what an autograd function has returned.
+
+    These are not dispatched: they take and return the outer tensor, and the inner one, computed
+    without a graph, knows nothing of the gradient.
+    """
+    if not x._t.requires_grad:
+        with torch._C.DisableTorchFunctionSubclass():
+            if x.requires_grad:
+                return x.as_subclass(Tensor)
+    return x._t
+
+
+@extract_provenance.register(TrackedTensor)
+def _extract(x: TrackedTensor) -> tuple[Tensor, frozenset[str]]:
+    return _plain(x), x._provenance
+
+
 def _stripped(x: Any, sources: list[ProvenanceTensor]) -> Any:
     """``x`` with plain tensors; those that had provenance are added to ``sources``."""
     if isinstance(x, ProvenanceTensor):
         sources.append(x)
-        return x._t
+        return _plain(x)
     if type(x) in (list, tuple):
         return type(x)([_stripped(part, sources) for part in x])
     return x

@@ -16,8 +16,6 @@ from torch import Tensor
 from ..errors import EstimatorError
 from ..estimators.base import Site
 from ..estimators.enumeration import Enumeration
-from ..estimators.pathwise import is_differentiable_once
-from .first_order import check_twice
 from .ordinary import is_tracked
 from .passes import Pass, Program
 from .slices import Group
@@ -97,22 +95,15 @@ class Costs:
         return torch.zeros((1,) * (self.program.batch_dims + 1)) if total is None else total
 
     def gradients(self, number: int, learn: bool) -> Tensor:
-        """The gradient of the summed costs at relaxed alternatives with respect to these values.
-
-        ``learn``: it will be differentiated once more.
-        """
+        """The gradient of the summed costs at relaxed alternatives with respect to these values."""
         relaxed = self.program.alternatives[number].tensor
         assert relaxed is not None
         total = torch.zeros((), device=relaxed.device)
-        owner = self.program.sites[number]
-        once = {site.name: site for site in self.program.sites if is_differentiable_once(site.fn)}
         for p in self.passes:
             for group in p.groups:
                 if group.owner == number:
                     for term in p.terms:
                         if self._varies(term, p):
-                            if learn and term.side == "guide" and term.name in once:
-                                check_twice(once[term.name], term.log_prob, relaxed, owner)
                             part = self._expect(term, p, number, *p.span(group)).sum()
                             total = term.added_to(total, part)
         return torch.autograd.grad(total, relaxed, create_graph=learn, retain_graph=True)[0]

@@ -9,13 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import EstimatorError
 from ..estimators.base import Alternatives, Estimator, Evaluations
 from ..estimators.enumeration import Enumeration
 from ..estimators.pathwise import Pathwise
 from .costs import Costs
-from .first_order import first_order
 from .passes import Pass, Program
+from .second_derivative import check_twice, first_order, learning
 
 
 @dataclass(frozen=True)
@@ -104,6 +103,8 @@ def _evaluations(costs: Costs, particle_dim: int | None, learn: bool) -> dict[in
     if not torch.is_grad_enabled():
         return {}
     program, result = costs.program, {}
+    if learn and any(alternatives.relaxed for alternatives in program.alternatives.values()):
+        check_twice(program, costs.passes)
     for number, site in enumerate(program.sites):
         if not (_has_surrogate(site.estimator, site.fn) and site.log_prob.requires_grad):
             continue
@@ -157,17 +158,8 @@ def _learning_term(estimator: Estimator, evaluations: Evaluations) -> Tensor | f
         return 0.0
     assert evaluations.site.state is not None
     parameters = [p for p in evaluations.site.state.parameters() if p.requires_grad]
-    try:
+    with learning([] if evaluations.gradients is None else [evaluations.site]):
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True, retain_graph=True)
-    except RuntimeError as error:
-        if evaluations.gradients is None:
-            raise
-        site = evaluations.site.name
-        raise EstimatorError(
-            f"site '{site}': {type(estimator).__name__} learns from the derivative of a gradient, which "
-            f"guide or model don't have downstream of it: {error} Use LocalExpectation or ScoreFunction "
-            f"for '{site}'."
-        ) from error
     terms = [
         (p * g.detach()).sum() for p, g in zip(parameters, gradients, strict=True) if g is not None
     ]

@@ -1,12 +1,15 @@
-"""A surrogate loss that has a first derivative only says so when it is differentiated again.
+"""Second derivatives that are not there: an error, where autograd would return another number.
 
 A surrogate is made so that its gradient is an estimate of the loss's gradient. Its Hessian is in
-general no estimate of anything: costs stand in it as numbers. Autograd would return one all the same.
+general no estimate of anything: costs stand in it as numbers (:func:`first_order`). An estimator that
+learns from a gradient differentiates that once more, through samplers that may have no second
+derivative (:func:`check_twice`, :func:`learning`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,7 +20,8 @@ from torch.autograd import forward_ad
 from ..errors import EstimatorError
 from ..estimators.base import Site
 from ..estimators.enumeration import Enumeration
-from ..estimators.pathwise import Pathwise, has_twin
+from ..estimators.pathwise import Pathwise, has_twin, is_differentiable_once
+from .passes import Pass, Program
 from .unwrap import innermost
 
 AUTO_PATHWISE = "pre.reparam.AutoPathwise() around the guide, which samples by pre.distributions"
@@ -37,8 +41,20 @@ def first_order(surrogate: Tensor, sites: Sequence[Site]) -> Tensor:
     for site in estimated:
         if not site.log_prob.requires_grad:
             raise _no_forward_mode(site)
-    # An autograd function takes a tensor that carries provenance for one without a gradient.
-    return _FirstOrder.apply(detach_provenance(surrogate), estimated)
+    # Autograd functions and hooks take a tensor that carries provenance for one without a gradient.
+    surrogate = detach_provenance(surrogate)
+    if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+        return _FirstOrder.apply(surrogate, estimated)
+    guarded = surrogate.view_as(surrogate)  # a hook at the tensor that it refers to would be a cycle
+    guarded.register_hook(lambda gradient: _once(gradient, surrogate, estimated))
+    return guarded
+
+
+def _once(gradient: Tensor, surrogate: Tensor, sites: Sequence[Site]) -> Tensor:
+    """``gradient``; to autograd it depends on all that ``surrogate`` does, by what raises."""
+    if not torch.is_grad_enabled() and forward_ad._current_level < 0:
+        return gradient  # nobody can differentiate it
+    return _Raising.apply(gradient, surrogate, sites)
 
 
 def _has_tangent(site: Site) -> bool:
@@ -48,18 +64,32 @@ def _has_tangent(site: Site) -> bool:
     return forward_ad.unpack_dual(site.log_prob).tangent is not None
 
 
-def check_twice(site: Site, log_prob: Tensor, relaxed: Tensor, owner: Site) -> None:
-    """Raises if ``site`` was drawn from what the ``relaxed`` values of ``owner`` move.
+def check_twice(program: Program, passes: Sequence[Pass]) -> None:
+    """Raises where an estimator learns from a derivative that a sampler downstream does not have.
 
-    For a site whose sampler can be differentiated once, where ``owner`` learns from the derivative of
-    a gradient.
+    That of the gradient in relaxed values, which the sampler moves with: a second derivative.
     """
-    if not (isinstance(site.estimator, Pathwise) and log_prob.requires_grad):
+    pathwise = [site for site in program.sites if isinstance(site.estimator, Pathwise)]
+    once = {site.name: site for site in pathwise if is_differentiable_once(site.fn)}
+    if not once:
         return
-    if torch.autograd.grad(log_prob.sum(), relaxed, retain_graph=True, allow_unused=True)[0] is None:
-        return
+    terms = [t for p in passes for t in p.terms if t.side == "guide" and t.name in once]
+    for number, alternatives in program.alternatives.items():
+        for term in terms:
+            if alternatives.relaxed and _depends(term.log_prob, alternatives.tensor):
+                raise _no_learning(program.sites[number], once[term.name])
+
+
+def _depends(log_prob: Tensor, relaxed: Tensor | None) -> bool:
+    if relaxed is None or not log_prob.requires_grad:
+        return False
+    (gradient,) = torch.autograd.grad(log_prob.sum(), relaxed, retain_graph=True, allow_unused=True)
+    return gradient is not None
+
+
+def _no_learning(owner: Site, site: Site) -> EstimatorError:
     remedy = f"Put {AUTO_PATHWISE}, or use" if has_twin(site.fn) else "Use"
-    raise EstimatorError(
+    return EstimatorError(
         f"site '{owner.name}': {type(owner.estimator).__name__} learns from the derivative of the "
         f"gradient at site '{site.name}' downstream; expected a sampler that can be differentiated "
         f"twice there, and that of {type(innermost(site.fn)).__name__} can be once. {remedy} "
@@ -67,10 +97,24 @@ def check_twice(site: Site, log_prob: Tensor, relaxed: Tensor, owner: Site) -> N
     )
 
 
-class _FirstOrder(torch.autograd.Function):
-    """The identity. What it hands back of a gradient depends, for autograd, on all parameters."""
+@contextmanager
+def learning(sites: Sequence[Site]) -> Iterator[None]:
+    """Names the sites whose estimators learn from relaxed values, where a derivative is missing."""
+    try:
+        yield
+    except RuntimeError as error:
+        names = ", ".join(f"'{site.name}'" for site in sites)
+        if not names:
+            raise
+        raise EstimatorError(
+            f"site {names}: {type(sites[0].estimator).__name__} learns from the derivative of a "
+            f"gradient, which guide or model do not have downstream: {error} Use LocalExpectation or "
+            f"ScoreFunction for {names}."
+        ) from error
 
-    generate_vmap_rule = True
+
+class _FirstOrder(torch.autograd.Function):
+    """The identity, as :func:`_once` hands its gradient back: the hook for functions of torch.func."""
 
     @staticmethod
     def forward(surrogate: Tensor, sites: Sequence[Site]) -> Tensor:
@@ -84,19 +128,20 @@ class _FirstOrder(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        if not torch.is_grad_enabled() and forward_ad._current_level < 0:
-            return gradient, None  # nobody can differentiate it
-        return _Raising.apply(gradient, *ctx.saved_tensors, ctx.sites), None
+        (surrogate,) = ctx.saved_tensors
+        return _once(gradient, surrogate, ctx.sites), None
 
     @staticmethod
     def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
         return _Raising.apply(tangent, *ctx.saved_tensors, ctx.sites)
 
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, Any]:
+        return _FirstOrder.apply(*inputs), in_dims[0]
+
 
 class _Raising(torch.autograd.Function):
     """The identity in ``gradient``, with no derivative: not in it, not in ``surrogate``."""
-
-    generate_vmap_rule = True
 
     @staticmethod
     def forward(gradient: Tensor, surrogate: Tensor, sites: Sequence[Site]) -> Tensor:
@@ -113,6 +158,10 @@ class _Raising(torch.autograd.Function):
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor | None) -> Any:
         raise _no_second_derivative(ctx.sites)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, Any]:
+        return _Raising.apply(*inputs), in_dims[0]
 
 
 def _no_second_derivative(sites: Sequence[Site]) -> EstimatorError:
