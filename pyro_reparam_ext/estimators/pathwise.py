@@ -100,7 +100,8 @@ class Pathwise(Estimator):
 
     Serves every distribution with ``has_rsample``. One evaluation of the program. For rejection
     samplers whose sampler is only partly reparameterised it adds the score term of Naesseth et al.
-    (arXiv 1610.05683).
+    (arXiv 1610.05683). The loss has the second derivatives that the sampler has; where these are
+    missing or wrong, they raise.
 
     Raises:
         EstimatorError: the distribution has no ``rsample``.
