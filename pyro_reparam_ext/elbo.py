@@ -24,6 +24,7 @@ from .evaluation.axes import PARTICLES
 from .evaluation.costs import Costs
 from .evaluation.modes import REMEMBERED, Vectorize, Way
 from .evaluation.program import Dependencies, Layout, evaluate, plate_nesting
+from .evaluation.second_derivative import first_order
 from .evaluation.surrogate import Surrogate, surrogate_loss
 from .temperature import training_step
 
@@ -131,7 +132,9 @@ class TraceEstimator_ELBO(ELBO):
             if learn:
                 self._register()
             estimate = self.surrogate(runs, learn=learn)
-        return estimate.loss + (estimate.surrogate - estimate.surrogate.detach())
+            sites = [site for run in runs for site in run.program.sites]
+            surrogate = first_order(estimate.surrogate, sites)
+        return estimate.loss + (surrogate - surrogate.detach())
 
     def loss_and_grads(
         self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any

@@ -5,13 +5,12 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-CLASSES, COORDINATES, NODES, COUNTS = 3, 2, 64, 25
+CLASSES, COORDINATES, NODES, COUNTS = 3, 2, 241, 25
 DTYPE = torch.float64
 
 
@@ -96,10 +95,10 @@ def normal_log_prob(x: Tensor, loc: Tensor, scale: Tensor | float) -> Tensor:
 
 
 def normal_expect(theta: Tensor) -> tuple[Tensor, Tensor]:
-    nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
+    """By the trapezoidal rule, to 1e-7 also of second derivatives."""
     shape = (NODES,) + (1,) * (theta.dim() - 1)
-    noise = torch.tensor(nodes, dtype=DTYPE).reshape(shape)
-    weight = torch.tensor(weights / weights.sum(), dtype=DTYPE).reshape(shape)
+    noise = torch.linspace(-9, 9, NODES, dtype=DTYPE).reshape(shape)
+    weight = (-0.5 * noise.square()).softmax(0)
     values = theta[..., 0] + (0.2 * theta[..., 1]).exp() * noise
     return values, weight.expand(values.shape)
 

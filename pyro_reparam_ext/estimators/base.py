@@ -164,6 +164,14 @@ class Estimator(ABC):
         """Whether the gradient is unbiased at sites distributed as ``fn``."""
         return self.unbiased
 
+    def has_second_derivative(self, fn: TorchDistribution) -> bool:
+        """Whether the gradient at sites distributed as ``fn`` may be differentiated a second time.
+
+        The mean is then the second derivative of the ELBO, mixed ones included. Where this is False
+        autograd would return another number, and the ELBO raises.
+        """
+        return False
+
     def check(self, name: str, fn: TorchDistribution, num_particles: int) -> None:
         """Raises :class:`~pyro_reparam_ext.EstimatorError` if the site ``name`` can't be served."""
         base = innermost(fn)

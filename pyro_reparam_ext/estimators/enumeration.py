@@ -25,7 +25,8 @@ class Enumeration(Estimator):
     All enumerated sites are enumerated jointly, vector sites too; within a plate every element takes
     the same value at a time, so that ``D`` binary coordinates in a plate of 1,000 take ``2 ** D``
     evaluations, in parallel. Each site gets a dim of its own left of all others, as in Pyro's
-    parallel enumeration, so that a cost carries only the dims that it depends on.
+    parallel enumeration, so that a cost carries only the dims that it depends on. The loss may be
+    differentiated any number of times.
 
     Raises:
         EstimatorError: the joint support per plate element has more than 4,096 values, or a cost
@@ -49,6 +50,9 @@ class Enumeration(Estimator):
         torch.distributions.OneHotCategorical,
     )
     max_support: ClassVar[int] = 4096
+
+    def has_second_derivative(self, fn: TorchDistribution) -> bool:
+        return True
 
     def evaluations(self, fn: TorchDistribution) -> int:
         return self.support_size(fn)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pyro.distributions as dist
+import torch
 from pyro.distributions import TorchDistribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.distributions.util import is_identically_zero
 from torch import Tensor
 
-from ..distributions import StraightThroughBernoulli, StraightThroughOneHotCategorical
+from .. import distributions as ours
 from ..errors import EstimatorError
 from ..evaluation.coupling import couple
 from ..evaluation.unwrap import (
@@ -27,8 +29,8 @@ NOT_PATHWISE = (
     dist.OneHotCategoricalStraightThrough,
     dist.MixtureOfDiagNormals,
     dist.MixtureOfDiagNormalsSharedCovariance,
-    StraightThroughBernoulli,
-    StraightThroughOneHotCategorical,
+    ours.StraightThroughBernoulli,
+    ours.StraightThroughOneHotCategorical,
 )
 """Distributions that declare ``has_rsample`` and whose sampler gives a biased gradient."""
 HARD_BUT_RELAXED = (
@@ -36,6 +38,45 @@ HARD_BUT_RELAXED = (
     dist.RelaxedOneHotCategoricalStraightThrough,
 )
 """Biased as well, but their density is not that of the hard values: no score function serves them."""
+
+
+HAVE_TWINS = (
+    torch.distributions.Gamma,
+    torch.distributions.Beta,
+    torch.distributions.Dirichlet,
+    torch.distributions.StudentT,
+    torch.distributions.Wishart,
+)
+"""Distributions whose sampler in torch can be differentiated once, and in this package twice."""
+DIFFERENTIABLE_ONCE = (
+    *HAVE_TWINS,
+    torch.distributions.FisherSnedecor,
+    dist.AVFMultivariateNormal,
+    dist.GaussianScaleMixture,
+    dist.OMTMultivariateNormal,
+    ours.ImplicitUnivariate,
+    ours.MixtureOfDiagNormals,
+    ours.MixtureOfDiagNormalsSharedCovariance,
+    ours.MixtureSameFamily,
+    ours.Truncated,
+    ours.TruncatedNormal,
+)
+"""A second derivative of their samplers raises or, in torch and Pyro, lacks a part in silence."""
+
+
+def is_differentiable_once(
+    fn: TorchDistribution, classes: tuple[Any, ...] = DIFFERENTIABLE_ONCE
+) -> bool:
+    """Whether ``fn`` is one of ``classes`` or a transform of one, and has its sampler from there."""
+    base = innermost(fn)
+    while isinstance(base, torch.distributions.TransformedDistribution):
+        base = innermost(base.base_dist)
+    return any(isinstance(base, cls) and type(base).rsample is cls.rsample for cls in classes)
+
+
+def has_twin(fn: TorchDistribution) -> bool:
+    """Whether AutoPathwise replaces ``fn`` by what can be differentiated twice."""
+    return is_differentiable_once(fn, HAVE_TWINS)
 
 
 def is_biased_sampler(fn: TorchDistribution) -> bool:
@@ -61,7 +102,8 @@ class Pathwise(Estimator):
 
     Serves every distribution with ``has_rsample``. One evaluation of the program. For rejection
     samplers whose sampler is only partly reparameterised it adds the score term of Naesseth et al.
-    (arXiv 1610.05683).
+    (arXiv 1610.05683). The loss has the second derivatives that the sampler has; where these are
+    missing or wrong, they raise.
 
     Raises:
         EstimatorError: the distribution has no ``rsample``.
@@ -86,6 +128,9 @@ class Pathwise(Estimator):
 
     def is_unbiased_at(self, fn: TorchDistribution) -> bool:
         return not has_biased_gradient(fn)
+
+    def has_second_derivative(self, fn: TorchDistribution) -> bool:
+        return not (has_biased_gradient(fn) or self.has_score(fn) or is_differentiable_once(fn))
 
     def draw(self, fn: TorchDistribution) -> Draw:
         return Draw(fn())  # as Pyro draws: some distributions have no rsample, only a __call__

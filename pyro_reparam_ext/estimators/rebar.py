@@ -65,7 +65,8 @@ class REBAR(Estimator):
 
     Raises:
         EstimatorError: the site is not Bernoulli or OneHotCategorical, or a site downstream of it can
-            neither be relaxed nor sampled pathwise.
+            neither be relaxed nor sampled pathwise, or has a pathwise sampler that can't be
+            differentiated twice, as those of torch for Gamma, Beta, Dirichlet and StudentT.
 
     References:
         Tucker, Mnih, Maddison, Lawson, Sohl-Dickstein, 2017, REBAR: Low-variance, unbiased gradient

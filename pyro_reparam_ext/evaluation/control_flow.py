@@ -108,11 +108,29 @@ def _line_of_program(frame: FrameType | None) -> str | None:
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"
 
 
+def _plain(x: ProvenanceTensor) -> Tensor:
+    """The tensor inside, with the gradient of what an autograd function has returned.
+
+    These are not dispatched: they take and return the outer tensor, and the inner one, computed
+    without a graph, knows nothing of the gradient.
+    """
+    if not x._t.requires_grad:
+        with torch._C.DisableTorchFunctionSubclass():
+            if x.requires_grad:
+                return x.as_subclass(Tensor)
+    return x._t
+
+
+@extract_provenance.register(TrackedTensor)
+def _extract(x: TrackedTensor) -> tuple[Tensor, frozenset[str]]:
+    return _plain(x), x._provenance
+
+
 def _stripped(x: Any, sources: list[ProvenanceTensor]) -> Any:
     """``x`` with plain tensors; those that had provenance are added to ``sources``."""
     if isinstance(x, ProvenanceTensor):
         sources.append(x)
-        return x._t
+        return _plain(x)
     if type(x) in (list, tuple):
         return type(x)([_stripped(part, sources) for part in x])
     return x

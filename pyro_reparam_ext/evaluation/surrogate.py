@@ -11,14 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from ..estimators.base import Alternatives, Estimator, Evaluations
+from ..estimators.enumeration import Enumeration
 from ..estimators.pathwise import Pathwise
 from .costs import Costs
 from .passes import Pass, Program
+from .second_derivative import check_twice, learning
 
 
 @dataclass(frozen=True)
 class Surrogate:
-    """The loss, a detached scalar, and a scalar whose gradient is the estimate."""
+    """The loss, a detached scalar, and a scalar whose gradient is the estimate.
+
+    Its second derivative is one of the loss, or raises: see :func:`first_order`.
+    """
 
     loss: Tensor
     surrogate: Tensor
@@ -37,7 +42,7 @@ def surrogate_loss(runs: Sequence[Costs], num_particles: int, learn: bool) -> Su
     particle_dim = runs[0].program.particle_dim
     evaluations = [_evaluations(costs, learn) for costs in runs]
     for costs, of_run in zip(runs, evaluations, strict=True):
-        learning: list[Evaluations] = []
+        learners: list[Evaluations] = []
         for number, one in of_run.items():
             peers = _peers(one, number, costs, runs, evaluations) if particle_dim is None else None
             one = replace(one, peers=peers)
@@ -47,10 +52,10 @@ def surrogate_loss(runs: Sequence[Costs], num_particles: int, learn: bool) -> Su
                 term = costs.weighted(term, number).sum()
                 total = total + (term / num_particles if num_particles > 1 else term)
             if learn and state is not None:
-                learning.append(one)
-        if learning:
-            total = total + _learning_term(learning)
-        for one in learning:
+                learners.append(one)
+        if learners:
+            total = total + _learning_term(learners)
+        for one in learners:
             one.site.estimator.update(one)
     return Surrogate(loss, total)
 
@@ -58,11 +63,16 @@ def surrogate_loss(runs: Sequence[Costs], num_particles: int, learn: bool) -> Su
 def _direct(costs: Costs) -> Tensor:
     """The costs averaged over all evaluations whose values follow the guide's law.
 
-    Its gradient is that of the model's parameters and of everything pathwise. The log density of a
-    value that carries no gradient is held fixed: its expected gradient is zero.
+    Its gradient is that of the model's parameters and of everything pathwise or enumerated. The log
+    density of a value that carries no gradient is held fixed: its expected gradient is zero. So is that
+    of an enumerated one, exactly, but not the second derivative of what its probabilities weigh.
     """
     program = costs.program
-    hard = {site.name for site in program.sites if not site.estimator.differentiable}
+    hard = {
+        site.name
+        for site in program.sites
+        if not (site.estimator.differentiable or isinstance(site.estimator, Enumeration))
+    }
     total: Tensor | None = None
     for p in costs.passes:
         lawful = _lawful(costs, p)
@@ -108,6 +118,8 @@ def _evaluations(costs: Costs, learn: bool) -> dict[int, Evaluations]:
     with torch.no_grad():  # coefficients
         downstream = costs.downstream(numbers)
     relaxed = [n for n in numbers if n in program.alternatives and program.alternatives[n].relaxed]
+    if learn and relaxed:
+        check_twice(program, costs.passes)
     gradients = costs.gradients(relaxed, learn)
     for number in numbers:
         site = program.sites[number]
@@ -151,14 +163,14 @@ def _peers(
     return torch.stack(peers) if peers else None
 
 
-def _learning_term(learning: list[Evaluations]) -> Tensor | float:
+def _learning_term(learners: list[Evaluations]) -> Tensor | float:
     """Zero, with the gradients of the learning losses in the parameters of the states alone.
 
     One backward pass for all sites: the loss of one moves with its own state only.
     """
     losses: list[Tensor] = []
     parameters: dict[nn.Parameter, None] = {}
-    for one in learning:
+    for one in learners:
         loss = one.site.estimator.learning_loss(one)
         if loss is not None:
             assert one.site.state is not None
@@ -166,7 +178,11 @@ def _learning_term(learning: list[Evaluations]) -> Tensor | float:
             parameters |= dict.fromkeys(p for p in one.site.state.parameters() if p.requires_grad)
     if not losses:
         return 0.0
-    gradients = torch.autograd.grad(losses, list(parameters), allow_unused=True, retain_graph=True)
+    relaxed = [one.site for one in learners if one.gradients is not None]
+    with learning(relaxed):
+        gradients = torch.autograd.grad(
+            losses, list(parameters), allow_unused=True, retain_graph=True
+        )
     terms = [
         (p * g.detach()).sum() for p, g in zip(parameters, gradients, strict=True) if g is not None
     ]

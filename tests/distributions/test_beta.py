@@ -1,5 +1,6 @@
 """Beta at small and at large concentrations, and as Pyro's."""
 
+import mpmath
 import pyro.distributions as dist
 import pytest
 import torch
@@ -57,14 +58,34 @@ def test_own_samples_have_a_finite_density_inside():
             assert fn.log_prob(x).isfinite().all()
 
 
-def test_second_derivative():
-    a = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
-    x = Beta(a, torch.tensor(0.8).double()).rsample()
-    (first,) = torch.autograd.grad(x, a, create_graph=True)
-    (second,) = torch.autograd.grad(first, a)
-    u, h = special.betainc(1.5, 0.8, x.item()), 1e-3
-    low, middle, high = (special.betaincinv(1.5 + s, 0.8, u) for s in (-h, 0, h))
-    torch.testing.assert_close(second.item(), (high - 2 * middle + low) / h**2, rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("score", [-1.5, 0.5, 2.0])
+@pytest.mark.parametrize(("a", "b"), [(0.3, 0.5), (1.5, 0.8), (7.9, 8.1), (9.0, 30.0), (0.2, 9.0)])
+def test_second_derivatives(a, b, score):
+    """Of the quantile function at a fixed u, by differences of it in 40 digits."""
+    x = stats.beta(a, b).ppf(stats.norm.cdf(score))
+    leaves = [torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (a, b)]
+    at = pathwise_at(Beta(*leaves), torch.tensor(x, dtype=torch.float64))
+    first = torch.autograd.grad(at, leaves, create_graph=True)
+    second = torch.cat([torch.stack(torch.autograd.grad(g, leaves, retain_graph=True)) for g in first])
+    with mpmath.workdps(40):
+        x, h = mpmath.mpf(x), mpmath.mpf("1e-8")
+        u = mpmath.betainc(a, b, 0, x, regularized=True)
+
+        def quantile(i, j):
+            p, q = a + i * h, b + j * h
+            return mpmath.findroot(
+                lambda t: mpmath.log(mpmath.betainc(p, q, 0, t, regularized=True) / u),
+                (x, x * (1 + mpmath.mpf("1e-7"))),
+                tol=1e-60,
+                verify=False,
+            )
+
+        aa = (quantile(1, 0) - 2 * x + quantile(-1, 0)) / h**2
+        bb = (quantile(0, 1) - 2 * x + quantile(0, -1)) / h**2
+        corners = quantile(1, 1) - quantile(1, -1) - quantile(-1, 1) + quantile(-1, -1)
+        ab = corners / (4 * h**2)
+    exact = torch.tensor([float(v) for v in (aa, ab, ab, bb)], dtype=torch.float64)
+    torch.testing.assert_close(second, exact, rtol=1e-7, atol=1e-7 * float(exact.abs().max()))
 
 
 def test_pathwise_at_a_value():

@@ -1,6 +1,7 @@
 """Dirichlet at small concentrations, and as Pyro's."""
 
 import pyro.distributions as dist
+import pytest
 import torch
 from torch.distributions import kl_divergence
 
@@ -106,3 +107,32 @@ def test_density_of_large_concentrations_in_float32():
     x = torch.tensor([0.25, 0.5, 0.25])
     exact = dist.Dirichlet(alpha.double()).log_prob(x.double())
     torch.testing.assert_close(Dirichlet(alpha).log_prob(x).double(), exact, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("alpha", [(0.2, 0.5, 1.3), (3.0, 7.9, 20.0)])
+@pytest.mark.parametrize("cls", [Dirichlet, pre.distributions.LogDirichlet])
+def test_second_derivatives(cls, alpha):
+    """Against differences of the first ones along the path on which a draw moves."""
+    alpha = torch.tensor(alpha, dtype=torch.float64)
+    value = cls(alpha).sample()
+
+    def velocity(value, alpha):
+        leaf = alpha.detach().requires_grad_()
+        return leaf, torch.stack(
+            [
+                torch.autograd.grad(x, leaf, create_graph=True)[0]
+                for x in pathwise_at(cls(leaf), value.detach()).unbind(-1)
+            ]
+        )
+
+    leaf, first = velocity(value, alpha)
+    second = torch.stack(
+        [torch.autograd.grad(v, leaf, retain_graph=True)[0] for v in first.flatten()]
+    ).reshape(3, 3, 3)
+    step = 1e-5
+    for j in range(3):
+        unit = step * torch.eye(3, dtype=torch.float64)[j]
+        ends = [velocity(value + s * step * first[:, j], alpha + s * unit)[1] for s in (1, -1)]
+        numerical = (ends[0] - ends[1]).detach() / (2 * step)
+        scale = float(numerical.abs().max())
+        torch.testing.assert_close(second[..., j], numerical, rtol=1e-6, atol=1e-6 * scale)

@@ -160,3 +160,50 @@ def test_distribution_whose_transforms_know_their_inverses():
 
     pre.TraceEstimator_ELBO(pre.ScoreFunction()).loss_and_grads(model, guide)
     assert pyro.param("loc").grad.isfinite()
+
+
+class Product(torch.autograd.Function):
+    """A product, by a function that is not dispatched to tracked tensors."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x, weight):
+        return x * weight
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, weight = ctx.saved_tensors
+        return gradient * weight, gradient * x
+
+
+@pytest.mark.parametrize("vectorize", [True, False])
+@pytest.mark.parametrize("estimator", [pre.ScoreFunction, pre.REBAR, pre.Enumeration])
+def test_autograd_functions_keep_the_gradient_of_tracked_values(estimator, vectorize):
+    """In the model's parameter and in the value, as without the function."""
+
+    def program(product):
+        def guide():
+            z = pyro.sample("z", dist.Bernoulli(logits=pyro.param("a", _tensor(0.3))))
+            pyro.sample("w", dist.Bernoulli(logits=pyro.param("b", _tensor(0.2)) + z))
+
+        def model():
+            z = pyro.sample("z", dist.Bernoulli(_tensor(0.6)))
+            w = pyro.sample("w", dist.Bernoulli(_tensor(0.6)))
+            loc = product(z + w, pyro.param("c", _tensor(2.0)))
+            pyro.sample("y", dist.Normal(loc, 1.0), obs=_tensor(0.5))
+
+        return model, guide
+
+    rows = []
+    for product in (Product.apply, torch.mul):
+        pyro.clear_param_store()
+        torch.manual_seed(4)
+        elbo = pre.TraceEstimator_ELBO(estimator(), max_plate_nesting=0, vectorize_particles=vectorize)
+        rows.append(gradients(elbo, *program(product), ["a", "b", "c"], 3))
+    assert (rows[1][:, -1] != 0).any()
+    torch.testing.assert_close(*rows)
