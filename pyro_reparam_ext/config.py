@@ -12,6 +12,7 @@ from pyro.poutine.util import site_is_subsample
 from .errors import EstimatorError
 from .estimators.base import Estimator
 from .estimators.default import default_estimator
+from .estimators.hinted import hinted
 
 Message: TypeAlias = dict[str, Any]
 Configuration: TypeAlias = (
@@ -62,7 +63,11 @@ def check_names(configuration: Configuration, sites: Iterable[str]) -> None:
 
 
 def resolve(configuration: Configuration, message: Message, num_particles: int) -> Estimator:
-    """The estimator of a site: its own, else the configured one, else the default; checked.
+    """The estimator of a site, checked.
+
+    The first that there is of: its own ``infer["estimator"]``; what the configuration says of this very
+    site, by its name or by a callable; what it asks of other ELBOs (:func:`hinted`); the one estimator
+    that is configured for all sites; the default.
 
     Raises:
         EstimatorError: the estimator can't serve the site.
@@ -72,7 +77,10 @@ def resolve(configuration: Configuration, message: Message, num_particles: int) 
     if estimator is not None:
         _require_estimator(estimator, name)
     else:
-        estimator = configured(configuration, message) or default_estimator(fn, num_particles)
+        given = configured(configuration, message)
+        if given is None or isinstance(configuration, Estimator):
+            given = hinted(message) or given
+        estimator = given or default_estimator(fn, num_particles)
     estimator.check(name, fn, num_particles)
     return estimator
 

@@ -32,7 +32,9 @@ class TraceEstimator_ELBO(ELBO):
 
     A ``pyro.infer.ELBO`` for :class:`~pyro.infer.SVI` and for ``elbo(model, guide)``, wherever
     :class:`~pyro.infer.Trace_ELBO` works. A site's estimator is its own ``infer["estimator"]``, else
-    what ``estimators`` says, else the default, which is always unbiased: ``Pathwise`` where the
+    what ``estimators`` says of the site (by name or by a callable), else what the site asks of Pyro's
+    ELBOs (``infer["enumerate"]``: ``Enumeration``, ``infer["baseline"]``: ``ScoreFunction``), else the
+    one estimator in ``estimators``, else the default, which is always unbiased: ``Pathwise`` where the
     sampler is reparameterised and right, else ``LeaveOneOut`` with two or more particles, else
     ``ScoreFunction``.
 

@@ -27,6 +27,7 @@ from torch import Tensor
 from ..errors import EstimatorError
 from ..estimators.base import Alternatives, Draw, Estimator, Site
 from ..estimators.enumeration import Enumeration
+from ..estimators.hinted import check_model_site
 from ..estimators.relaxation import RELAXABLE, linear_log_prob
 from .control_flow import ControlFlow
 from .ordinary import OrdinaryGuide, Resolve, run_guide, scored, without_provenance
@@ -219,6 +220,7 @@ class Program:
             if node["type"] != "sample":
                 continue
             if remember and not node["is_observed"] and name not in self.ordinary.trace:
+                check_model_site(node)
                 self.model_values[name] = node
             if site_is_subsample(node):
                 continue
