@@ -13,6 +13,7 @@ from .errors import EstimatorError
 from .estimators.base import Estimator
 from .estimators.default import default_estimator
 from .estimators.hinted import hinted
+from .ignored import warn_where_ignored
 
 Message: TypeAlias = dict[str, Any]
 Configuration: TypeAlias = (
@@ -113,6 +114,8 @@ class _ConfigMessenger(Messenger):
             estimator = configured(self.configuration, message)
             if estimator is not None:
                 message["infer"]["estimator"] = estimator
+        if "estimator" in message["infer"]:
+            warn_where_ignored(f"site '{message['name']}': {message['infer']['estimator']!r}")
 
 
 def config_estimator(guide: Callable[..., Any], estimators: Configuration) -> Callable[..., Any]:
