@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import dataclass
 from typing import Literal
 
@@ -116,6 +117,8 @@ def _predict(network: nn.Module, evaluations: Evaluations) -> Tensor:
     try:
         prediction = network(*inputs)
     except TypeError as error:
+        if _was_entered(network, error):
+            raise
         raise EstimatorError(
             f"site '{site.name}': the baseline network could not be called with "
             f"{len(evaluations.inputs)} inputs: {error}. Give what it takes as "
@@ -123,3 +126,9 @@ def _predict(network: nn.Module, evaluations: Evaluations) -> Tensor:
             f"gets the arguments of the guide."
         ) from error
     return fitted(prediction, evaluations)
+
+
+def _was_entered(network: nn.Module, error: TypeError) -> bool:
+    """Whether the network's own code failed, and not the call of it."""
+    entry = getattr(network.forward, "__code__", None)
+    return any(frame.f_code is entry for frame, _ in traceback.walk_tb(error.__traceback__))

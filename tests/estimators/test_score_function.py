@@ -215,3 +215,23 @@ def test_baseline_where_other_sites_take_more_plates(shape):
     particles = shape[0] if len(shape) > 2 else 1
     given = per_element.expand(particles, PLATE).reshape(shape)
     torch.testing.assert_close(_step(_Returns(given), 2, nesting=3), expected)
+
+
+class _Fails(nn.Module):
+    def forward(self):
+        raise TypeError("mine")
+
+
+class _TakesTwo(nn.Module):
+    def forward(self, first, second):
+        return first
+
+
+def test_error_of_the_network_is_raised():
+    with pytest.raises(TypeError, match="mine"):
+        _step(_Fails(), 1)
+
+
+def test_network_that_takes_other_inputs():
+    with pytest.raises(pre.EstimatorError, match="'z'.*0 inputs.*baseline_input"):
+        _step(_TakesTwo(), 1)

@@ -238,3 +238,16 @@ def test_resumed_run_repeats():
             svi = SVI(model, guide, optimizer, pre.TraceEstimator_ELBO(num_particles=2))
         runs.append(losses + [svi.step() for _ in range(3)])
     assert runs[0] == runs[1]
+
+
+def test_nesting_is_guessed_inside_a_transform():
+    def loss(loc):
+        def guide():
+            with pyro.plate("data", 3):
+                pyro.sample("z", dist.Normal(loc, 1.0))
+
+        return pre.TraceEstimator_ELBO().differentiable_loss(model, guide)
+
+    gradient = torch.func.vmap(torch.func.grad(loss), randomness="same")
+    with pyro.validation_enabled(False):
+        assert gradient(torch.zeros(5, 3)).isfinite().all()
