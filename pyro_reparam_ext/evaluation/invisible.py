@@ -57,13 +57,17 @@ def _same_parameters() -> Iterator[None]:
 @contextmanager
 def _same_random_state() -> Iterator[None]:
     of_python, of_numpy = random.getstate(), np.random.get_state()
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    on_cuda = torch.cuda.is_initialized()
+    devices = range(torch.cuda.device_count()) if on_cuda else ()
     try:
         with torch.random.fork_rng(devices):
             yield
     finally:
         random.setstate(of_python)
         np.random.set_state(of_numpy)
+        if torch.cuda.is_initialized() and not on_cuda:  # the program was the first to use it
+            for generator in torch.cuda.default_generators:
+                generator.manual_seed(generator.initial_seed())
 
 
 # -- what has a state, and is reached from a program ------------------------------------------------
