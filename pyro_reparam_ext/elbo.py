@@ -19,6 +19,7 @@ from .diagnosis import check_gradients, diagnosed, loss_error
 from .estimators.base import Estimator
 from .estimators.default import default_estimator
 from .evaluation.costs import Costs
+from .evaluation.invisible import parameter_restorer
 from .evaluation.program import Dependencies, Layout, evaluate, plate_nesting
 from .evaluation.surrogate import Surrogate, surrogate_loss
 from .temperature import training_step
@@ -239,11 +240,9 @@ class _EstimatorModule(ELBOModule):
 @contextmanager
 def _unchanged_on_error() -> Iterator[None]:
     """Takes back parameters that were added to the parameter store before an error."""
-    store = pyro.get_param_store()
-    before = set(store.keys())
+    restore = parameter_restorer()
     try:
         yield
     except BaseException:
-        for name in set(store.keys()) - before:
-            del store[name]
+        restore()
         raise

@@ -45,6 +45,23 @@ def test_random_states_and_parameter_store():
     assert not tracer.trace.nodes
 
 
+def test_tensors_that_go_by_several_names():
+    known, new = (nn.Parameter(torch.ones(2)) for _ in range(2))
+
+    def program():
+        for name, tensor in (("a", new), ("b", new), ("of known", known)):
+            pyro.param(name, tensor)
+        pyro.get_param_store()["changed"] = torch.zeros(2)
+
+    store = pyro.get_param_store()
+    pyro.param("known", known)
+    changed = pyro.param("changed", torch.ones(2))
+    with invisible(program):
+        program()
+    assert dict(store.named_parameters()) == {"known": known, "changed": changed}
+    assert [store.param_name(p) for p in (known, changed, new)] == ["known", "changed", None]
+
+
 def test_after_an_error_too():
     before = all_random_states()
     with pytest.raises(KeyError), invisible(gamble):
