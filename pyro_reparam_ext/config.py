@@ -12,6 +12,8 @@ from pyro.poutine.util import site_is_subsample
 from .errors import EstimatorError
 from .estimators.base import Estimator
 from .estimators.default import default_estimator
+from .estimators.hinted import hinted
+from .ignored import warn_where_ignored
 
 Message: TypeAlias = dict[str, Any]
 Configuration: TypeAlias = (
@@ -62,7 +64,11 @@ def check_names(configuration: Configuration, sites: Iterable[str]) -> None:
 
 
 def resolve(configuration: Configuration, message: Message, num_particles: int) -> Estimator:
-    """The estimator of a site: its own, else the configured one, else the default; checked.
+    """The estimator of a site, checked.
+
+    The first that there is of: its own ``infer["estimator"]``; what the configuration says of this very
+    site, by its name or by a callable; what it asks of other ELBOs (:func:`hinted`); the one estimator
+    that is configured for all sites; the default.
 
     Raises:
         EstimatorError: the estimator can't serve the site.
@@ -72,7 +78,10 @@ def resolve(configuration: Configuration, message: Message, num_particles: int) 
     if estimator is not None:
         _require_estimator(estimator, name)
     else:
-        estimator = configured(configuration, message) or default_estimator(fn, num_particles)
+        given = configured(configuration, message)
+        if given is None or isinstance(configuration, Estimator):
+            given = hinted(message) or given
+        estimator = given or default_estimator(fn, num_particles)
     estimator.check(name, fn, num_particles)
     return estimator
 
@@ -105,6 +114,8 @@ class _ConfigMessenger(Messenger):
             estimator = configured(self.configuration, message)
             if estimator is not None:
                 message["infer"]["estimator"] = estimator
+        if "estimator" in message["infer"]:
+            warn_where_ignored(f"site '{message['name']}': {message['infer']['estimator']!r}")
 
 
 def config_estimator(guide: Callable[..., Any], estimators: Configuration) -> Callable[..., Any]:

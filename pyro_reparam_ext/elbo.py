@@ -22,6 +22,7 @@ from .estimators.base import Estimator
 from .estimators.default import default_estimator
 from .evaluation.axes import PARTICLES
 from .evaluation.costs import Costs
+from .evaluation.invisible import parameter_restorer
 from .evaluation.modes import REMEMBERED, Vectorize, Way
 from .evaluation.program import Dependencies, Layout, evaluate, plate_nesting
 from .evaluation.second_derivative import first_order
@@ -37,7 +38,9 @@ class TraceEstimator_ELBO(ELBO):
 
     A ``pyro.infer.ELBO`` for :class:`~pyro.infer.SVI` and for ``elbo(model, guide)``, wherever
     :class:`~pyro.infer.Trace_ELBO` works. A site's estimator is its own ``infer["estimator"]``, else
-    what ``estimators`` says, else the default, which is always unbiased: ``Pathwise`` where the
+    what ``estimators`` says of the site (by name or by a callable), else what the site asks of Pyro's
+    ELBOs (``infer["enumerate"]``: ``Enumeration``, ``infer["baseline"]``: ``ScoreFunction``), else the
+    one estimator in ``estimators``, else the default, which is always unbiased: ``Pathwise`` where the
     sampler is reparameterised and right, else ``LeaveOneOut`` with two or more particles, else
     ``ScoreFunction``.
 
@@ -272,11 +275,9 @@ class _EstimatorModule(ELBOModule):
 @contextmanager
 def _unchanged_on_error() -> Iterator[None]:
     """Takes back parameters that were added to the parameter store before an error."""
-    store = pyro.get_param_store()
-    before = set(store.keys())
+    restore = parameter_restorer()
     try:
         yield
     except BaseException:
-        for name in set(store.keys()) - before:
-            del store[name]
+        restore()
         raise

@@ -110,3 +110,19 @@ def test_bad_gradient_is_reported_where_the_second_run_fails(second):
     elbo = pre.TraceEstimator_ELBO(max_plate_nesting=0)
     with pyro.validation_enabled(True), pytest.raises(pre.EstimatorError, match="gradient.*'p'"):
         elbo.loss_and_grads(model, edge)
+
+
+@pytest.mark.parametrize("options", EVALUATIONS, ids=str)
+def test_users_error_is_raised_where_a_tensor_goes_by_several_names(options):
+    error = KeyError("mine")
+
+    def naming():
+        tensor = torch.nn.Parameter(torch.ones(2))
+        pyro.param("a", tensor)
+        pyro.param("b", tensor)
+        raise error
+
+    with pytest.raises(KeyError) as caught:
+        pre.TraceEstimator_ELBO(**options).loss_and_grads(naming, naming)
+    assert caught.value is error
+    assert not list(pyro.get_param_store().keys())

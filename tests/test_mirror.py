@@ -18,6 +18,7 @@ COVERED_BY = {
     "errors.py": "test_errors.py",
     "replay.py": "reparam/test_decentering.py",
     "estimators/base.py": "test_registry.py",
+    "estimators/baselines.py": "estimators/test_score_function.py",
     "estimators/default.py": "test_config.py",
     "estimators/relaxation.py": "estimators/test_gumbel_softmax.py",
     "evaluation/control_flow.py": "evaluation/test_control_flow.py",

@@ -23,6 +23,7 @@ from ..errors import EstimatorError
 from ..evaluation.coupling import couple
 from ..evaluation.noise import hard_sample
 from ..evaluation.unwrap import coordinates, innermost
+from ..ignored import warn_where_ignored
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,10 @@ class Estimator(ABC):
     separable: ClassVar[bool] = False
     """Whether alternatives are coordinate by coordinate, so that every cost that depends on the site
     has to lie inside the plates of the site."""
+
+    def __new__(cls, *args: Any, **options: Any) -> Estimator:
+        warn_where_ignored(f"{cls.__name__}, made while the guide runs,")
+        return super().__new__(cls)
 
     # -- what it serves ---------------------------------------------------------------------------
 

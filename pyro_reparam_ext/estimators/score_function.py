@@ -2,43 +2,15 @@
 
 from __future__ import annotations
 
+import traceback
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from ..errors import EstimatorError
 from .base import Estimator, Evaluations, Paper
-
-
-class MovingAverage(nn.Module):
-    """A decaying average of past costs. The current cost enters only after it has been used."""
-
-    decay: ClassVar[float] = 0.9
-    total: Tensor
-    weight: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("total", torch.zeros(()))
-        self.register_buffer("weight", torch.zeros(()))
-
-    def forward(self) -> Tensor:
-        return self.total / self.weight.clamp(min=torch.finfo(self.weight.dtype).tiny)
-
-    @torch.no_grad()
-    def update(self, cost: Tensor) -> None:
-        self.total = self.decay * self.total + (1 - self.decay) * cost.mean()
-        self.weight = self.decay * self.weight + (1 - self.decay)
-
-
-class Network(nn.Module):
-    """Holds a user's baseline network."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
+from .baselines import MovingAverage, Network, SiteBaseline, fitted
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +29,9 @@ class ScoreFunction(Estimator):
             ELBO: the parameter store does not save it); or an
             ``nn.Module``, trained by squared error on the costs (NVIL). The module is called with
             ``infer["baseline_input"]`` of the site (a tensor or a tuple of them), or where none is
-            given with the arguments of the guide, and returns a tensor of the site's batch shape,
-            with or without a last dim of 1.
+            given with the arguments of the guide, and returns a tensor of the site's batch shape
+            or one that broadcasts to it, with or without a last dim of 1, with or without a first
+            one of the particles.
 
     Raises:
         EstimatorError: ``baseline`` is none of these, or returns another shape.
@@ -73,7 +46,7 @@ class ScoreFunction(Estimator):
         ScoreFunction(baseline='ema')
     """
 
-    baseline: Literal["ema"] | nn.Module | None = None
+    baseline: Literal["ema"] | nn.Module | SiteBaseline | None = None
 
     unbiased = True
     paper = Paper(
@@ -86,9 +59,8 @@ class ScoreFunction(Estimator):
     uses_cost = True
 
     def __post_init__(self) -> None:
-        if not (
-            self.baseline is None or self.baseline == "ema" or isinstance(self.baseline, nn.Module)
-        ):
+        known = isinstance(self.baseline, (nn.Module, SiteBaseline))
+        if not (known or self.baseline is None or self.baseline == "ema"):
             raise EstimatorError(
                 f"ScoreFunction: baseline must be None, 'ema' or an nn.Module, was given "
                 f"{self.baseline!r}."
@@ -97,12 +69,19 @@ class ScoreFunction(Estimator):
     def new_state(self) -> nn.Module | None:
         if isinstance(self.baseline, nn.Module):
             return Network(self.baseline)
-        return MovingAverage() if self.baseline else None
+        return None if self._decay is None else MovingAverage(self._decay)
 
     def owns(self, state: nn.Module) -> bool:
         if isinstance(state, Network):
             return state.network is self.baseline
-        return self.baseline == "ema"
+        return isinstance(state, MovingAverage) and state.decay == self._decay
+
+    @property
+    def _decay(self) -> float | None:
+        """Of the average of past costs, if one is asked for."""
+        if isinstance(self.baseline, SiteBaseline):
+            return self.baseline.average
+        return MovingAverage.decay if self.baseline == "ema" else None
 
     def surrogate(self, evaluations: Evaluations) -> Tensor:
         site, cost = evaluations.site, evaluations.cost
@@ -110,7 +89,15 @@ class ScoreFunction(Estimator):
             cost = cost - site.state()
         elif isinstance(site.state, Network):
             cost = cost - _predict(site.state.network, evaluations).detach()
-        return site.log_prob * cost
+        if isinstance(self.baseline, SiteBaseline):
+            predicted = self.baseline.predict(evaluations)
+            if predicted is not None:
+                cost = cost - predicted
+        surrogate = site.log_prob * cost.detach()
+        if not cost.requires_grad:
+            return surrogate
+        loss = cost.square()  # of a site's own baseline, whose parameters are in the user's hands
+        return surrogate + (loss - loss.detach())
 
     def learning_loss(self, evaluations: Evaluations) -> Tensor | None:
         state = evaluations.site.state
@@ -126,23 +113,22 @@ class ScoreFunction(Estimator):
 def _predict(network: nn.Module, evaluations: Evaluations) -> Tensor:
     """The baseline, which must not learn anything but itself: its inputs are detached."""
     inputs = (x.detach() if isinstance(x, Tensor) else x for x in evaluations.inputs)
-    site, expected = evaluations.site, evaluations.cost.shape
+    site = evaluations.site
     try:
         prediction = network(*inputs)
     except TypeError as error:
+        if _was_entered(network, error):
+            raise
         raise EstimatorError(
             f"site '{site.name}': the baseline network could not be called with "
             f"{len(evaluations.inputs)} inputs: {error}. Give what it takes as "
             f"infer={{'baseline_input': ...}} of the site, a tensor or a tuple; where none is given it "
             f"gets the arguments of the guide."
         ) from error
-    if prediction.dim() == len(site.fn.batch_shape) + 1 and prediction.shape[-1] == 1:
-        prediction = prediction.squeeze(-1)
-    try:
-        return prediction.expand(expected)
-    except RuntimeError as error:
-        raise EstimatorError(
-            f"site '{site.name}': the baseline returned shape {tuple(prediction.shape)}, expected one "
-            f"that broadcasts to the site's costs, {tuple(expected)}. Give the network's inputs as "
-            f"infer={{'baseline_input': ...}} and let it return one number per batch element."
-        ) from error
+    return fitted(prediction, evaluations)
+
+
+def _was_entered(network: nn.Module, error: TypeError) -> bool:
+    """Whether the network's own code failed, and not the call of it."""
+    entry = getattr(network.forward, "__code__", None)
+    return any(frame.f_code is entry for frame, _ in traceback.walk_tb(error.__traceback__))

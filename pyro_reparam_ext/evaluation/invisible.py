@@ -28,13 +28,13 @@ def invisible(*programs: Callable[..., Any]) -> Iterator[None]:
     """What runs inside leaves no trace, as far as that can be brought about from outside.
 
     Pyro's handlers outside see nothing of it, and afterwards these are what they were before: the
-    random states of torch (CPU and CUDA), of Python and of numpy; the parameter store, without
-    parameters that were added; buffers of the modules that the ``programs`` reach; attributes of these
+    random states of torch (CPU and CUDA), of Python and of numpy; the names and tensors in the
+    parameter store; buffers of the modules that the ``programs`` reach; attributes of these
     modules, and of other objects that are called, with what was initialised lazily. What a program
     keeps anywhere else (a variable that it closes over, a file) stays as the run left it.
     """
     with ExitStack() as stack:
-        stack.enter_context(_same_parameters())
+        stack.callback(parameter_restorer())
         for x in _objects_of(programs):
             stack.callback(_restorer(x))
         stack.enter_context(_same_random_state())
@@ -42,28 +42,40 @@ def invisible(*programs: Callable[..., Any]) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _same_parameters() -> Iterator[None]:
-    """Takes back parameters that are added to the parameter store."""
+def parameter_restorer() -> Callable[[], None]:
+    """What puts the parameter store back to the names and tensors that it has now.
+
+    Name by name, ``del store[name]`` would fail where one tensor goes by several names.
+    """
     store = pyro.get_param_store()
-    before = set(store.keys())
-    try:
-        yield
-    finally:
-        for name in set(store.keys()) - before:
-            del store[name]
+    params, constraints = dict(store._params), dict(store._constraints)
+
+    def restore() -> None:
+        for kept, before in ((store._params, params), (store._constraints, constraints)):
+            kept.clear()
+            kept.update(before)
+        names = {p: name for name, p in params.items()}
+        names |= {p: name for p, name in store._param_to_name.items() if params.get(name) is p}
+        store._param_to_name.clear()
+        store._param_to_name.update(names)
+
+    return restore
 
 
 @contextmanager
 def _same_random_state() -> Iterator[None]:
     of_python, of_numpy = random.getstate(), np.random.get_state()
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    on_cuda = torch.cuda.is_initialized()
+    devices = range(torch.cuda.device_count()) if on_cuda else ()
     try:
         with torch.random.fork_rng(devices):
             yield
     finally:
         random.setstate(of_python)
         np.random.set_state(of_numpy)
+        if torch.cuda.is_initialized() and not on_cuda:  # the program was the first to use it
+            for generator in torch.cuda.default_generators:
+                generator.manual_seed(generator.initial_seed())
 
 
 # -- what has a state, and is reached from a program ------------------------------------------------

@@ -27,6 +27,7 @@ from torch import Tensor
 from ..errors import CannotVectorize, EstimatorError
 from ..estimators.base import Alternatives, Draw, Estimator, Site
 from ..estimators.enumeration import Enumeration
+from ..estimators.hinted import check_model_site
 from ..estimators.relaxation import RELAXABLE, linear_log_prob
 from .axes import Visible
 from .control_flow import ControlFlow
@@ -223,9 +224,10 @@ class Program:
             if traced["type"] != "sample":
                 continue
             node = recorder.nodes.get(name)
-            own = not traced["is_observed"] and name not in self.ordinary.trace
-            if remember and own and not (node and self._differs(node)):
-                self.model_values[name], self.model_nodes[name] = traced, node or traced
+            if remember and not traced["is_observed"] and name not in self.ordinary.trace:
+                check_model_site(traced)
+                if not (node and self._differs(node)):
+                    self.model_values[name], self.model_nodes[name] = traced, node or traced
             if site_is_subsample(traced):
                 continue
             node = node or traced

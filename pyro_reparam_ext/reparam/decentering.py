@@ -20,6 +20,8 @@ from .image import Image
 
 _NOISE: list[tuple[str, type]] = []
 """The noise sites that are being sampled, and for whom."""
+PATHWISE = Pathwise()
+"""Made once, and not while a guide runs: there it would be taken for one that the user asked for."""
 
 
 class Decentering(Reparam):
@@ -154,7 +156,7 @@ class Decentering(Reparam):
         if self.guide:
             infer["is_auxiliary"] = True
             if fn.has_rsample:  # the density of the value learns by the noise alone
-                infer["estimator"] = Pathwise()
+                infer["estimator"] = PATHWISE
         _NOISE.append((site, type(self)))
         try:
             return pyro.sample(site, fn, obs=given, infer=infer)

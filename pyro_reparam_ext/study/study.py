@@ -12,7 +12,6 @@ from typing import Any, TypeAlias
 import arviz as az
 import numpy as np
 import pandas as pd
-import pyro
 import torch
 from pyro.infer import ELBO
 from torch import nn
@@ -21,6 +20,7 @@ from tqdm.auto import tqdm
 from ..elbo import TraceEstimator_ELBO
 from ..errors import EstimatorError
 from ..estimators.enumeration import Enumeration
+from ..evaluation.invisible import parameter_restorer
 from ..temperature import measuring
 from .moments import Moments, Reference, bias, reference_of
 from .sampler import Sampler, discrete_sites
@@ -352,8 +352,7 @@ def _kept_draws(sampler: Sampler, names: list[str], num_draws: int, labels: int)
 @contextmanager
 def _restored(*programs: Any) -> Iterator[None]:
     """Puts back the random state, the parameter store and the buffers of modules."""
-    store = pyro.get_param_store()
-    before = set(store.keys())
+    restore = parameter_restorer()
     modules = [program for program in programs if isinstance(program, nn.Module)]
     buffers = [(b, b.clone()) for module in modules for b in module.buffers()]
     devices = list(range(torch.cuda.device_count()))
@@ -361,7 +360,6 @@ def _restored(*programs: Any) -> Iterator[None]:
         with torch.random.fork_rng(devices):
             yield
     finally:
-        for name in set(store.keys()) - before:
-            del store[name]
+        restore()
         for buffer, value in buffers:
             buffer.data.copy_(value)

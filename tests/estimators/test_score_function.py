@@ -1,5 +1,9 @@
+import contextlib
+import math
+
 import pyro
 import pyro.distributions as dist
+import pytest
 import torch
 from torch import nn
 
@@ -87,3 +91,147 @@ def test_svi_fits_the_network_to_the_cost():
     losses = [svi.step() for _ in range(300)]
     mean_cost = sum(losses[-100:]) / 100 / 3
     torch.testing.assert_close(network(x).mean().item(), mean_cost, rtol=0.3, atol=0.1)
+
+
+PLATE = 6
+
+
+class _Returns(nn.Module):
+    """A baseline that is the same at every call, of the shape that it is given in."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = nn.Parameter(value)
+
+    def forward(self, *inputs):
+        return self.value
+
+
+def _step(network, num_particles, shape=(PLATE,), nesting=None, **options):
+    """The gradient of logits and baseline in one step, at the same draws for every baseline."""
+    pyro.clear_param_store()
+    torch.manual_seed(0)
+    plates = [pyro.plate(f"d{i}", n, dim=i - len(shape)) for i, n in enumerate(shape)]
+
+    def sample(logits):
+        with contextlib.ExitStack() as stack:
+            for plate in plates:
+                stack.enter_context(plate)
+            return pyro.sample("z", dist.Bernoulli(logits=logits.expand(shape)))
+
+    def guide():
+        sample(pyro.param("logits", torch.zeros(shape, dtype=torch.float64)))
+
+    def model():
+        z = sample(torch.zeros((), dtype=torch.float64) + 0.4)
+        with contextlib.ExitStack() as stack:
+            for plate in plates:
+                stack.enter_context(plate)
+            pyro.sample("x", dist.Normal(z, 1.0), obs=torch.arange(math.prod(shape)).reshape(shape))
+
+    options |= {"num_particles": num_particles, "max_plate_nesting": nesting or len(shape)}
+    elbo = pre.TraceEstimator_ELBO(pre.ScoreFunction(network), **options)
+    elbo.loss_and_grads(model, guide)
+    return pyro.param("logits").grad
+
+
+@pytest.mark.parametrize("vectorized", [True, False])
+@pytest.mark.parametrize("num_particles", [1, 2, PLATE])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda per_element, particles: per_element,
+        lambda per_element, particles: per_element.unsqueeze(-1),
+        lambda per_element, particles: per_element.unsqueeze(0),
+        lambda per_element, particles: per_element.unsqueeze(0).unsqueeze(-1),
+        lambda per_element, particles: per_element.expand(particles, PLATE),
+        lambda per_element, particles: per_element.expand(particles, 1, PLATE).squeeze(1).unsqueeze(-1),
+    ],
+    ids=["N", "N,1", "1,N", "1,N,1", "P,N", "P,N,1"],
+)
+def test_baseline_per_element_in_every_shape(make, num_particles, vectorized):
+    """All of these shapes are the same numbers, at any number of particles."""
+    per_element = torch.arange(1.0, PLATE + 1, dtype=torch.float64)
+    particles = num_particles if vectorized else 1
+    options = {"vectorize_particles": vectorized}
+    expected = _step(_Returns(per_element), num_particles, **options)
+    network = _Returns(make(per_element, particles))
+    actual = _step(network, num_particles, **options)
+    torch.testing.assert_close(actual, expected)
+    trained = network.value.grad.reshape(-1, PLATE).sum(0)  # each number by its own element's costs
+    reference = _Returns(per_element.clone())
+    _step(reference, num_particles, **options)
+    torch.testing.assert_close(trained, reference.value.grad)
+
+
+@pytest.mark.parametrize("num_particles", [1, 2, PLATE])
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+def test_baseline_of_one_number(shape, num_particles):
+    number = torch.tensor(2.0, dtype=torch.float64)
+    expected = _step(_Returns(number.expand(PLATE)), num_particles)
+    torch.testing.assert_close(_step(_Returns(number.reshape(shape)), num_particles), expected)
+
+
+def test_baseline_per_particle():
+    """As a network makes it from a value outside the plate."""
+    numbers = torch.arange(3.0, dtype=torch.float64)
+    expected = _step(_Returns(numbers.unsqueeze(-1).expand(3, PLATE)), 3)
+    torch.testing.assert_close(_step(_Returns(numbers.reshape(3, 1, 1)), 3), expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "shape", "num_particles", "match"),
+    [
+        ((5,), (PLATE,), 1, "broadcasts"),
+        ((5, 1), (PLATE,), 2, "broadcasts"),
+        ((3, 1), (PLATE,), 3, "broadcasts"),
+        ((PLATE, PLATE), (PLATE,), 2, "broadcasts"),
+        ((4, 1), (4, 4), 1, "in two ways"),
+        ((4, 1), (4, 4), 2, "in two ways"),
+        ((2, 4, 1, 1), (4, 3), 3, "broadcasts"),
+    ],
+)
+def test_baseline_of_a_shape_that_does_not_fit(given, shape, num_particles, match):
+    with pytest.raises(pre.EstimatorError, match=f"(?s)'z'.*{match}.*baseline_input"):
+        _step(_Returns(torch.zeros(given, dtype=torch.float64)), num_particles, shape)
+
+
+@pytest.mark.parametrize("num_particles", [1, 2, 4])
+def test_baseline_in_two_plates(num_particles):
+    rows = torch.arange(1.0, 5.0, dtype=torch.float64)
+    for full, short in (
+        (rows.unsqueeze(-1).expand(4, 3), rows.unsqueeze(-1)),
+        (rows[:3].expand(4, 3), rows[:3]),
+        (rows[:3].expand(4, 3), rows[:3].unsqueeze(-1)),
+    ):
+        expected = _step(_Returns(full.contiguous()), num_particles, (4, 3))
+        torch.testing.assert_close(_step(_Returns(short), num_particles, (4, 3)), expected)
+
+
+@pytest.mark.parametrize("shape", [(PLATE,), (PLATE, 1), (2, 1, 1, PLATE), (2, 1, 1, PLATE, 1)])
+def test_baseline_where_other_sites_take_more_plates(shape):
+    per_element = torch.arange(1.0, PLATE + 1, dtype=torch.float64)
+    expected = _step(_Returns(per_element), 2)
+    particles = shape[0] if len(shape) > 2 else 1
+    given = per_element.expand(particles, PLATE).reshape(shape)
+    torch.testing.assert_close(_step(_Returns(given), 2, nesting=3), expected)
+
+
+class _Fails(nn.Module):
+    def forward(self):
+        raise TypeError("mine")
+
+
+class _TakesTwo(nn.Module):
+    def forward(self, first, second):
+        return first
+
+
+def test_error_of_the_network_is_raised():
+    with pytest.raises(TypeError, match="mine"):
+        _step(_Fails(), 1)
+
+
+def test_network_that_takes_other_inputs():
+    with pytest.raises(pre.EstimatorError, match="'z'.*0 inputs.*baseline_input"):
+        _step(_TakesTwo(), 1)

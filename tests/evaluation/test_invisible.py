@@ -45,6 +45,23 @@ def test_random_states_and_parameter_store():
     assert not tracer.trace.nodes
 
 
+def test_tensors_that_go_by_several_names():
+    known, new = (nn.Parameter(torch.ones(2)) for _ in range(2))
+
+    def program():
+        for name, tensor in (("a", new), ("b", new), ("of known", known)):
+            pyro.param(name, tensor)
+        pyro.get_param_store()["changed"] = torch.zeros(2)
+
+    store = pyro.get_param_store()
+    pyro.param("known", known)
+    changed = pyro.param("changed", torch.ones(2))
+    with invisible(program):
+        program()
+    assert dict(store.named_parameters()) == {"known": known, "changed": changed}
+    assert [store.param_name(p) for p in (known, changed, new)] == ["known", "changed", None]
+
+
 def test_after_an_error_too():
     before = all_random_states()
     with pytest.raises(KeyError), invisible(gamble):
@@ -238,3 +255,16 @@ def test_resumed_run_repeats():
             svi = SVI(model, guide, optimizer, pre.TraceEstimator_ELBO(num_particles=2))
         runs.append(losses + [svi.step() for _ in range(3)])
     assert runs[0] == runs[1]
+
+
+def test_nesting_is_guessed_inside_a_transform():
+    def loss(loc):
+        def guide():
+            with pyro.plate("data", 3):
+                pyro.sample("z", dist.Normal(loc, 1.0))
+
+        return pre.TraceEstimator_ELBO().differentiable_loss(model, guide)
+
+    gradient = torch.func.vmap(torch.func.grad(loss), randomness="same")
+    with pyro.validation_enabled(False):
+        assert gradient(torch.zeros(5, 3)).isfinite().all()
