@@ -114,14 +114,23 @@ def test_error(call, match):
     assert parameter.grad is None and parameter.item() == pytest.approx(0.3)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("validate", [True, False])
-@pytest.mark.parametrize("estimator", [None, pre.DisARM(), pre.REBAR()], ids=repr)
-def test_parameter_that_is_not_finite(estimator: Estimator | None, validate, value):
+@pytest.mark.parametrize(
+    ("estimator", "fn", "value"),
+    [
+        (None, BERNOULLI, math.nan),
+        (pre.DisARM(), BERNOULLI, math.nan),
+        (pre.REBAR(), BERNOULLI, math.nan),
+        (None, lambda p: dist.Normal(p, 1.0), math.nan),
+        (None, lambda p: dist.Normal(p, 1.0), math.inf),
+    ],
+    ids=["default", "DisARM", "REBAR", "Normal", "Normal-inf"],
+)
+def test_parameter_that_is_not_finite(estimator: Estimator | None, fn, value, validate):
     pyro.param("p", torch.tensor(value))
     with pyro.validation_enabled(validate):
         with pytest.raises(pre.EstimatorError, match="(?s)'z'.*'p'.*learning rate"):
-            _run(estimator, new=True)
+            _run(estimator, fn, new=True)
     assert set(pyro.get_param_store().keys()) == {"p"}
     assert pyro.param("p").grad is None
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ..errors import EstimatorError
 from ..evaluation.coupling import couple
+from ..evaluation.discrete import log_prob
 from ..evaluation.noise import hard_sample
 from ..evaluation.unwrap import coordinates, innermost
 
@@ -205,7 +206,7 @@ class Estimator(ABC):
 
     def log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
         """Scores a draw under ``fn``, the site's distribution in the guide or in the model."""
-        return fn.log_prob(draw.value)
+        return log_prob(fn, draw.value)
 
     def guide_log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
         """Scores a draw under ``fn`` in the guide, where that differs from the model."""

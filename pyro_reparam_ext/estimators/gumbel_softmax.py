@@ -9,11 +9,13 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from ..errors import EstimatorError
+from ..evaluation.noise import noise_of
 from ..evaluation.unwrap import coordinates, log_prob_by
 from ..temperature import Temperature, check_temperature, held, now, state_of
 from .base import Draw, Estimator, Paper, Site
 from .relaxation import (
     LinearlyScored,
+    coordinate,
     noisy_logits,
     relaxed_log_prob,
     to_value,
@@ -75,14 +77,14 @@ class GumbelSoftmax(LinearlyScored, Estimator):
 
     def draw(self, fn: TorchDistribution) -> Draw:
         base = coordinates(fn)
-        x = noisy_logits(base) / now(self.temperature)
-        return Draw(to_value(base, x), x)
+        noise = noise_of(base)
+        x = coordinate(noisy_logits(base, noise), now(self.temperature))
+        return Draw(to_value(base, x), x, noise)
 
     def redraw(self, site: Site, fn: TorchDistribution) -> Draw:
-        temperature, base = now(self.temperature), coordinates(fn)
-        assert site.draw.coordinate is not None
-        noise = (site.draw.coordinate * temperature - site.base.logits).detach()
-        x = (base.logits + noise) / temperature
+        base, noise = coordinates(fn), site.draw.noise
+        assert noise is not None
+        x = coordinate(noisy_logits(base, noise), now(self.temperature))
         return Draw(to_value(base, x), x)
 
     def log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:

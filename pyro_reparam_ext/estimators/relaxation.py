@@ -1,7 +1,8 @@
 """Relaxed values of Bernoulli and one-hot sites, worked out in log space.
 
 Everything here acts on the distribution of a site's coordinates. A relaxed value ``y`` comes with its
-unconstrained coordinate ``x``: ``y = sigmoid(x)`` for Bernoulli, ``y = softmax(x)`` for one-hot.
+unconstrained coordinate ``x``: ``y = sigmoid(x)`` for Bernoulli, ``y = softmax(x)`` for one-hot. Where
+the guide makes a class impossible, ``x`` is so far out that ``y`` is exactly 0, or 1.
 """
 
 from __future__ import annotations
@@ -14,10 +15,17 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from ..distributions.relaxation import bernoulli_linear, hard_bernoulli, hard_one_hot, one_hot_linear
-from ..evaluation.noise import categorical_noise, logistic_noise
+from ..distributions.probs_or_logits import exact_logits
+from ..distributions.relaxation import (
+    bernoulli_linear,
+    far,
+    hard_bernoulli,
+    hard_one_hot,
+    one_hot_linear,
+    within,
+)
+from ..evaluation.noise import is_binary
 from ..evaluation.unwrap import log_prob_by
-from ..noise import gumbel_like, logistic_like
 from .base import Draw
 
 RELAXABLE = (torch.distributions.Bernoulli, torch.distributions.OneHotCategorical)
@@ -46,20 +54,14 @@ class LinearlyScored:
         return log_prob_by(lambda base: held_log_prob(base, draw.value), fn)
 
 
-def is_binary(base: TorchDistribution) -> bool:
-    return isinstance(base, torch.distributions.Bernoulli)
-
-
-def noisy_logits(base: TorchDistribution) -> Tensor:
+def noisy_logits(base: TorchDistribution, noise: Tensor) -> Tensor:
     """``z = logits + noise``, whose sign (Bernoulli) or argmax (one-hot) is a draw of ``base``."""
-    logits = base.logits
-    return logits + (logistic_like(logits) if is_binary(base) else gumbel_like(logits))
+    return exact_logits(base) + noise
 
 
-def noisy_logits_given(base: TorchDistribution, value: Tensor) -> Tensor:
-    """``z`` given the discrete value it leads to; differentiable in the logits."""
-    noise = logistic_noise if is_binary(base) else categorical_noise
-    return noise(base.logits, value)
+def coordinate(z: Tensor, temperature: Tensor | float) -> Tensor:
+    """``z / temperature``; far out where ``z`` is infinite, so that the temperature has a gradient."""
+    return within(z) / temperature
 
 
 def to_value(base: TorchDistribution, x: Tensor) -> Tensor:
@@ -74,7 +76,8 @@ def harden(base: TorchDistribution, z: Tensor) -> Tensor:
 
 def probabilities(base: TorchDistribution) -> Tensor:
     """The mean of ``base`` in the shape of its values."""
-    return base.logits.sigmoid() if is_binary(base) else base.logits.softmax(-1)
+    logits = exact_logits(base)
+    return logits.sigmoid() if is_binary(base) else logits.softmax(-1)
 
 
 def linear_log_prob(base: TorchDistribution, value: Tensor) -> Tensor:
@@ -83,7 +86,7 @@ def linear_log_prob(base: TorchDistribution, value: Tensor) -> Tensor:
     It equals ``log_prob`` at the vertices. ``OneHotCategorical.log_prob`` itself takes an argmax and
     loses the gradient of a relaxed value in silence.
     """
-    return _linear(base, base.logits, value)
+    return _linear(base, exact_logits(base), value)
 
 
 def held_log_prob(base: TorchDistribution, value: Tensor) -> Tensor:
@@ -92,7 +95,7 @@ def held_log_prob(base: TorchDistribution, value: Tensor) -> Tensor:
     In the guide the gradient in the parameters at a fixed value is the score. Its mean is zero at hard
     values and small at relaxed ones, its variance large: it is left out.
     """
-    return _linear(base, base.logits.detach(), value)
+    return _linear(base, exact_logits(base).detach(), value)
 
 
 def _linear(base: TorchDistribution, logits: Tensor, value: Tensor) -> Tensor:
@@ -104,12 +107,24 @@ def relaxed_log_prob(base: TorchDistribution, x: Tensor, temperature: Tensor | f
 
     The density of the coordinate and that of the value differ by a Jacobian that does not depend on
     the parameters; the same for guide and model, it cancels in the ELBO.
+
+    A value with impossible classes lies on a face of the simplex. Its density there is that of the
+    relaxed variable of the other classes, times their probability: as the temperature falls, the
+    difference of guide and model tends to that of the discrete log probabilities.
     """
+    logits = exact_logits(base)
     log_t = temperature.log() if isinstance(temperature, Tensor) else math.log(temperature)
+    end = far(x.dtype) / 2
     if is_binary(base):
-        difference = base.logits - temperature * x
-        return log_t + logsigmoid(difference) + logsigmoid(-difference)
-    classes = x.shape[-1]
-    scores = base.logits - temperature * x.log_softmax(-1)
-    constant = math.lgamma(classes) + (classes - 1) * log_t
-    return constant + scores.sum(-1) - classes * scores.logsumexp(-1)
+        outer = temperature * x
+        on_face = outer.abs() > end
+        difference = torch.where(on_face, 0.0, logits - outer)
+        density = log_t + logsigmoid(difference) + logsigmoid(-difference)
+        return torch.where(on_face, logsigmoid(logits * x.sign()), density)
+    outer = temperature * x.log_softmax(-1)
+    possible = outer > -end
+    scores, classes = logits - outer, possible.sum(-1).to(x.dtype)
+    total = torch.where(possible, scores, 0.0).sum(-1)
+    norm = torch.where(possible, scores, -math.inf).logsumexp(-1)
+    face = torch.where(possible, logits, -math.inf).logsumexp(-1)
+    return classes.lgamma() + (classes - 1) * log_t + total - classes * norm + face

@@ -19,7 +19,7 @@ from ..estimators.enumeration import Enumeration
 from .ordinary import is_tracked
 from .passes import Pass, Program
 from .slices import Group
-from .terms import Term
+from .terms import Term, weighed
 from .unwrap import cat_rows
 
 
@@ -133,7 +133,7 @@ class Costs:
             for site in self._enumerated(term):
                 if not self._outer(site, number):
                     probs, dim = p.probs[site.name], self._dim(site)
-                    rows = rows * (probs[start:stop] if probs.shape[0] > 1 else probs)
+                    rows = weighed(rows, probs[start:stop] if probs.shape[0] > 1 else probs)
                     dims += [] if dim is None else [dim]
         return rows.sum(dims, keepdim=True) if dims else rows
 
@@ -185,7 +185,7 @@ class Costs:
         """A site's surrogate, averaged over the sites enumerated before it."""
         for site in self._all_enumerated:
             if self._outer(site, number):
-                surrogate = surrogate * self.passes[0].probs[site.name][0].detach()
+                surrogate = weighed(surrogate, self.passes[0].probs[site.name][0].detach())
         return surrogate
 
     def expectation(self, term: Term, p: Pass, lawful: list[bool]) -> Tensor:
@@ -201,7 +201,7 @@ class Costs:
             dims = [dim for name, dim in term.frames.items() if name not in kept]
             log_prob = term.aligned.sum(dims, keepdim=True) if dims else term.aligned
             for site in sites:
-                log_prob = log_prob * p.probs[site.name]
+                log_prob = weighed(log_prob, p.probs[site.name])
         repeats = sum(lawful)
         if log_prob.shape[:1] == (len(lawful),) and (term.sliced or sites):
             log_prob, repeats = (log_prob if all(lawful) else log_prob[lawful]), 1

@@ -14,8 +14,9 @@ from pyro.poutine.util import site_is_subsample
 from ..errors import EstimatorError
 from ..estimators.base import Alternatives, Draw, Site
 from ..estimators.enumeration import Enumeration
-from ..estimators.relaxation import RELAXABLE, noisy_logits_given, to_value
+from ..estimators.relaxation import RELAXABLE, coordinate, noisy_logits, to_value
 from .control_flow import ControlFlow
+from .noise import noise_given
 from .ordinary import without_provenance
 from .unwrap import cat_rows, coordinates
 
@@ -134,9 +135,9 @@ def _relaxed_redraw(site: Site, fn: TorchDistribution, owner: Alternatives, name
             + (f"Use Pathwise for site '{site.name}', or " if fn.has_rsample else "Use ")
             + f"DisARM, LeaveOneOut or LocalExpectation for site '{name}'."
         )
-    noise = (noisy_logits_given(site.base, site.value) - site.base.logits).detach()
     assert owner.temperature is not None
-    return Draw(to_value(base, (base.logits + noise) / owner.temperature))
+    z = noisy_logits(base, noise_given(site.base, site.value))
+    return Draw(to_value(base, coordinate(z, owner.temperature)))
 
 
 def _repeat(draw: Draw, count: int) -> Draw:

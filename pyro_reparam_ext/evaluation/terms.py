@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import torch
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
@@ -88,6 +89,11 @@ class Term:
 def left_padded(x: Tensor, dims: int) -> Tensor:
     """``x`` with new dims of size 1 on the left, ``dims`` in all."""
     return x.reshape((1,) * (dims - x.dim()) + x.shape) if x.dim() < dims else x
+
+
+def weighed(x: Tensor, probs: Tensor) -> Tensor:
+    """``x`` times its probabilities; nothing where these are 0, also if ``x`` is infinite there."""
+    return torch.where(probs > 0, x, 0.0) * probs
 
 
 def vectorized_frames(site: Mapping[str, Any]) -> dict[str, int]:
