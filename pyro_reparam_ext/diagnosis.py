@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,11 +19,17 @@ from torch import Tensor
 
 from .errors import EstimatorError
 from .evaluation.costs import Costs
+from .evaluation.discrete import log_prob
 from .evaluation.program import plain_traces
 
 REMEDY = (
     "Restore the parameters from before they diverged and lower the learning rate or clip gradients "
     "(pyro.optim.ClippedAdam); check the data for values that are not finite or outside the support."
+)
+
+IMPOSSIBLE = (
+    "the model gives probability 0 to a value that the guide gives a positive one. Let the model allow "
+    "it, or exclude it in the guide too, by a logit of -inf."
 )
 
 
@@ -60,12 +67,34 @@ def _empty_plate(error: ZeroDivisionError) -> str | None:
 
 
 def loss_error(
-    loss: float, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict
+    loss: float,
+    runs: list[Costs],
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    args: tuple,
+    kwargs: dict,
 ) -> EstimatorError:
-    """The error of a loss that is not finite."""
+    """The error of a loss that is not finite, of which ``runs`` are the evaluations."""
+    given = f"The loss is {loss}, expected a finite number."
+    site = _impossible_site(runs)
+    if site is not None:
+        return EstimatorError(f"{given} site '{site}': {IMPOSSIBLE}")
     cause = _cause(model, guide, args, kwargs)
     cause = cause or "No site or parameter was found to be at fault in another run of the program."
-    return EstimatorError(f"The loss is {loss}, expected a finite number. {cause} {REMEDY}")
+    return EstimatorError(f"{given} {cause} {REMEDY}")
+
+
+def _impossible_site(runs: list[Costs]) -> str | None:
+    """The first latent site whose values the guide allows and the model doesn't."""
+    for run in runs:
+        latent = {site.name for site in run.program.sites if not site.observed}
+        for p in run.passes:
+            rows = [True] * (p.ordinary + sum(map(len, p.groups)))
+            for term in p.terms:
+                if term.side == "model" and term.name in latent:
+                    if run.expectation(term, p, rows) == -math.inf:
+                        return term.name
+    return None
 
 
 def check_gradients(runs: list[Costs], again: Callable[[], list[Costs]]) -> None:
@@ -82,6 +111,12 @@ def check_gradients(runs: list[Costs], again: Callable[[], list[Costs]]) -> None
     )
     for p in parameters.values():
         p.grad = None
+    site = _impossible_site(runs)
+    if site is not None:
+        raise EstimatorError(
+            f"The gradient is not finite at parameter '{name}', expected finite numbers. "
+            f"site '{site}': {IMPOSSIBLE}"
+        )
     site = _site_of_bad_gradient(again(), parameters)
     at = f"site '{site}': the gradient of its log density" if site else "The gradient"
     raise EstimatorError(
@@ -147,7 +182,7 @@ def _first_bad_site(traces: dict[str, Trace]) -> str | None:
         for name, node in trace.nodes.items():
             if node["type"] != "sample" or site_is_subsample(node):
                 continue
-            if not node["fn"].log_prob(node["value"]).isfinite().all():
+            if not log_prob(node["fn"], node["value"]).isfinite().all():
                 return f"'{name}' of the {side}"
     return None
 

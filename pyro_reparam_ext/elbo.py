@@ -113,7 +113,7 @@ class TraceEstimator_ELBO(ELBO):
             runs = self.evaluate(model, guide, args, kwargs)
             value = self.surrogate(runs, learn=False).loss.item()
             if not math.isfinite(value):
-                raise loss_error(value, model, guide, args, kwargs)
+                raise loss_error(value, runs, model, guide, args, kwargs)
             return value
 
     def differentiable_loss(
@@ -138,7 +138,7 @@ class TraceEstimator_ELBO(ELBO):
             estimate = self.surrogate(runs, learn=True)
             value = estimate.loss.item()
             if not math.isfinite(value):
-                raise loss_error(value, model, guide, args, kwargs)
+                raise loss_error(value, runs, model, guide, args, kwargs)
             if estimate.surrogate.requires_grad:
                 estimate.surrogate.backward(retain_graph=self.retain_graph)
             if is_validation_enabled():

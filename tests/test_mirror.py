@@ -24,6 +24,7 @@ COVERED_BY = {
     "evaluation/control_flow.py": "evaluation/test_control_flow.py",
     "evaluation/costs.py": "test_unbiased.py",
     "evaluation/coupling.py": "evaluation/test_coupling.py",
+    "evaluation/discrete.py": "test_impossible.py",
     "evaluation/noise.py": "evaluation/test_coupling.py",
     "evaluation/ordinary.py": "evaluation/test_control_flow.py",
     "evaluation/passes.py": "test_unbiased.py",

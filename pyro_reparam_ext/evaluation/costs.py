@@ -129,12 +129,13 @@ class Costs:
         rows = term.rows(start, stop)
         dims = [dim for name, dim in term.frames.items() if name not in frames]
         if self._all_enumerated:
-            rows = rows * self._fraction(term)
+            rows, weights = rows * self._fraction(term), []
             for site in self._enumerated(term):
                 if not self._outer(site, number):
                     probs, dim = p.probs[site.name], self._dim(site)
-                    rows = weighed(rows, probs[start:stop] if probs.shape[0] > 1 else probs)
+                    weights.append(probs[start:stop] if probs.shape[0] > 1 else probs)
                     dims += [] if dim is None else [dim]
+            rows = weighed(rows, weights)
         return rows.sum(dims, keepdim=True) if dims else rows
 
     def _outer(self, enumerated: Site, number: int) -> bool:
@@ -185,7 +186,7 @@ class Costs:
         """A site's surrogate, averaged over the sites enumerated before it."""
         for site in self._all_enumerated:
             if self._outer(site, number):
-                surrogate = weighed(surrogate, self.passes[0].probs[site.name][0].detach())
+                surrogate = weighed(surrogate, [self.passes[0].probs[site.name][0].detach()])
         return surrogate
 
     def expectation(self, term: Term, p: Pass, lawful: list[bool]) -> Tensor:
@@ -200,8 +201,7 @@ class Costs:
             kept = frozenset().union(*(site.frames for site in sites))
             dims = [dim for name, dim in term.frames.items() if name not in kept]
             log_prob = term.aligned.sum(dims, keepdim=True) if dims else term.aligned
-            for site in sites:
-                log_prob = weighed(log_prob, p.probs[site.name])
+            log_prob = weighed(log_prob, [p.probs[site.name] for site in sites])
         repeats = sum(lawful)
         if log_prob.shape[:1] == (len(lawful),) and (term.sliced or sites):
             log_prob, repeats = (log_prob if all(lawful) else log_prob[lawful]), 1

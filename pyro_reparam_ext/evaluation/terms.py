@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -91,9 +91,13 @@ def left_padded(x: Tensor, dims: int) -> Tensor:
     return x.reshape((1,) * (dims - x.dim()) + x.shape) if x.dim() < dims else x
 
 
-def weighed(x: Tensor, probs: Tensor) -> Tensor:
-    """``x`` times its probabilities; nothing where these are 0, also if ``x`` is infinite there."""
-    return torch.where(probs > 0, x, 0.0) * probs
+def weighed(x: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """``x`` times its probabilities; nothing where one of them is 0, even if ``x`` is infinite."""
+    for probs in weights:
+        x = torch.where(probs > 0, x, 0.0)
+    for probs in weights:
+        x = x * probs
+    return x
 
 
 def vectorized_frames(site: Mapping[str, Any]) -> dict[str, int]:

@@ -9,7 +9,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from pyro.infer.reparam.reparam import Reparam
 
-from ..distributions.probs_or_logits import parameter_of
+from ..distributions.probs_or_logits import exact_logits, parameter_of
 from ..distributions.relaxed_bernoulli import RelaxedBernoulli
 from ..distributions.relaxed_one_hot_categorical import RelaxedOneHotCategorical
 from ..distributions.straight_through import StraightThrough
@@ -126,7 +126,10 @@ class RelaxReparam(Reparam):
 
     def _twin(self, base: Any) -> TorchDistribution:
         is_binary = isinstance(base, torch.distributions.Bernoulli)
-        parameters = {**parameter_of(base), "validate_args": base._validate_args}
+        given = parameter_of(base)
+        if "logits" in given:
+            given = {"logits": exact_logits(base)}
+        parameters = {**given, "validate_args": base._validate_args}
         if self.straight_through:
             hard = StraightThroughBernoulli if is_binary else StraightThroughOneHotCategorical
             return hard(now(self.temperature), **parameters)
