@@ -6,11 +6,12 @@ import math
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyro
 import torch
 from pyro import poutine
+from pyro.distributions import TorchDistribution
 from pyro.poutine.indep_messenger import IndepMessenger
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.trace_struct import Trace
@@ -18,9 +19,11 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from .errors import EstimatorError
+from .estimators.base import Estimator
 from .evaluation.costs import Costs
 from .evaluation.discrete import log_prob
 from .evaluation.program import plain_traces
+from .evaluation.unwrap import innermost
 
 REMEDY = (
     "Restore the parameters from before they diverged and lower the learning rate or clip gradients "
@@ -33,9 +36,13 @@ IMPOSSIBLE = (
 )
 
 
+Met: TypeAlias = dict[str, tuple[Estimator, TorchDistribution]]
+"""The sites that a run has met, with their estimators."""
+
+
 @contextmanager
 def diagnosed(
-    model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict
+    model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict, met: Met
 ) -> Iterator[None]:
     """Turns a distribution's complaint about a parameter that is not finite into one that names it."""
     try:
@@ -49,12 +56,31 @@ def diagnosed(
             f"element. Skip empty batches of data."
         ) from error
     except (ValueError, RuntimeError) as error:
-        if isinstance(error, EstimatorError) and error.__cause__ is None:
+        fault = _fault(met)
+        if fault is not None:
+            raise EstimatorError(fault) from error
+        if isinstance(_root(error), EstimatorError):
             raise
         cause = _cause(model, guide, args, kwargs)
         if cause is None:
             raise
         raise EstimatorError(f"{cause} {REMEDY}") from error
+
+
+def _root(error: BaseException) -> BaseException:
+    """The error that others were made of, as Pyro does when it traces."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _fault(met: Met) -> str | None:
+    """The first site whose estimator has an option that is out of range."""
+    for name, (estimator, fn) in met.items():
+        fault = estimator.fault(fn)
+        if fault is not None:
+            return f"site '{name}': {type(estimator).__name__}: {fault}"
+    return None
 
 
 def _empty_plate(error: ZeroDivisionError) -> str | None:
@@ -76,6 +102,9 @@ def loss_error(
 ) -> EstimatorError:
     """The error of a loss that is not finite, of which ``runs`` are the evaluations."""
     given = f"The loss is {loss}, expected a finite number."
+    fault = _fault({s.name: (s.estimator, s.fn) for run in runs for s in run.program.sites})
+    if fault is not None:
+        return EstimatorError(f"{given} {fault}")
     site = _impossible_site(runs)
     if site is not None:
         return EstimatorError(f"{given} site '{site}': {IMPOSSIBLE}")
@@ -183,8 +212,15 @@ def _first_bad_site(traces: dict[str, Trace]) -> str | None:
             if node["type"] != "sample" or site_is_subsample(node):
                 continue
             if not log_prob(node["fn"], node["value"]).isfinite().all():
-                return f"'{name}' of the {side}"
+                return f"'{name}' of the {side}{_temperature_of(node['fn'])}"
     return None
+
+
+def _temperature_of(fn: TorchDistribution) -> str:
+    temperature = getattr(innermost(fn), "temperature", None)
+    if not isinstance(temperature, Tensor) or bool(((temperature > 0) & temperature.isfinite()).all()):
+        return ""
+    return f", whose temperature is not positive and finite ({temperature.tolist()})"
 
 
 def _first_bad_parameter(traces: dict[str, Trace]) -> str | None:

@@ -15,7 +15,7 @@ from pyro.infer.util import is_validation_enabled
 from torch import Tensor, nn
 
 from .config import Configuration, check_configuration, check_names, resolve
-from .diagnosis import check_gradients, diagnosed, loss_error
+from .diagnosis import Met, check_gradients, diagnosed, loss_error
 from .estimators.base import Estimator
 from .estimators.default import default_estimator
 from .evaluation.costs import Costs
@@ -94,6 +94,7 @@ class TraceEstimator_ELBO(ELBO):
         self.states = nn.ModuleDict()
         self._names_checked = False
         self._particles: pyro.plate | None = None
+        self._met: Met = {}
 
     def __call__(self, model: nn.Module, guide: nn.Module) -> ELBOModule:
         """A module that computes the loss; its parameters include what estimators learn.
@@ -159,7 +160,8 @@ class TraceEstimator_ELBO(ELBO):
 
         ``dependencies``: which cost depends on which sites, if known; found by provenance otherwise.
         """
-        with diagnosed(model, guide, args, kwargs):
+        self._met = {}
+        with diagnosed(model, guide, args, kwargs, self._met):
             if self.vectorize_particles and self.max_plate_nesting == math.inf:
                 particles = int(self.num_particles > 1)
                 self.max_plate_nesting = plate_nesting(model, guide, args, kwargs) + particles
@@ -202,7 +204,9 @@ class TraceEstimator_ELBO(ELBO):
     def _resolve(self, message: dict[str, Any]) -> Estimator:
         if message["is_observed"]:  # pyro.factor in a guide: nothing to choose
             return default_estimator(message["fn"], self.num_particles)
-        return resolve(self.estimators, message, self.num_particles)
+        estimator = resolve(self.estimators, message, self.num_particles)
+        self._met[message["name"]] = estimator, message["fn"]
+        return estimator
 
     def _state(self, name: str, estimator: Estimator, like: Tensor) -> nn.Module | None:
         """What ``estimator`` has learned at a site, made at the first call."""

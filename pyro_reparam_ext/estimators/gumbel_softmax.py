@@ -15,6 +15,7 @@ from ..temperature import Temperature, check_temperature, held, now, state_of
 from .base import Draw, Estimator, Paper, Site
 from .relaxation import (
     LinearlyScored,
+    Tempered,
     coordinate,
     noisy_logits,
     relaxed_log_prob,
@@ -23,7 +24,7 @@ from .relaxation import (
 
 
 @dataclass(frozen=True, eq=False)
-class GumbelSoftmax(LinearlyScored, Estimator):
+class GumbelSoftmax(Tempered, LinearlyScored, Estimator):
     r"""The Gumbel-Softmax (Concrete) relaxation: biased, of low variance, one evaluation.
 
     .. math::
@@ -78,13 +79,13 @@ class GumbelSoftmax(LinearlyScored, Estimator):
     def draw(self, fn: TorchDistribution) -> Draw:
         base = coordinates(fn)
         noise = noise_of(base)
-        x = coordinate(noisy_logits(base, noise), now(self.temperature))
+        x = coordinate(base, noisy_logits(base, noise), now(self.temperature))
         return Draw(to_value(base, x), x, noise)
 
     def redraw(self, site: Site, fn: TorchDistribution) -> Draw:
         base, noise = coordinates(fn), site.draw.noise
         assert noise is not None
-        x = coordinate(noisy_logits(base, noise), now(self.temperature))
+        x = coordinate(base, noisy_logits(base, noise), now(self.temperature))
         return Draw(to_value(base, x), x)
 
     def log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from pyro.distributions import TorchDistribution
+from pyro.distributions import BetaBinomial, TorchDistribution
 from torch import Tensor
 
 from ..evaluation.discrete import log_prob
@@ -17,6 +17,7 @@ from ..evaluation.unwrap import (
     num_coordinates,
 )
 from .base import Alternatives, Estimator, Evaluations, Paper, Site, require_positive
+from .support import check_support, has_one_support
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -35,7 +36,8 @@ class LocalExpectation(Estimator):
 
     For factorised sites (the coordinates that ``to_event`` joins). For categoricals this is the
     IndeCateR estimator. ``D`` coordinates with ``K`` values each cost ``1 + D (K - 1)`` evaluations;
-    those of the alternatives build no autograd graph.
+    those of the alternatives build no autograd graph. Serves Bernoulli, categorical and one-hot sites,
+    and Binomial and BetaBinomial ones of one ``total_count``.
 
     Args:
         max_evaluations: how many alternatives are evaluated at once (``None``: all of them): a bound
@@ -69,11 +71,20 @@ class LocalExpectation(Estimator):
         torch.distributions.Bernoulli,
         torch.distributions.Categorical,
         torch.distributions.OneHotCategorical,
+        torch.distributions.Binomial,
+        BetaBinomial,
     )
     separable = True
 
     def __post_init__(self) -> None:
         require_positive("LocalExpectation", max_evaluations=self.max_evaluations)
+
+    def check(self, name: str, fn: TorchDistribution, num_particles: int) -> None:
+        super().check(name, fn, num_particles)
+        check_support(self, name, fn)
+
+    def serves(self, fn: TorchDistribution) -> bool:
+        return self.supports(fn) and has_one_support(fn)
 
     def evaluations(self, fn: TorchDistribution) -> int:
         size = len(coordinate_support(coordinates(fn)))

@@ -13,9 +13,9 @@ from ..evaluation.noise import noise_given, noisy_logits_given
 from ..evaluation.unwrap import sum_rightmost
 from .base import Alternatives, Estimator, Evaluations, Paper, Site, require_positive
 from .relaxation import (
-    INTEGER_REMEDY,
     RELAXABLE,
     coordinate,
+    integer_remedy,
     noisy_logits,
     probabilities,
     to_value,
@@ -93,7 +93,7 @@ class REBAR(Estimator):
         require_positive("REBAR", temperature=self.temperature)
 
     def remedy(self, fn: TorchDistribution) -> str:
-        return INTEGER_REMEDY
+        return integer_remedy(fn)
 
     def evaluations(self, fn: TorchDistribution) -> int:
         return 3
@@ -107,7 +107,7 @@ class REBAR(Estimator):
         # is a function of the logits and of a second uniform.
         z = noisy_logits(base, noise_given(base, site.value))
         pair = torch.stack([z, noisy_logits_given(base, site.value)])
-        values = to_value(base, coordinate(pair, temperature))
+        values = to_value(base, coordinate(base, pair, temperature))
         return _Relaxed(
             count=2,
             values=lambda start, stop: values[start:stop],
@@ -122,7 +122,9 @@ class REBAR(Estimator):
         site, control, pair = _parts(evaluations)
         assert evaluations.gradients is not None
         scale, temperature = control.scale.detach(), control.log_temperature.detach().exp()
-        relaxed = evaluations.gradients.detach() * to_value(site.base, coordinate(pair.z, temperature))
+        relaxed = evaluations.gradients.detach() * to_value(
+            site.base, coordinate(site.base, pair.z, temperature)
+        )
         relaxed = sum_rightmost(relaxed[0] - relaxed[1], len(site.fn.event_shape))
         score = (evaluations.cost - scale * evaluations.costs[2]) * site.log_prob
         return score + scale * relaxed

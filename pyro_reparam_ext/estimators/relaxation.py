@@ -24,15 +24,23 @@ from ..distributions.relaxation import (
     one_hot_linear,
     within,
 )
+from ..errors import EstimatorError
 from ..evaluation.noise import is_binary
-from ..evaluation.unwrap import log_prob_by
+from ..evaluation.unwrap import coordinates, innermost, log_prob_by
+from ..temperature import Temperature, fault_of
 from .base import Draw
 
 RELAXABLE = (torch.distributions.Bernoulli, torch.distributions.OneHotCategorical)
-INTEGER_REMEDY = (
-    "An integer Categorical has no values between its classes: use OneHotCategorical in guide and "
-    "model."
-)
+
+
+def integer_remedy(fn: TorchDistribution) -> str:
+    """What to do where integers can't be relaxed."""
+    if not isinstance(innermost(fn), torch.distributions.Categorical):
+        return ""
+    return (
+        "An integer Categorical has no values between its classes: use OneHotCategorical in guide and "
+        "model."
+    )
 
 
 class LinearlyScored:
@@ -45,7 +53,7 @@ class LinearlyScored:
     differentiable: ClassVar[bool] = True
 
     def remedy(self, fn: TorchDistribution) -> str:
-        return INTEGER_REMEDY
+        return integer_remedy(fn)
 
     def log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
         return log_prob_by(lambda base: linear_log_prob(base, draw.value), fn)
@@ -59,9 +67,30 @@ def noisy_logits(base: TorchDistribution, noise: Tensor) -> Tensor:
     return exact_logits(base) + noise
 
 
-def coordinate(z: Tensor, temperature: Tensor | float) -> Tensor:
+def coordinate(base: TorchDistribution, z: Tensor, temperature: Tensor | float) -> Tensor:
     """``z / temperature``; far out where ``z`` is infinite, so that the temperature has a gradient."""
-    return within(z) / temperature
+    x = within(z) / _per_coordinate(base, temperature)
+    if x.shape != z.shape:
+        raise EstimatorError("the temperature does not broadcast to the site's shape.")
+    return x
+
+
+def _per_coordinate(base: TorchDistribution, temperature: Tensor | float) -> Tensor | float:
+    """The temperature, which has the batch dims of a site, beside logits."""
+    if not isinstance(temperature, Tensor) or not temperature.dim():
+        return temperature
+    if temperature.numel() == 1:
+        return temperature.reshape(())
+    return temperature if is_binary(base) else temperature.unsqueeze(-1)
+
+
+class Tempered:
+    """For estimators with a temperature. A mixin, left of ``Estimator``."""
+
+    temperature: Temperature
+
+    def fault(self, fn: TorchDistribution) -> str | None:
+        return fault_of(self.temperature, coordinates(fn).batch_shape)
 
 
 def to_value(base: TorchDistribution, x: Tensor) -> Tensor:
@@ -113,6 +142,7 @@ def relaxed_log_prob(base: TorchDistribution, x: Tensor, temperature: Tensor | f
     difference of guide and model tends to that of the discrete log probabilities.
     """
     logits = exact_logits(base)
+    temperature = _per_coordinate(base, temperature)
     log_t = temperature.log() if isinstance(temperature, Tensor) else math.log(temperature)
     end = far(x.dtype) / 2
     if is_binary(base):
@@ -125,6 +155,8 @@ def relaxed_log_prob(base: TorchDistribution, x: Tensor, temperature: Tensor | f
     possible = outer > -end
     scores, classes = logits - outer, possible.sum(-1).to(x.dtype)
     total = torch.where(possible, scores, 0.0).sum(-1)
+    if isinstance(log_t, Tensor) and log_t.dim():
+        log_t = log_t.squeeze(-1)
     norm = torch.where(possible, scores, -math.inf).logsumexp(-1)
     face = torch.where(possible, logits, -math.inf).logsumexp(-1)
     return classes.lgamma() + (classes - 1) * log_t + total - classes * norm + face

@@ -13,6 +13,7 @@ from ..temperature import Temperature, check_temperature, held, now, state_of
 from .base import Draw, Estimator, Paper, Site
 from .relaxation import (
     LinearlyScored,
+    Tempered,
     coordinate,
     harden,
     noisy_logits,
@@ -21,7 +22,7 @@ from .relaxation import (
 
 
 @dataclass(frozen=True, eq=False)
-class StraightThroughGumbelSoftmax(LinearlyScored, Estimator):
+class StraightThroughGumbelSoftmax(Tempered, LinearlyScored, Estimator):
     r"""A hard sample whose backward pass is that of its Gumbel-Softmax relaxation: biased.
 
     .. math::
@@ -71,5 +72,5 @@ class StraightThroughGumbelSoftmax(LinearlyScored, Estimator):
 
     def _draw(self, base: TorchDistribution, noise: Tensor) -> Draw:
         z = noisy_logits(base, noise)
-        soft = to_value(base, coordinate(z, now(self.temperature)))
+        soft = to_value(base, coordinate(base, z, now(self.temperature)))
         return Draw(harden(base, z.detach()) + (soft - soft.detach()))

@@ -114,8 +114,8 @@ class Costs:
             raise EstimatorError(
                 f"site '{site.name}': {type(site.estimator).__name__} changes one coordinate at a time "
                 f"in all elements of plate {sorted(missing)[0]!r} at once, but {term.side} site "
-                f"'{term.name}' depends on it from outside that plate. Use DisARM, LeaveOneOut or "
-                f"ScoreFunction for '{site.name}', or move '{term.name}' into the plate."
+                f"'{term.name}' depends on it from outside that plate. {_advice(site)} Or move "
+                f"'{term.name}' into the plate."
             )
 
     # -- enumerated sites -------------------------------------------------------------------------
@@ -150,8 +150,7 @@ class Costs:
                 raise EstimatorError(
                     f"site '{site.name}': Enumeration gives all elements of plate "
                     f"{sorted(outside)[0]!r} the same value at a time, but {term.side} site "
-                    f"'{term.name}' depends on it from outside that plate. Use DisARM, LeaveOneOut or "
-                    f"ScoreFunction for '{site.name}'."
+                    f"'{term.name}' depends on it from outside that plate. {_advice(site)}"
                 )
         return [site for site in self._all_enumerated if site.frames <= set(term.frames)]
 
@@ -207,6 +206,11 @@ class Costs:
             log_prob, repeats = (log_prob if all(lawful) else log_prob[lawful]), 1
         factor = repeats * self._fraction(term)
         return log_prob.sum() if factor == 1 else log_prob.sum() * factor
+
+
+def _advice(site: Site) -> str:
+    """Estimators of a site that costs outside its plates may depend on."""
+    return site.estimator.advice(site.fn, lambda e: e.separable or isinstance(e, Enumeration))
 
 
 def plan(program: Program) -> tuple[tuple[Group, ...], list[tuple[Group, ...]]]:

@@ -114,7 +114,7 @@ class SlicePass(TraceMessenger):
                 old = site if program.vectorized else natural
                 alternatives = program.alternatives[group.owner]
                 if alternatives.relaxed and not site.estimator.differentiable:
-                    draw = _relaxed_redraw(old, fn, alternatives, program.sites[group.owner].name)
+                    draw = _relaxed_redraw(old, fn, alternatives, program.sites[group.owner])
                 else:
                     redrawn = draw = redrawn or site.estimator.redraw(old, fn)
                 pieces.append(_rows(draw, rows) if program.vectorized else one(draw))
@@ -124,20 +124,21 @@ class SlicePass(TraceMessenger):
         return draw if program.vectorized else draw.map(lambda x: x[0].reshape(fn.shape()))
 
 
-def _relaxed_redraw(site: Site, fn: TorchDistribution, owner: Alternatives, name: str) -> Draw:
+def _relaxed_redraw(site: Site, fn: TorchDistribution, alternatives: Alternatives, owner: Site) -> Draw:
     """A discrete site downstream of a relaxed value, relaxed as well: its path stays differentiable."""
     base = coordinates(fn)
     if not isinstance(base, RELAXABLE):
         raise EstimatorError(
-            f"site '{site.name}': it is sampled after site '{name}', whose estimator evaluates relaxed "
-            f"values; {type(base).__name__} can't be relaxed, and {type(site.estimator).__name__} does "
-            f"not sample it pathwise; expected Bernoulli, OneHotCategorical or Pathwise. "
-            + (f"Use Pathwise for site '{site.name}', or " if fn.has_rsample else "Use ")
-            + f"DisARM, LeaveOneOut or LocalExpectation for site '{name}'."
+            f"site '{site.name}': it is sampled after site '{owner.name}', whose estimator evaluates "
+            f"relaxed values; {type(base).__name__} can't be relaxed, and "
+            f"{type(site.estimator).__name__} does not sample it pathwise; expected Bernoulli, "
+            f"OneHotCategorical or Pathwise. "
+            + (f"Use Pathwise for site '{site.name}'. Or, for " if fn.has_rsample else "For ")
+            + f"site '{owner.name}': {owner.estimator.advice(owner.fn)}"
         )
-    assert owner.temperature is not None
+    assert alternatives.temperature is not None
     z = noisy_logits(base, noise_given(site.base, site.value))
-    return Draw(to_value(base, coordinate(z, owner.temperature)))
+    return Draw(to_value(base, coordinate(base, z, alternatives.temperature)))
 
 
 def _repeat(draw: Draw, count: int) -> Draw:
