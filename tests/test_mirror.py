@@ -21,6 +21,7 @@ COVERED_BY = {
     "estimators/base.py": "test_registry.py",
     "estimators/default.py": "test_config.py",
     "estimators/relaxation.py": "estimators/test_gumbel_softmax.py",
+    "estimators/support.py": "estimators/test_advice.py",
     "evaluation/control_flow.py": "evaluation/test_control_flow.py",
     "evaluation/costs.py": "test_unbiased.py",
     "evaluation/coupling.py": "evaluation/test_coupling.py",

@@ -146,6 +146,8 @@ def _learning_term(estimator: Estimator, evaluations: Evaluations) -> Tensor | f
         return 0.0
     assert evaluations.site.state is not None
     parameters = [p for p in evaluations.site.state.parameters() if p.requires_grad]
+    if not parameters:
+        return 0.0
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True, retain_graph=True)
     terms = [
         (p * g.detach()).sum() for p, g in zip(parameters, gradients, strict=True) if g is not None
