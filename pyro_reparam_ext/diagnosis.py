@@ -211,7 +211,7 @@ def _first_bad_site(traces: dict[str, Trace]) -> str | None:
         for name, node in trace.nodes.items():
             if node["type"] != "sample" or site_is_subsample(node):
                 continue
-            if not log_prob(node["fn"], node["value"]).isfinite().all():
+            if not log_prob(node["fn"], node["value"], hard=False).isfinite().all():
                 return f"'{name}' of the {side}{_temperature_of(node['fn'])}"
     return None
 

@@ -224,7 +224,7 @@ class Estimator(ABC):
 
     def log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
         """Scores a draw under ``fn``, the site's distribution in the guide or in the model."""
-        return log_prob(fn, draw.value)
+        return log_prob(fn, draw.value, hard=not self.differentiable)
 
     def guide_log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
         """Scores a draw under ``fn`` in the guide, where that differs from the model."""

@@ -16,19 +16,36 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import Bernoulli, Binomial, Categorical, OneHotCategorical
+from torch.nn.functional import logsigmoid
 
 from ..distributions.probs_or_logits import exact_logits
-from ..distributions.relaxation import bernoulli_linear
+from ..distributions.relaxation import bernoulli_linear, floating
 from .unwrap import innermost, log_prob_by
 
 
-def log_prob(fn: TorchDistribution, value: Tensor) -> Tensor:
-    """``fn.log_prob(value)``, exact where a probability is 0 or 1."""
-    score = _SCORES.get(type(innermost(fn)).log_prob)
-    return fn.log_prob(value) if score is None else log_prob_by(lambda base: score(base, value), fn)
+def log_prob(fn: TorchDistribution, value: Tensor, *, hard: bool = True) -> Tensor:
+    """``fn.log_prob(value)``, exact where a probability is 0 or 1.
+
+    ``hard``: whether values are known to be of the support. Else a Bernoulli distribution scores them
+    linearly, as torch's does.
+    """
+    base = innermost(fn)
+    score = _SCORES.get(type(base).log_prob)
+    if score is None:
+        return fn.log_prob(value)
+    if not hard and isinstance(base, Bernoulli):
+        score = _bernoulli_linear
+    return log_prob_by(lambda base: score(base, value), fn)
 
 
 def _bernoulli(base: Any, value: Tensor) -> Tensor:
+    if base._validate_args:
+        base._validate_sample(value)
+    logits = exact_logits(base)
+    return logsigmoid((2 * floating(value, logits) - 1) * logits)
+
+
+def _bernoulli_linear(base: Any, value: Tensor) -> Tensor:
     if base._validate_args:
         base._validate_sample(value)
     return bernoulli_linear(exact_logits(base), value)
@@ -58,7 +75,7 @@ def _binomial(base: Any, value: Tensor) -> Tensor:
 
 def _times(count: Tensor, logits: Tensor) -> Tensor:
     """So many times the log probability, none of it where the count is 0."""
-    return torch.where(count == 0, 0.0, count * torch.nn.functional.logsigmoid(logits))
+    return torch.where(count == 0, 0.0, count * logsigmoid(logits))
 
 
 def _impossible(where: Tensor, scored: Tensor) -> Tensor:
