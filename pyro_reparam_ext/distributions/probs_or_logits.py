@@ -119,11 +119,12 @@ def exact_logits(fn: Any) -> Tensor:
     """
     attributes = vars(getattr(fn, "_categorical", fn))
     logits = fn.logits
-    if "probs" not in attributes:
+    # The one that was given comes first; the other is there once it has been read.
+    if "probs" not in attributes or next(k for k in attributes if k in ("probs", "logits")) == "logits":
         return logits
     probs = attributes["probs"]
-    # Logits that were made of probabilities end where those of the last number before 0 or 1 lie;
-    # logits that were given are further out where their probability rounds to 0 or 1.
+    # ``expand`` puts both in this order. Logits that were made of probabilities end where those of the
+    # last number before 0 or 1 lie; given ones are further out where the probability rounds to 0 or 1.
     end = -math.log(torch.finfo(probs.dtype).eps) + 0.5
     logits = torch.where((probs == 0) & (logits >= -end), -math.inf, logits)
     if isinstance(fn, _CATEGORICAL):
