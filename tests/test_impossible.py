@@ -237,3 +237,25 @@ def test_possible_classes_that_depend_on_another_site(first, second):
     pyro.clear_param_store()
     elbo = pre.TraceEstimator_ELBO(estimators, num_particles=PARTICLES)
     assert_mean(gradients(elbo, chain.model, chain.guide, chain.names, CALLS), truth)
+
+
+@pytest.mark.parametrize("given", [{"probs": (0.0, 1.0)}, {"logits": (-torch.inf, torch.inf)}], ids=str)
+@pytest.mark.parametrize("label", ["ScoreFunction", "LocalExpectation", "Enumeration"])
+def test_certain_counts(label, given):
+    """A Binomial site of probability 0 or 1 is a constant: the loss is what is observed."""
+    ((name, ends),) = given.items()
+    fn = dist.Binomial(3, **{name: torch.tensor(ends, dtype=torch.float64)}).to_event(1)
+
+    def guide():
+        weight = pyro.param("weight", torch.tensor(0.5, dtype=torch.float64))
+        pyro.sample("z", fn)
+        pyro.sample("free", dist.Binomial(3, logits=weight))
+
+    def model():
+        z = pyro.sample("z", fn)
+        free = pyro.sample("free", dist.Binomial(3, logits=torch.tensor(0.5, dtype=torch.float64)))
+        pyro.factor("cost", -(z[..., 0] + 10 * z[..., 1] + 0 * free))
+
+    elbo = pre.TraceEstimator_ELBO({"z": REGISTRY[label].make(), "free": pre.Enumeration()})
+    rows = gradients(elbo, model, guide, ["weight"], 2)
+    torch.testing.assert_close(rows, torch.tensor([[30.0, 0.0]] * 2, dtype=torch.float64))
