@@ -8,7 +8,7 @@ _LIBRARIES = ("pyro_reparam_ext", "pyro", "torch", "contextlib")
 
 
 def outside() -> int:
-    """The ``stacklevel`` by which ``warnings.warn``, called from where this is, names the user's line."""
+    """The ``stacklevel`` by which a warning given where this is called names the user's line."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None:
         if frame.f_globals.get("__name__", "").split(".")[0] not in _LIBRARIES:

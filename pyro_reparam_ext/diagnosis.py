@@ -5,13 +5,15 @@ A program's own error is always what is raised: what is found out about it is a 
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyro
 import torch
+from pyro.distributions import TorchDistribution
 from pyro.poutine.indep_messenger import IndepMessenger
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.trace_struct import Trace
@@ -19,19 +21,31 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from .errors import EstimatorError
+from .estimators.base import Estimator
 from .evaluation.costs import Costs
+from .evaluation.discrete import log_prob
 from .evaluation.invisible import invisible
 from .evaluation.program import plain_traces
+from .evaluation.unwrap import innermost
 
 REMEDY = (
     "Restore the parameters from before they diverged and lower the learning rate or clip gradients "
     "(pyro.optim.ClippedAdam); check the data for values that are not finite or outside the support."
 )
 
+IMPOSSIBLE = (
+    "the model gives probability 0 to a value that the guide gives a positive one. Let the model allow "
+    "it, or exclude it in the guide too, by a logit of -inf."
+)
+
+
+Met: TypeAlias = dict[str, tuple[Estimator, TorchDistribution]]
+"""The sites that a run has met, with their estimators."""
+
 
 @contextmanager
 def diagnosed(
-    model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict
+    model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict, met: Met
 ) -> Iterator[None]:
     """Says which site and parameter are not finite, where that made a program fail.
 
@@ -49,7 +63,10 @@ def diagnosed(
             f"element. Skip empty batches of data."
         ) from error
     except (ValueError, RuntimeError) as error:
-        if isinstance(error, EstimatorError) and error.__cause__ is None:
+        fault = _fault(met)
+        if fault is not None:
+            raise EstimatorError(fault) from error
+        if isinstance(_root(error), EstimatorError):
             raise
         cause = _cause(model, guide, args, kwargs)
         if cause is None:
@@ -76,6 +93,22 @@ def _add_note(error: Exception, note: str) -> None:
         error.__cause__ = error.__cause__ or EstimatorError(note)
 
 
+def _root(error: BaseException) -> BaseException:
+    """The error that others were made of, as Pyro does when it traces."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _fault(met: Met) -> str | None:
+    """The first site whose estimator has an option that is out of range."""
+    for name, (estimator, fn) in met.items():
+        fault = estimator.fault(fn)
+        if fault is not None:
+            return f"site '{name}': {type(estimator).__name__}: {fault}"
+    return None
+
+
 def _empty_plate(error: ZeroDivisionError) -> str | None:
     """The name of the plate that divided by its size, from where the error was raised."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
@@ -86,12 +119,37 @@ def _empty_plate(error: ZeroDivisionError) -> str | None:
 
 
 def loss_error(
-    loss: float, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict
+    loss: float,
+    runs: list[Costs],
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    args: tuple,
+    kwargs: dict,
 ) -> EstimatorError:
-    """The error of a loss that is not finite."""
+    """The error of a loss that is not finite, of which ``runs`` are the evaluations."""
+    given = f"The loss is {loss}, expected a finite number."
+    fault = _fault({s.name: (s.estimator, s.fn) for run in runs for s in run.program.sites})
+    if fault is not None:
+        return EstimatorError(f"{given} {fault}")
+    site = _impossible_site(runs)
+    if site is not None:
+        return EstimatorError(f"{given} site '{site}': {IMPOSSIBLE}")
     cause = _cause(model, guide, args, kwargs)
     cause = cause or "No site or parameter was found to be at fault in another run of the program."
-    return EstimatorError(f"The loss is {loss}, expected a finite number. {cause} {REMEDY}")
+    return EstimatorError(f"{given} {cause} {REMEDY}")
+
+
+def _impossible_site(runs: list[Costs]) -> str | None:
+    """The first latent site whose values the guide allows and the model doesn't."""
+    for run in runs:
+        latent = {site.name for site in run.program.sites if not site.observed}
+        for p in run.passes:
+            rows = [True] * (p.ordinary + sum(map(len, p.groups)))
+            for term in p.terms:
+                if term.side == "model" and term.name in latent:
+                    if run.expectation(term, p, rows) == -math.inf:
+                        return term.name
+    return None
 
 
 def check_gradients(runs: list[Costs], again: Callable[[], list[Costs]]) -> None:
@@ -108,6 +166,12 @@ def check_gradients(runs: list[Costs], again: Callable[[], list[Costs]]) -> None
     )
     for p in parameters.values():
         p.grad = None
+    site = _impossible_site(runs)
+    if site is not None:
+        raise EstimatorError(
+            f"The gradient is not finite at parameter '{name}', expected finite numbers. "
+            f"site '{site}': {IMPOSSIBLE}"
+        )
     try:
         site = _site_of_bad_gradient(again(), parameters)
     except Exception:
@@ -179,9 +243,16 @@ def _first_bad_site(traces: dict[str, Trace]) -> str | None:
         for name, node in trace.nodes.items():
             if node["type"] != "sample" or site_is_subsample(node):
                 continue
-            if not node["fn"].log_prob(node["value"]).isfinite().all():
-                return f"'{name}' of the {side}"
+            if not log_prob(node["fn"], node["value"], hard=False).isfinite().all():
+                return f"'{name}' of the {side}{_temperature_of(node['fn'])}"
     return None
+
+
+def _temperature_of(fn: TorchDistribution) -> str:
+    temperature = getattr(innermost(fn), "temperature", None)
+    if not isinstance(temperature, Tensor) or bool(((temperature > 0) & temperature.isfinite()).all()):
+        return ""
+    return f", whose temperature is not positive and finite ({temperature.tolist()})"
 
 
 def _first_bad_parameter(traces: dict[str, Trace]) -> str | None:

@@ -16,7 +16,7 @@ from pyro.infer.util import is_validation_enabled
 from torch import Tensor, nn
 
 from .config import Configuration, check_configuration, check_names, resolve
-from .diagnosis import check_gradients, diagnosed, loss_error
+from .diagnosis import Met, check_gradients, diagnosed, loss_error
 from .errors import CannotVectorize
 from .estimators.base import Estimator
 from .estimators.default import default_estimator
@@ -103,6 +103,7 @@ class TraceEstimator_ELBO(ELBO):
         self._names_checked = False
         self._ways: deque[Way] = deque(maxlen=REMEMBERED)
         self._particles: pyro.plate | None = None
+        self._met: Met = {}
 
     def __call__(self, model: nn.Module, guide: nn.Module) -> ELBOModule:
         """A module that computes the loss; its parameters include what estimators learn.
@@ -122,7 +123,7 @@ class TraceEstimator_ELBO(ELBO):
             runs = self.evaluate(model, guide, args, kwargs)
             value = self.surrogate(runs, learn=False).loss.item()
             if not math.isfinite(value):
-                raise loss_error(value, model, guide, args, kwargs)
+                raise loss_error(value, runs, model, guide, args, kwargs)
             return value
 
     def differentiable_loss(
@@ -149,7 +150,7 @@ class TraceEstimator_ELBO(ELBO):
             estimate = self.surrogate(runs, learn=True)
             value = estimate.loss.item()
             if not math.isfinite(value):
-                raise loss_error(value, model, guide, args, kwargs)
+                raise loss_error(value, runs, model, guide, args, kwargs)
             if estimate.surrogate.requires_grad:
                 estimate.surrogate.backward(retain_graph=self.retain_graph)
             if is_validation_enabled():
@@ -170,7 +171,8 @@ class TraceEstimator_ELBO(ELBO):
 
         ``dependencies``: which cost depends on which sites, if known; found by provenance otherwise.
         """
-        with diagnosed(model, guide, args, kwargs):
+        self._met = {}
+        with diagnosed(model, guide, args, kwargs, self._met):
             way = self._way(model, guide, args, kwargs)
             runs = None
             while runs is None:
@@ -240,7 +242,9 @@ class TraceEstimator_ELBO(ELBO):
     def _resolve(self, message: dict[str, Any]) -> Estimator:
         if message["is_observed"]:  # pyro.factor in a guide: nothing to choose
             return default_estimator(message["fn"], self.num_particles)
-        return resolve(self.estimators, message, self.num_particles)
+        estimator = resolve(self.estimators, message, self.num_particles)
+        self._met[message["name"]] = estimator, message["fn"]
+        return estimator
 
     def _state(self, name: str, estimator: Estimator, like: Tensor) -> nn.Module | None:
         """What ``estimator`` has learned at a site, made at the first call."""

@@ -166,8 +166,54 @@ def held(temperature: Temperature) -> Temperature:
 
 
 def now(temperature: Temperature) -> float | Tensor:
-    """The current value of a temperature."""
-    return temperature() if callable(temperature) else temperature
+    """The current value of a temperature.
+
+    What a function returns may be out of range: that reads as NaN, which the ELBO reports by
+    :func:`fault_of`. So no value is looked at on the way.
+    """
+    if not callable(temperature):
+        return temperature
+    value = temperature()
+    if isinstance(temperature, (ExponentialDecay, LearnedTemperature)):
+        return value  # in range, or NaN already
+    if isinstance(value, Tensor):
+        return torch.where((value > 0) & (value < math.inf), value, math.nan)
+    if isinstance(value, (int, float)):
+        return value if 0 < value < math.inf else math.nan
+    raise EstimatorError(f"the temperature is {value!r}, expected a number or a tensor.")
+
+
+def fault_of(temperature: Temperature, batch_shape: torch.Size) -> str | None:
+    """What is wrong with a temperature at a site of this shape; looked for where something failed."""
+    if isinstance(temperature, LearnedTemperature):
+        temperature = temperature.temperature
+    try:
+        value = temperature() if callable(temperature) else temperature
+    except Exception:  # the user's own, which is under way already
+        return None
+    remedy = (
+        "Let its function stay above 0: ExponentialDecay(start, end, rate) does, and so does "
+        "pyro.param(name, init, constraint=constraints.positive) where it is learned."
+    )
+    if not isinstance(value, (int, float, Tensor)):
+        return f"the temperature is {value!r}, expected a positive number or tensor. {remedy}"
+    tensor = torch.as_tensor(value).detach()
+    if not ((tensor > 0) & (tensor < math.inf)).all():
+        return f"the temperature is {tensor.tolist()}, expected positive and finite. {remedy}"
+    if not _broadcasts(tensor, batch_shape):
+        return (
+            f"the temperature has shape {tuple(tensor.shape)}, expected one that broadcasts to the "
+            f"site's, {tuple(batch_shape)}. Give one number."
+        )
+    return None
+
+
+def _broadcasts(temperature: Tensor, batch_shape: torch.Size) -> bool:
+    try:
+        shape = torch.broadcast_shapes(temperature.shape, batch_shape)
+    except RuntimeError:
+        return False
+    return temperature.numel() == 1 or shape == batch_shape
 
 
 def state_of(temperature: Temperature) -> nn.Module | None:

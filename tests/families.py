@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-CLASSES, COORDINATES, NODES, COUNTS = 3, 2, 241, 25
+CLASSES, COORDINATES, NODES, COUNTS, TOTAL = 3, 2, 241, 25, 3
 DTYPE = torch.float64
 
 
@@ -57,6 +57,7 @@ def _classes(theta: Tensor) -> Tensor:
 
 
 _eye = torch.eye(CLASSES, dtype=DTYPE)
+_numbers = torch.tensor(list(itertools.product(range(TOTAL + 1), repeat=COORDINATES)), dtype=DTYPE)
 _indices = torch.tensor(list(itertools.product(range(CLASSES), repeat=COORDINATES)))
 
 
@@ -106,6 +107,33 @@ def normal_expect(theta: Tensor) -> tuple[Tensor, Tensor]:
 def _poisson(theta: Tensor, z: Tensor) -> Tensor:
     log_rate = 0.3 * theta[..., 0] - 0.5
     return z * log_rate - log_rate.exp() - torch.lgamma(z + 1)
+
+
+def _log_choices(z: Tensor) -> Tensor:
+    """The logarithm of the number of ways to choose ``z`` out of ``TOTAL``."""
+    return math.lgamma(TOTAL + 1) - torch.lgamma(z + 1) - torch.lgamma(TOTAL - z + 1)
+
+
+def _binomial(theta: Tensor, z: Tensor) -> Tensor:
+    logit = theta[..., 0]
+    return _log_choices(z) + z * logsigmoid(logit) + (TOTAL - z) * logsigmoid(-logit)
+
+
+def _binomials(theta: Tensor, z: Tensor) -> Tensor:
+    return _binomial(theta.unsqueeze(-1), z).sum(-1)
+
+
+def _concentrations(theta: Tensor) -> tuple[Tensor, Tensor]:
+    return (0.5 * theta[..., 0]).exp(), (0.5 * theta[..., 1] + 0.3).exp()
+
+
+def _log_beta(a: Tensor, b: Tensor) -> Tensor:
+    return torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(a + b)
+
+
+def _beta_binomial(theta: Tensor, z: Tensor) -> Tensor:
+    a, b = _concentrations(theta)
+    return _log_choices(z) + _log_beta(z + a, TOTAL - z + b) - _log_beta(a, b)
 
 
 def _scalar(z: Tensor) -> Tensor:
@@ -183,6 +211,24 @@ FAMILIES = {
             _enumerated(_indices, 1, _categoricals),
             _categoricals,
         ),
+        Family(
+            "Binomial-event",
+            COORDINATES,
+            COORDINATES,
+            lambda t: dist.Binomial(TOTAL, logits=t).to_event(1),
+            lambda z: torch.tanh(0.8 * z),
+            _enumerated(_numbers, 1, _binomials),
+            _binomials,
+        ),
+        Family(
+            "BetaBinomial",
+            2,
+            1,
+            lambda t: dist.BetaBinomial(*_concentrations(t), total_count=TOTAL),
+            _bounded,
+            _enumerated(torch.arange(TOTAL + 1, dtype=DTYPE), 0, _beta_binomial),
+            _beta_binomial,
+        ),
         NORMAL,
         Family(
             "Poisson",
@@ -199,3 +245,4 @@ FAMILIES = {
 BERNOULLI = ("Bernoulli", "Bernoulli-event")
 ONE_HOT = ("OneHotCategorical", "OneHotCategorical-event")
 CATEGORICAL = ("Categorical", "Categorical-event")
+BINOMIAL = ("Binomial-event", "BetaBinomial")

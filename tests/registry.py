@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import pyro_reparam_ext as pre
 from pyro_reparam_ext.estimators.base import Estimator
 
-from .families import BERNOULLI, CATEGORICAL, DTYPE, FAMILIES, ONE_HOT, Family
+from .families import BERNOULLI, BINOMIAL, CATEGORICAL, DTYPE, FAMILIES, ONE_HOT, Family
 from .layouts import LAYOUTS, Layout
 
 
@@ -39,7 +39,7 @@ class Entry:
 
 EVERY = tuple(FAMILIES)
 SOME = ("Bernoulli-event", "Categorical-event", "Normal")
-DISCRETE = BERNOULLI + ONE_HOT + CATEGORICAL
+DISCRETE = BERNOULLI + ONE_HOT + CATEGORICAL + BINOMIAL
 RELAXABLE = BERNOULLI + ONE_HOT
 
 REGISTRY: dict[str, Entry] = {

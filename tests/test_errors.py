@@ -42,6 +42,11 @@ class _Shape(nn.Module):
         return torch.zeros(5)
 
 
+class _Level(nn.Module):
+    def forward(self):
+        return torch.zeros(3)
+
+
 def _bits(n):
     return lambda p: dist.Bernoulli(logits=p.expand(n)).to_event(1)
 
@@ -89,6 +94,52 @@ CASES = [
 ]
 
 
+def _normal(p):
+    return dist.Normal(p, 1.0)
+
+
+def _one_hot(p):
+    return dist.OneHotCategorical(logits=torch.stack([p, -p], -1))
+
+
+REMEDIES = {
+    "unserved": lambda: _run({"z": pre.Pathwise()}, _normal),
+    "not pathwise": lambda: _run({"z": pre.DisARM()}),
+    "name": lambda: _run({"z": pre.DisARM()}),
+    "one particle": lambda: _run(pre.LeaveOneOut(), num_particles=2),
+    "integer": lambda: _run({"z": pre.GumbelSoftmax(0.5)}, _one_hot),
+    "integer REBAR": lambda: _run({"z": pre.REBAR()}, _one_hot),
+    "empty plate": lambda: _run(None, plate=1),
+    "empty event": lambda: _run(None, _bits(1), None),
+    "class": lambda: _run({"z": pre.DisARM()}),
+    "class for all": lambda: _run(pre.DisARM()),
+    "from callable": lambda: _run(lambda site: pre.DisARM()),
+    "support": lambda: _run(pre.LocalExpectation(), _bits(13), None),
+    "local, outside": lambda: _run(pre.DisARM(), outside=True),
+    "enumerated, outside": lambda: _run(pre.DisARM(), outside=True),
+    "temperature": lambda: _run(pre.GumbelSoftmax(0.1)),
+    "temperature ST": lambda: _run(pre.StraightThroughGumbelSoftmax(0.1)),
+    "temperature REBAR": lambda: _run(pre.REBAR(0.1)),
+    "pairs": lambda: _run(pre.DisARM(1)),
+    "max_evaluations": lambda: _run(pre.LocalExpectation(1)),
+    "baseline": lambda: _run(pre.ScoreFunction("ema")),
+    "score": lambda: _run(pre.GumbelSoftmax(1.0, "relaxed")),
+    "shape": lambda: _run(pre.ScoreFunction(_Level())),
+    "model": lambda: _run(pre.GumbelSoftmax(0.5), model_fn=BERNOULLI),
+}
+"""What each error says to do instead."""
+
+
+def test_every_error_has_a_remedy():
+    assert set(REMEDIES) == {name for name, _, _ in CASES}
+
+
+@pytest.mark.parametrize("name", REMEDIES)
+def test_remedy(name):
+    pyro.param("p", torch.tensor(0.3))
+    assert math.isfinite(REMEDIES[name]())
+
+
 @pytest.mark.parametrize(("call", "match"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
 def test_error(call, match):
     parameter = pyro.param("p", torch.tensor(0.3))
@@ -99,14 +150,23 @@ def test_error(call, match):
     assert parameter.grad is None and parameter.item() == pytest.approx(0.3)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("validate", [True, False])
-@pytest.mark.parametrize("estimator", [None, pre.DisARM(), pre.REBAR()], ids=repr)
-def test_parameter_that_is_not_finite(estimator: Estimator | None, validate, value):
+@pytest.mark.parametrize(
+    ("estimator", "fn", "value"),
+    [
+        (None, BERNOULLI, math.nan),
+        (pre.DisARM(), BERNOULLI, math.nan),
+        (pre.REBAR(), BERNOULLI, math.nan),
+        (None, lambda p: dist.Normal(p, 1.0), math.nan),
+        (None, lambda p: dist.Normal(p, 1.0), math.inf),
+    ],
+    ids=["default", "DisARM", "REBAR", "Normal", "Normal-inf"],
+)
+def test_parameter_that_is_not_finite(estimator: Estimator | None, fn, value, validate):
     pyro.param("p", torch.tensor(value))
     with pyro.validation_enabled(validate):
         with pytest.raises(pre.EstimatorError, match="(?s)'z'.*'p'.*learning rate"):
-            _run(estimator, new=True)
+            _run(estimator, fn, new=True)
     assert set(pyro.get_param_store().keys()) == {"p"}
     assert pyro.param("p").grad is None
 

@@ -102,7 +102,7 @@ def test_a_parameter_that_leaves_its_range_is_loud():
     learned = nn.Parameter(torch.tensor(0.1))
     elbo = pre.TraceEstimator_ELBO(pre.GumbelSoftmax(learned))
     learned.data.fill_(-0.1)
-    with pytest.raises(ValueError, match="nan"):
+    with pytest.raises(pre.EstimatorError, match="site 'z'.*temperature is -0.1"):
         elbo.loss_and_grads(relaxed.model, relaxed.guide)
 
 
@@ -170,3 +170,90 @@ def test_counts_on_in_low_precision():
 def test_what_is_no_temperature(make, temperature):
     with pytest.raises(pre.EstimatorError, match="temperature must be positive and finite"):
         make(temperature)
+
+
+BAD = {
+    "zero": 0.0,
+    "negative": -1.0,
+    "NaN": math.nan,
+    "infinite": math.inf,
+    "tensor": torch.tensor(-0.5),
+    "zero tensor": torch.tensor(0.0),
+    "none": None,
+    "text": "0.5",
+    "shape": torch.ones(2, 3),
+}
+FAMILIES = {
+    "Bernoulli": lambda p: dist.Bernoulli(logits=p.expand(4)).to_event(1),
+    "OneHotCategorical": lambda p: dist.OneHotCategorical(logits=p * torch.arange(4)),
+}
+
+
+def program(family):
+    def guide():
+        return pyro.sample("z", FAMILIES[family](pyro.param("p", torch.tensor(0.3))))
+
+    def programs_model():
+        z = pyro.sample("z", FAMILIES[family](torch.tensor(0.1)))
+        pyro.sample("y", dist.Normal(z.sum(-1), 1.0), obs=torch.tensor(1.0))
+
+    return programs_model, guide
+
+
+@pytest.mark.parametrize("validate", [True, False])
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("value", BAD)
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        pre.GumbelSoftmax,
+        lambda temperature: pre.GumbelSoftmax(temperature, "discrete"),
+        pre.StraightThroughGumbelSoftmax,
+    ],
+    ids=["relaxed", "discrete", "straight-through"],
+)
+def test_a_function_that_returns_no_temperature(estimator, value, family, validate):
+    elbo = pre.TraceEstimator_ELBO(estimator(lambda: BAD[value]))
+    with pyro.validation_enabled(validate):
+        for step in (elbo.loss, elbo.loss_and_grads):
+            with pytest.raises(pre.EstimatorError, match="site 'z'.*temperature (is|has).*expected"):
+                step(*program(family))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("value", BAD)
+@pytest.mark.parametrize("straight_through", [True, False])
+def test_a_function_that_returns_no_temperature_to_a_reparameteriser(straight_through, value, family):
+    relax = pre.reparam.AutoRelax(lambda: BAD[value], straight_through=straight_through)
+    programs_model, guide = map(relax, program(family))
+    for elbo in (Trace_ELBO(), pre.TraceEstimator_ELBO()):
+        with pytest.raises(pre.EstimatorError, match="(?s)site 'z'.*temperature.*expected"):
+            elbo.loss_and_grads(programs_model, guide)
+    # The default estimator of a straight-through site draws hard values, whatever the temperature.
+    elbo = pre.TraceEstimator_ELBO(pre.Pathwise() if straight_through else None)
+    with pyro.validation_enabled(False), pytest.raises(pre.EstimatorError, match="'z'.*temperature"):
+        elbo.loss_and_grads(programs_model, guide)
+
+
+@pytest.mark.parametrize("family", ["Bernoulli", "OneHotCategorical"])
+def test_a_temperature_for_each_element_of_a_plate(family):
+    """Each row as by its own."""
+    logits = torch.randn(2, 3, dtype=torch.float64)
+    fn = (
+        dist.Bernoulli(logits=logits)
+        if family == "Bernoulli"
+        else dist.OneHotCategorical(logits=logits)
+    )
+    shape = (2, 1) if family == "Bernoulli" else (2,)
+    temperature = torch.tensor([0.5, 2.0], dtype=torch.float64)
+
+    def drawn(temperature):
+        torch.manual_seed(2)
+        estimator = pre.GumbelSoftmax(temperature)
+        draw = estimator.draw(fn)
+        return torch.cat([draw.value, estimator.log_prob(fn, draw).reshape(2, -1)], -1)
+
+    rows = drawn(temperature.reshape(shape))
+    for row in range(2):
+        torch.testing.assert_close(rows[row], drawn(temperature[row])[row])
+        torch.testing.assert_close(rows[row], drawn(temperature[row].reshape(1))[row])

@@ -9,6 +9,7 @@ from pyro.distributions.score_parts import ScoreParts
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
+from .probs_or_logits import exact_logits
 from .relaxation import floating
 
 
@@ -32,7 +33,7 @@ class HeldScore(TorchDistributionMixin):
         value = floating(value, self.logits)
         if self._validate_args:
             self._validate_sample(value)
-        return self._linear(self.logits, value)
+        return self._linear(exact_logits(self), value)
 
     def score_parts(self, value: Tensor) -> ScoreParts:
         """The entropy term holds the parameters fixed.
@@ -46,7 +47,7 @@ class HeldScore(TorchDistributionMixin):
         log_prob = self.log_prob(value)
         sampled = value.shape == self.shape() and not log_prob.requires_grad
         if value.requires_grad or sampled:
-            return ScoreParts(log_prob, 0, self._linear(self.logits.detach(), value))
+            return ScoreParts(log_prob, 0, self._linear(exact_logits(self).detach(), value))
         return ScoreParts(log_prob, log_prob, 0)
 
     def to_event(self, reinterpreted_batch_ndims: int | None = None) -> Any:

@@ -65,7 +65,8 @@ class RelaxedOneHotCategorical(RelaxedDiscrete):
             logits.
         probs: probabilities of the classes, of shape (..., K), summing to 1.
         logits: :math:`\alpha`, of shape (..., K), real; instead of ``probs``. They are normalised, and
-            a probability below the smallest normal float, or 0, counts as that float.
+            a probability of 0, or below the smallest normal float, makes a class impossible: its
+            component is at the floor, and the density is that of the other classes.
         score: what ``log_prob`` is. ``"relaxed"``: the density above. ``"discrete"``: the discrete log
             probability, extended linearly: :math:`\sum_k y_k \log \pi_k`; the gradient in a guide is
             then not that of the printed loss, but near that of the discrete law's.
@@ -101,9 +102,16 @@ class RelaxedOneHotCategorical(RelaxedDiscrete):
         """The probabilities that a component is the largest."""
         return self.logits.exp()
 
+    @property
+    def impossible(self) -> Tensor:
+        """Which classes have probability 0; their logits are held at those of the smallest float."""
+        logits = self.logits.detach()
+        return logits <= math.log(torch.finfo(logits.dtype).tiny)
+
     def _draw(self, shape: Size) -> Tensor:
         logits = self.logits.expand(shape)
         x = (logits + gumbel_like(logits)) / self.temperature.unsqueeze(-1)
+        x = torch.where(self.impossible, -math.inf, x)
         return x.softmax(-1).clamp(min=floor_of(x.dtype))
 
     def _at(self, value: Tensor) -> Tensor:
@@ -112,21 +120,23 @@ class RelaxedOneHotCategorical(RelaxedDiscrete):
         t, logits = temperature.detach(), self.logits.detach()
         moving = ((self.logits - logits + t * log_y) / temperature).log_softmax(-1)
         uncensored = (~censored).sum(-1, keepdim=True)
-        rate = uncensored * t * (logits - t * log_y).softmax(-1)
+        scores = torch.where(self.impossible, -math.inf, logits - t * log_y)
+        rate = uncensored * t * scores.softmax(-1)
         rate = torch.where(censored, rate, 1.0)
         return value * (rate * (moving - moving.detach())).exp()
 
     def _density(self, value: Tensor) -> Tensor:
         log_y, censored = _logarithm(value)
         log_t = self.temperature.log()
-        log_w = (self.logits - self.temperature.unsqueeze(-1) * log_y).log_softmax(-1)
+        scores, impossible = self.logits - self.temperature.unsqueeze(-1) * log_y, self.impossible
+        log_w = torch.where(impossible, -math.inf, scores).log_softmax(-1)
         uncensored = (~censored).sum(-1).to(log_w.dtype)
         density = torch.where(censored, 0.0, log_w - log_y).sum(-1)
         density = density + uncensored.lgamma() + (uncensored - 1) * log_t
         # What the gradient of a draw misses: how the density jumps where a component leaves the floor.
         floor = floor_of(value.dtype)
         log_rate = (uncensored.log() + log_t).unsqueeze(-1) + log_w
-        jump = torch.where(censored, math.log(floor) - log_rate, 0.0)
+        jump = torch.where(censored & ~impossible, math.log(floor) - log_rate, 0.0)
         leaving = (value - value.detach()) / floor
         return density - (leaving * jump.detach()).sum(-1)
 

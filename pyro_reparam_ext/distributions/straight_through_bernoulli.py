@@ -10,7 +10,8 @@ from torch import Size, Tensor
 from torch.distributions import constraints
 
 from ..noise import logistic_like
-from .relaxation import bernoulli_linear
+from .probs_or_logits import exact_logits
+from .relaxation import bernoulli_linear, hard_bernoulli, within
 from .straight_through import StraightThrough, arguments, straight_through
 from .straight_through_support import StraightThroughBoolean
 
@@ -84,11 +85,9 @@ class StraightThroughBernoulli(StraightThrough, dist.Bernoulli):
         return StraightThroughBoolean(self.temperature.detach())
 
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
-        logits = self.logits.expand(self._extended_shape(torch.Size(sample_shape)))
+        logits = within(exact_logits(self)).expand(self._extended_shape(torch.Size(sample_shape)))
         x = logits + logistic_like(logits)
-        # The logits of probabilities 0 and 1 are clamped.
-        hard = ((x > 0) & (self.probs > 0)) | (self.probs == 1)
-        return straight_through(hard.to(x.dtype), (x / self.temperature).sigmoid())
+        return straight_through(hard_bernoulli(x), (x / self.temperature).sigmoid())
 
     def _linear(self, logits: Tensor, value: Tensor) -> Tensor:
         return bernoulli_linear(logits, value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar
 
 import pyro.distributions as dist
@@ -11,7 +10,8 @@ from torch import Size, Tensor
 from torch.distributions import Categorical, Distribution, constraints
 
 from ..noise import gumbel_like
-from .relaxation import hard_one_hot, one_hot_linear
+from .probs_or_logits import exact_logits
+from .relaxation import hard_one_hot, one_hot_linear, within
 from .straight_through import StraightThrough, arguments, straight_through
 from .straight_through_support import StraightThroughOneHot
 
@@ -99,19 +99,10 @@ class StraightThroughOneHotCategorical(StraightThrough, dist.OneHotCategorical):
         return StraightThroughOneHot(self.temperature.detach())
 
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
-        logits = _finite(self.logits).expand(self._extended_shape(torch.Size(sample_shape)))
+        logits = within(exact_logits(self)).expand(self._extended_shape(torch.Size(sample_shape)))
         x = logits + gumbel_like(logits)
         soft = (x / self.temperature.unsqueeze(-1)).softmax(-1)
-        if "probs" in self._categorical.__dict__:  # given by them: the logits of 0 are clamped
-            x = torch.where(self.probs > 0, x, -math.inf)
         return straight_through(hard_one_hot(x), soft)
 
     def _linear(self, logits: Tensor, value: Tensor) -> Tensor:
-        log_prob = one_hot_linear(_finite(logits), value)
-        impossible = ((value > 0) & logits.isneginf()).any(-1)
-        return torch.where(impossible, -math.inf, log_prob)
-
-
-def _finite(logits: Tensor) -> Tensor:
-    """Minus infinity as the log of the smallest probability, so that 0 times it is 0."""
-    return torch.where(logits.isneginf(), math.log(torch.finfo(logits.dtype).tiny), logits)
+        return one_hot_linear(logits, value)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from ..errors import EstimatorError
 from ..evaluation.coupling import couple
+from ..evaluation.discrete import log_prob
 from ..evaluation.noise import hard_sample
 from ..evaluation.unwrap import coordinates, innermost
 from ..ignored import warn_where_ignored
@@ -165,6 +166,10 @@ class Estimator(ABC):
         # A Delta moves with what its value was made of, and has no score of its own: for Pathwise only.
         return isinstance(innermost(fn), self.supported) and not isinstance(innermost(fn), Delta)
 
+    def serves(self, fn: TorchDistribution) -> bool:
+        """Whether it can serve sites with the parameters of ``fn`` too. It may look at their values."""
+        return self.supports(fn)
+
     def is_unbiased_at(self, fn: TorchDistribution) -> bool:
         """Whether the gradient is unbiased at sites distributed as ``fn``."""
         return self.unbiased
@@ -192,10 +197,24 @@ class Estimator(ABC):
             expected = ", ".join(cls.__name__ for cls in self.supported)
             raise EstimatorError(
                 f"site '{name}': {type(self).__name__} can't serve {made_by}; "
-                f"expected one of: {expected}. Choose an estimator that supports the distribution "
-                f"(ScoreFunction and LeaveOneOut take every distribution with a log_prob), or "
-                f"configure no estimator for this site to get the default. {self.remedy(fn)}".rstrip()
+                f"expected one of: {expected}. {self.advice(fn)} Or configure no estimator for this "
+                f"site to get the default. {self.remedy(fn)}".rstrip()
             )
+
+    def advice(
+        self, fn: TorchDistribution, but: Callable[[Estimator], bool] = lambda estimator: False
+    ) -> str:
+        """Which unbiased estimators to use in place of this one, except for those in ``but``."""
+        from .advice import advise  # it knows every estimator
+
+        return advise(fn, lambda estimator: type(estimator) is type(self) or but(estimator))
+
+    def fault(self, fn: TorchDistribution) -> str | None:
+        """What is wrong with an option at sites distributed as ``fn``, if anything.
+
+        Asked after a failure only: it may look at values.
+        """
+        return None
 
     def remedy(self, fn: TorchDistribution) -> str:
         """One sentence more for the error of an unsupported ``fn``."""
@@ -218,7 +237,7 @@ class Estimator(ABC):
 
     def log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
         """Scores a draw under ``fn``, the site's distribution in the guide or in the model."""
-        return fn.log_prob(draw.value)
+        return log_prob(fn, draw.value, hard=not self.differentiable)
 
     def guide_log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
         """Scores a draw under ``fn`` in the guide, where that differs from the model."""

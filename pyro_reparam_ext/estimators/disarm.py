@@ -8,6 +8,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
+from ..distributions.relaxation import within
 from ..evaluation.unwrap import coordinates, num_coordinate_dims, sum_rightmost
 from .base import Alternatives, Draw, Estimator, Evaluations, Paper, Site, require_positive
 
@@ -81,7 +82,7 @@ class DisARM(Estimator):
     def surrogate(self, evaluations: Evaluations) -> Tensor:
         assert evaluations.alternatives is not None
         site, costs = evaluations.site, evaluations.costs
-        logits, dims = site.base.logits, num_coordinate_dims(site.fn)
+        logits, dims = within(site.base.logits), num_coordinate_dims(site.fn)
         twins = evaluations.alternatives.values(0, len(costs) - 1)
         values = site.value[None]
         if self.num_pairs > 1:

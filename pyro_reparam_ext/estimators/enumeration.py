@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from pyro.distributions import TorchDistribution
+from pyro.distributions import BetaBinomial, TorchDistribution
 from torch import Tensor
 
 from ..errors import EstimatorError
 from ..evaluation.unwrap import coordinate_support, coordinates, num_coordinates
 from .base import Estimator, Paper
+from .support import check_support, has_one_support
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +27,8 @@ class Enumeration(Estimator):
     the same value at a time, so that ``D`` binary coordinates in a plate of 1,000 take ``2 ** D``
     evaluations, in parallel. Each site gets a dim of its own left of all others, as in Pyro's
     parallel enumeration, so that a cost carries only the dims that it depends on. The loss may be
-    differentiated any number of times.
+    differentiated any number of times. Serves Bernoulli, categorical and one-hot sites, and Binomial
+    and BetaBinomial ones of one ``total_count``.
 
     Raises:
         EstimatorError: the joint support per plate element has more than 4,096 values, or a cost
@@ -48,11 +50,20 @@ class Enumeration(Estimator):
         torch.distributions.Bernoulli,
         torch.distributions.Categorical,
         torch.distributions.OneHotCategorical,
+        torch.distributions.Binomial,
+        BetaBinomial,
     )
     max_support: ClassVar[int] = 4096
 
     def has_second_derivative(self, fn: TorchDistribution) -> bool:
         return True
+
+    def check(self, name: str, fn: TorchDistribution, num_particles: int) -> None:
+        super().check(name, fn, num_particles)
+        check_support(self, name, fn)
+
+    def serves(self, fn: TorchDistribution) -> bool:
+        return self.supports(fn) and has_one_support(fn) and self.support_size(fn) <= self.max_support
 
     def evaluations(self, fn: TorchDistribution) -> int:
         return self.support_size(fn)
@@ -70,8 +81,7 @@ class Enumeration(Estimator):
         if size * enumerated > self.max_support:
             raise EstimatorError(
                 f"site '{name}': the joint support per plate element would have {size * enumerated:,} "
-                f"values, expected at most {self.max_support:,}. Use LocalExpectation (exact over "
-                f"each coordinate), or DisARM or LeaveOneOut."
+                f"values, expected at most {self.max_support:,}. {self.advice(fn)}"
             )
         values = coordinate_support(coordinates(fn))
         index = torch.tensor(list(itertools.product(range(len(values)), repeat=num_coordinates(fn))))

@@ -9,11 +9,14 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from ..errors import EstimatorError
+from ..evaluation.noise import noise_of
 from ..evaluation.unwrap import coordinates, log_prob_by
 from ..temperature import Temperature, check_temperature, held, now, state_of
 from .base import Draw, Estimator, Paper, Site
 from .relaxation import (
     LinearlyScored,
+    Tempered,
+    coordinate,
     noisy_logits,
     relaxed_log_prob,
     to_value,
@@ -21,7 +24,7 @@ from .relaxation import (
 
 
 @dataclass(frozen=True, eq=False)
-class GumbelSoftmax(LinearlyScored, Estimator):
+class GumbelSoftmax(Tempered, LinearlyScored, Estimator):
     r"""The Gumbel-Softmax (Concrete) relaxation: biased, of low variance, one evaluation.
 
     .. math::
@@ -75,14 +78,14 @@ class GumbelSoftmax(LinearlyScored, Estimator):
 
     def draw(self, fn: TorchDistribution) -> Draw:
         base = coordinates(fn)
-        x = noisy_logits(base) / now(self.temperature)
-        return Draw(to_value(base, x), x)
+        noise = noise_of(base)
+        x = coordinate(base, noisy_logits(base, noise), now(self.temperature))
+        return Draw(to_value(base, x), x, noise)
 
     def redraw(self, site: Site, fn: TorchDistribution) -> Draw:
-        temperature, base = now(self.temperature), coordinates(fn)
-        assert site.draw.coordinate is not None
-        noise = (site.draw.coordinate * temperature - site.base.logits).detach()
-        x = (base.logits + noise) / temperature
+        base, noise = coordinates(fn), site.draw.noise
+        assert noise is not None
+        x = coordinate(base, noisy_logits(base, noise), now(self.temperature))
         return Draw(to_value(base, x), x)
 
     def log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:

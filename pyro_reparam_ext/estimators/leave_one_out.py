@@ -43,7 +43,7 @@ class LeaveOneOut(Estimator):
             raise EstimatorError(
                 f"site '{name}': LeaveOneOut needs other particles for its baseline, was given "
                 f"num_particles={num_particles}, expected at least 2. Set num_particles=2 in the "
-                f"ELBO, or use DisARM (Bernoulli) or ScoreFunction(baseline='ema')."
+                f"ELBO for LeaveOneOut. Else: {self.advice(fn)}"
             )
 
     def surrogate(self, evaluations: Evaluations) -> Tensor:

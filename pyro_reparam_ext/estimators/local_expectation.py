@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
-from pyro.distributions import TorchDistribution
+from pyro.distributions import BetaBinomial, TorchDistribution
 from torch import Tensor
 
+from ..evaluation.discrete import log_prob
 from ..evaluation.unwrap import (
     coordinate_support,
     coordinates,
@@ -15,6 +17,14 @@ from ..evaluation.unwrap import (
     num_coordinates,
 )
 from .base import Alternatives, Estimator, Evaluations, Paper, Site, require_positive
+from .support import check_support, has_one_support
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Table(Alternatives):
+    """All other values of each coordinate, and the log probabilities of all, support on the left."""
+
+    log_probs: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +36,8 @@ class LocalExpectation(Estimator):
 
     For factorised sites (the coordinates that ``to_event`` joins). For categoricals this is the
     IndeCateR estimator. ``D`` coordinates with ``K`` values each cost ``1 + D (K - 1)`` evaluations;
-    those of the alternatives build no autograd graph.
+    those of the alternatives build no autograd graph. Serves Bernoulli, categorical and one-hot sites,
+    and Binomial and BetaBinomial ones of one ``total_count``.
 
     Args:
         max_evaluations: how many alternatives are evaluated at once (``None``: all of them): a bound
@@ -60,11 +71,20 @@ class LocalExpectation(Estimator):
         torch.distributions.Bernoulli,
         torch.distributions.Categorical,
         torch.distributions.OneHotCategorical,
+        torch.distributions.Binomial,
+        BetaBinomial,
     )
     separable = True
 
     def __post_init__(self) -> None:
         require_positive("LocalExpectation", max_evaluations=self.max_evaluations)
+
+    def check(self, name: str, fn: TorchDistribution, num_particles: int) -> None:
+        super().check(name, fn, num_particles)
+        check_support(self, name, fn)
+
+    def serves(self, fn: TorchDistribution) -> bool:
+        return self.supports(fn) and has_one_support(fn)
 
     def evaluations(self, fn: TorchDistribution) -> int:
         size = len(coordinate_support(coordinates(fn)))
@@ -74,6 +94,7 @@ class LocalExpectation(Estimator):
         fn, base = site.fn, site.base
         support, index = coordinate_support(base), _index(base, site.value)
         others, dims = len(support) - 1, num_coordinate_dims(fn)
+        log_probs = _log_probs(base, support, site.value)
         events, event_dim = site.value.dim() - len(base.event_shape) - dims, len(base.event_shape)
         event_shape = site.value.shape[events : events + dims]
 
@@ -81,29 +102,35 @@ class LocalExpectation(Estimator):
             """Alternative ``d * others + s``: coordinate ``d`` moved ``s + 1`` places on."""
             number = torch.arange(start, stop, device=site.value.device)
             shift = (number % others + 1).reshape((-1,) + (1,) * index.dim())
-            moved = support[(index + shift) % len(support)]
+            place = (index + shift) % len(support)
+            moved = support[place]
             coordinate = torch.arange(event_shape.numel(), device=site.value.device)
             mask = (number // others)[:, None] == coordinate
-            mask = mask.reshape((-1,) + (1,) * events + tuple(event_shape) + (1,) * event_dim)
-            return torch.where(mask, moved, site.value)
+            mask = mask.reshape((-1,) + (1,) * events + tuple(event_shape))
+            # The program never sees an impossible value: the ordinary one stands for it.
+            mask = mask & (log_probs.gather(0, place) > -math.inf)
+            return torch.where(mask.reshape(mask.shape + (1,) * event_dim), moved, site.value)
 
         count = others * event_shape.numel()
-        return Alternatives(count, values, chunk=self.max_evaluations)
+        return _Table(count, values, chunk=self.max_evaluations, log_probs=log_probs)
 
     def surrogate(self, evaluations: Evaluations) -> Tensor:
-        site, base = evaluations.site, evaluations.site.base
-        support, index = coordinate_support(base), _index(base, site.value)
-        others, dims = len(support) - 1, num_coordinate_dims(site.fn)
-        log_probs = torch.stack([base.log_prob(value.expand(site.value.shape)) for value in support])
-        order = index + torch.arange(1, others + 1, device=index.device).reshape(
-            (-1,) + (1,) * index.dim()
-        )
-        log_probs = log_probs.expand((len(support),) + index.shape)
-        probs = log_probs.gather(0, order % len(support)).exp()
+        assert isinstance(evaluations.alternatives, _Table)
+        site, log_probs = evaluations.site, evaluations.alternatives.log_probs
+        index, size, dims = _index(site.base, site.value), len(log_probs), num_coordinate_dims(site.fn)
+        order = index + torch.arange(1, size, device=index.device).reshape((-1,) + (1,) * index.dim())
+        probs = log_probs.gather(0, order % size).exp()
         # Alternatives are ordered (coordinate, value); bring the probabilities into that order.
         probs = probs.flatten(probs.dim() - dims) if dims else probs.unsqueeze(-1)
         probs = probs.movedim(-1, 0).flatten(0, 1)
         return (probs * (evaluations.costs[1:] - evaluations.cost)).sum(0)
+
+
+def _log_probs(base: TorchDistribution, support: Tensor, value: Tensor) -> Tensor:
+    """The log probability of each value of the support at each coordinate."""
+    log_probs = torch.stack([log_prob(base, one.expand(value.shape)) for one in support])
+    shape = value.shape[: value.dim() - len(base.event_shape)]
+    return log_probs.expand((len(support), *shape))
 
 
 def _index(base: TorchDistribution, value: Tensor) -> Tensor:

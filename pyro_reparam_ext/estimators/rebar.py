@@ -9,12 +9,14 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
+from ..evaluation.noise import noise_given, noisy_logits_given
 from ..evaluation.unwrap import sum_rightmost
 from .base import Alternatives, Estimator, Evaluations, Paper, Site, require_positive
 from .relaxation import (
-    INTEGER_REMEDY,
     RELAXABLE,
-    noisy_logits_given,
+    coordinate,
+    integer_remedy,
+    noisy_logits,
     probabilities,
     to_value,
 )
@@ -92,7 +94,7 @@ class REBAR(Estimator):
         require_positive("REBAR", temperature=self.temperature)
 
     def remedy(self, fn: TorchDistribution) -> str:
-        return INTEGER_REMEDY
+        return integer_remedy(fn)
 
     def evaluations(self, fn: TorchDistribution) -> int:
         return 3
@@ -104,9 +106,9 @@ class REBAR(Estimator):
         base, temperature = site.base, _control(site).log_temperature.exp()
         # The noise behind the value is fixed: z moves with the logits one to one. z given the value
         # is a function of the logits and of a second uniform.
-        z = base.logits + (noisy_logits_given(base, site.value) - base.logits).detach()
+        z = noisy_logits(base, noise_given(base, site.value))
         pair = torch.stack([z, noisy_logits_given(base, site.value)])
-        values = to_value(base, pair / temperature)
+        values = to_value(base, coordinate(base, pair, temperature))
         return _Relaxed(
             count=2,
             values=lambda start, stop: values[start:stop],
@@ -121,7 +123,9 @@ class REBAR(Estimator):
         site, control, pair = _parts(evaluations)
         assert evaluations.gradients is not None
         scale, temperature = control.scale.detach(), control.log_temperature.detach().exp()
-        relaxed = evaluations.gradients.detach() * to_value(site.base, pair.z / temperature)
+        relaxed = evaluations.gradients.detach() * to_value(
+            site.base, coordinate(site.base, pair.z, temperature)
+        )
         relaxed = sum_rightmost(relaxed[0] - relaxed[1], len(site.fn.event_shape))
         score = (evaluations.cost - scale * evaluations.costs[2]) * site.log_prob
         return score + scale * relaxed

@@ -1,7 +1,8 @@
 """Relaxed values of Bernoulli and one-hot sites, worked out in log space.
 
 Everything here acts on the distribution of a site's coordinates. A relaxed value ``y`` comes with its
-unconstrained coordinate ``x``: ``y = sigmoid(x)`` for Bernoulli, ``y = softmax(x)`` for one-hot.
+unconstrained coordinate ``x``: ``y = sigmoid(x)`` for Bernoulli, ``y = softmax(x)`` for one-hot. Where
+the guide makes a class impossible, ``x`` is so far out that ``y`` is exactly 0, or 1.
 """
 
 from __future__ import annotations
@@ -14,17 +15,32 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from ..distributions.relaxation import bernoulli_linear, hard_bernoulli, hard_one_hot, one_hot_linear
-from ..evaluation.noise import categorical_noise, logistic_noise
-from ..evaluation.unwrap import log_prob_by
-from ..noise import gumbel_like, logistic_like
+from ..distributions.probs_or_logits import exact_logits
+from ..distributions.relaxation import (
+    bernoulli_linear,
+    far,
+    hard_bernoulli,
+    hard_one_hot,
+    one_hot_linear,
+    within,
+)
+from ..errors import EstimatorError
+from ..evaluation.noise import is_binary
+from ..evaluation.unwrap import coordinates, innermost, log_prob_by
+from ..temperature import Temperature, fault_of
 from .base import Draw
 
 RELAXABLE = (torch.distributions.Bernoulli, torch.distributions.OneHotCategorical)
-INTEGER_REMEDY = (
-    "An integer Categorical has no values between its classes: use OneHotCategorical in guide and "
-    "model."
-)
+
+
+def integer_remedy(fn: TorchDistribution) -> str:
+    """What to do where integers can't be relaxed."""
+    if not isinstance(innermost(fn), torch.distributions.Categorical):
+        return ""
+    return (
+        "An integer Categorical has no values between its classes: use OneHotCategorical in guide and "
+        "model."
+    )
 
 
 class LinearlyScored:
@@ -37,7 +53,7 @@ class LinearlyScored:
     differentiable: ClassVar[bool] = True
 
     def remedy(self, fn: TorchDistribution) -> str:
-        return INTEGER_REMEDY
+        return integer_remedy(fn)
 
     def log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
         return log_prob_by(lambda base: linear_log_prob(base, draw.value), fn)
@@ -46,20 +62,35 @@ class LinearlyScored:
         return log_prob_by(lambda base: held_log_prob(base, draw.value), fn)
 
 
-def is_binary(base: TorchDistribution) -> bool:
-    return isinstance(base, torch.distributions.Bernoulli)
-
-
-def noisy_logits(base: TorchDistribution) -> Tensor:
+def noisy_logits(base: TorchDistribution, noise: Tensor) -> Tensor:
     """``z = logits + noise``, whose sign (Bernoulli) or argmax (one-hot) is a draw of ``base``."""
-    logits = base.logits
-    return logits + (logistic_like(logits) if is_binary(base) else gumbel_like(logits))
+    return exact_logits(base) + noise
 
 
-def noisy_logits_given(base: TorchDistribution, value: Tensor) -> Tensor:
-    """``z`` given the discrete value it leads to; differentiable in the logits."""
-    noise = logistic_noise if is_binary(base) else categorical_noise
-    return noise(base.logits, value)
+def coordinate(base: TorchDistribution, z: Tensor, temperature: Tensor | float) -> Tensor:
+    """``z / temperature``; far out where ``z`` is infinite, so that the temperature has a gradient."""
+    x = within(z) / _per_coordinate(base, temperature)
+    if x.shape != z.shape:
+        raise EstimatorError("the temperature does not broadcast to the site's shape.")
+    return x
+
+
+def _per_coordinate(base: TorchDistribution, temperature: Tensor | float) -> Tensor | float:
+    """The temperature, which has the batch dims of a site, beside logits."""
+    if not isinstance(temperature, Tensor) or not temperature.dim():
+        return temperature
+    if temperature.numel() == 1:
+        return temperature.reshape(())
+    return temperature if is_binary(base) else temperature.unsqueeze(-1)
+
+
+class Tempered:
+    """For estimators with a temperature. A mixin, left of ``Estimator``."""
+
+    temperature: Temperature
+
+    def fault(self, fn: TorchDistribution) -> str | None:
+        return fault_of(self.temperature, coordinates(fn).batch_shape)
 
 
 def to_value(base: TorchDistribution, x: Tensor) -> Tensor:
@@ -74,7 +105,8 @@ def harden(base: TorchDistribution, z: Tensor) -> Tensor:
 
 def probabilities(base: TorchDistribution) -> Tensor:
     """The mean of ``base`` in the shape of its values."""
-    return base.logits.sigmoid() if is_binary(base) else base.logits.softmax(-1)
+    logits = exact_logits(base)
+    return logits.sigmoid() if is_binary(base) else logits.softmax(-1)
 
 
 def linear_log_prob(base: TorchDistribution, value: Tensor) -> Tensor:
@@ -83,7 +115,7 @@ def linear_log_prob(base: TorchDistribution, value: Tensor) -> Tensor:
     It equals ``log_prob`` at the vertices. ``OneHotCategorical.log_prob`` itself takes an argmax and
     loses the gradient of a relaxed value in silence.
     """
-    return _linear(base, base.logits, value)
+    return _linear(base, exact_logits(base), value)
 
 
 def held_log_prob(base: TorchDistribution, value: Tensor) -> Tensor:
@@ -92,7 +124,7 @@ def held_log_prob(base: TorchDistribution, value: Tensor) -> Tensor:
     In the guide the gradient in the parameters at a fixed value is the score. Its mean is zero at hard
     values and small at relaxed ones, its variance large: it is left out.
     """
-    return _linear(base, base.logits.detach(), value)
+    return _linear(base, exact_logits(base).detach(), value)
 
 
 def _linear(base: TorchDistribution, logits: Tensor, value: Tensor) -> Tensor:
@@ -104,12 +136,27 @@ def relaxed_log_prob(base: TorchDistribution, x: Tensor, temperature: Tensor | f
 
     The density of the coordinate and that of the value differ by a Jacobian that does not depend on
     the parameters; the same for guide and model, it cancels in the ELBO.
+
+    A value with impossible classes lies on a face of the simplex. Its density there is that of the
+    relaxed variable of the other classes, times their probability: as the temperature falls, the
+    difference of guide and model tends to that of the discrete log probabilities.
     """
+    logits = exact_logits(base)
+    temperature = _per_coordinate(base, temperature)
     log_t = temperature.log() if isinstance(temperature, Tensor) else math.log(temperature)
+    end = far(x.dtype) / 2
     if is_binary(base):
-        difference = base.logits - temperature * x
-        return log_t + logsigmoid(difference) + logsigmoid(-difference)
-    classes = x.shape[-1]
-    scores = base.logits - temperature * x.log_softmax(-1)
-    constant = math.lgamma(classes) + (classes - 1) * log_t
-    return constant + scores.sum(-1) - classes * scores.logsumexp(-1)
+        outer = temperature * x
+        on_face = outer.abs() > end
+        difference = torch.where(on_face, 0.0, logits - outer)
+        density = log_t + logsigmoid(difference) + logsigmoid(-difference)
+        return torch.where(on_face, logsigmoid(logits * x.sign()), density)
+    outer = temperature * x.log_softmax(-1)
+    possible = outer > -end
+    scores, classes = logits - outer, possible.sum(-1).to(x.dtype)
+    total = torch.where(possible, scores, 0.0).sum(-1)
+    if isinstance(log_t, Tensor) and log_t.dim():
+        log_t = log_t.squeeze(-1)
+    norm = torch.where(possible, scores, -math.inf).logsumexp(-1)
+    face = torch.where(possible, logits, -math.inf).logsumexp(-1)
+    return classes.lgamma() + (classes - 1) * log_t + total - classes * norm + face

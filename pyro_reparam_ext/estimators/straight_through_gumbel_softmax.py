@@ -7,20 +7,22 @@ from dataclasses import dataclass
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
+from ..evaluation.noise import noise_given, noise_of
 from ..evaluation.unwrap import coordinates
 from ..temperature import Temperature, check_temperature, held, now, state_of
 from .base import Draw, Estimator, Paper, Site
 from .relaxation import (
     LinearlyScored,
+    Tempered,
+    coordinate,
     harden,
     noisy_logits,
-    noisy_logits_given,
     to_value,
 )
 
 
 @dataclass(frozen=True, eq=False)
-class StraightThroughGumbelSoftmax(LinearlyScored, Estimator):
+class StraightThroughGumbelSoftmax(Tempered, LinearlyScored, Estimator):
     r"""A hard sample whose backward pass is that of its Gumbel-Softmax relaxation: biased.
 
     .. math::
@@ -63,13 +65,12 @@ class StraightThroughGumbelSoftmax(LinearlyScored, Estimator):
         return state_of(self.temperature)
 
     def draw(self, fn: TorchDistribution) -> Draw:
-        return self._draw(coordinates(fn), noisy_logits(coordinates(fn)))
+        return self._draw(coordinates(fn), noise_of(coordinates(fn)))
 
     def redraw(self, site: Site, fn: TorchDistribution) -> Draw:
-        base, logits = coordinates(fn), site.base.logits.detach()
-        noise = noisy_logits_given(site.base, site.value.detach()).detach() - logits
-        return self._draw(base, base.logits + noise)
+        return self._draw(coordinates(fn), noise_given(site.base, site.value))
 
-    def _draw(self, base: TorchDistribution, z: Tensor) -> Draw:
-        soft = to_value(base, z / now(self.temperature))
+    def _draw(self, base: TorchDistribution, noise: Tensor) -> Draw:
+        z = noisy_logits(base, noise)
+        soft = to_value(base, coordinate(base, z, now(self.temperature)))
         return Draw(harden(base, z.detach()) + (soft - soft.detach()))

@@ -1,8 +1,8 @@
 """What a program sees of the dims along which its particles and evaluations lie.
 
 :class:`Visible`: all of them, left of the dims of its plates, so that it has to broadcast.
-:class:`Hidden`: none. It runs under ``torch.func.vmap`` with its own shapes, whatever it does with them.
-Either way everything outside of the program (estimators, costs) has one layout of dims, from the left:
+:class:`Hidden`: none. It runs under ``torch.func.vmap`` with its own shapes, whatever it does with
+them. Either way everything outside of the program (estimators, costs) has one layout of dims, from the left:
 evaluations, enumerated sites (the last first), particles, plates.
 """
 
@@ -244,9 +244,7 @@ class Hidden(Visible):
         fn._batch_shape = shape
         return fn.expand(shape), along
 
-    def _lifted_part(
-        self, x: Any, pad: int, batch: int, event: int
-    ) -> tuple[Any, frozenset[int]]:
+    def _lifted_part(self, x: Any, pad: int, batch: int, event: int) -> tuple[Any, frozenset[int]]:
         """An attribute of a distribution with ``batch`` batch dims."""
         if isinstance(x, Tensor):
             return self._shown(x, pad + batch + event - x.dim())
@@ -259,9 +257,7 @@ class Hidden(Visible):
             return type(x)(y for y, _ in lifted), frozenset().union(*(axes for _, axes in lifted))
         return x, frozenset()
 
-    def _lifted_transform(
-        self, x: Any, pad: int, batch: int, event: int
-    ) -> tuple[Any, frozenset[int]]:
+    def _lifted_transform(self, x: Any, pad: int, batch: int, event: int) -> tuple[Any, frozenset[int]]:
         parts, along = {}, frozenset()
         for key, part in vars(x).items():
             if key == "_inv":  # a weak reference to its inverse, with the parameters of before

@@ -22,7 +22,7 @@ from .ordinary import is_tracked
 from .passes import Pass, Program
 from .shared_sums import shared_sums
 from .slices import Group
-from .terms import Runs, Term, rows_at
+from .terms import Runs, Term, rows_at, weighed
 from .unwrap import cat_rows
 
 Key: TypeAlias = tuple[str, str]
@@ -246,9 +246,8 @@ class Costs:
                     raise EstimatorError(
                         f"site {names}: {type(sites[0].estimator).__name__} changes one coordinate at "
                         f"a time in all elements of plate {sorted(missing)[0]!r} at once, but "
-                        f"{term.side} site '{term.name}' depends on it from outside that plate. Use "
-                        f"DisARM, LeaveOneOut or ScoreFunction for {names}, or move '{term.name}' into "
-                        f"the plate."
+                        f"{term.side} site '{term.name}' depends on it from outside that plate. "
+                        f"{_advice(sites[0])} Or move '{term.name}' into the plate."
                     )
 
     # -- enumerated sites -------------------------------------------------------------------------
@@ -269,12 +268,13 @@ class Costs:
         rows = term.rows(runs)
         dims = [dim for name, dim in term.frames.items() if name not in frames]
         if self._all_enumerated:
-            rows = rows * self._fraction(term)
+            rows, weights = rows * self._fraction(term), []
             for site in self._enumerated(term):
                 if not self._outer(site, number):
                     probs, dim = p.probs[site.name], self._dim(site)
-                    rows = rows * (rows_at(probs, runs) if probs.shape[0] > 1 else probs)
+                    weights.append(rows_at(probs, runs) if probs.shape[0] > 1 else probs)
                     dims += [] if dim is None else [dim]
+            rows = weighed(rows, weights)
         return rows.sum(dims, keepdim=True) if dims else rows
 
     def _outer(self, enumerated: Site, number: int) -> bool:
@@ -289,8 +289,7 @@ class Costs:
                 raise EstimatorError(
                     f"site '{site.name}': Enumeration gives all elements of plate "
                     f"{sorted(outside)[0]!r} the same value at a time, but {term.side} site "
-                    f"'{term.name}' depends on it from outside that plate. Use DisARM, LeaveOneOut or "
-                    f"ScoreFunction for '{site.name}'."
+                    f"'{term.name}' depends on it from outside that plate. {_advice(site)}"
                 )
         return [site for site in self._all_enumerated if site.frames <= set(term.frames)]
 
@@ -325,7 +324,7 @@ class Costs:
         """A site's surrogate, averaged over the sites enumerated before it."""
         for site in self._all_enumerated:
             if self._outer(site, number):
-                surrogate = surrogate * self.passes[0].probs[site.name][0].detach()
+                surrogate = weighed(surrogate, [self.passes[0].probs[site.name][0].detach()])
         return surrogate
 
     def expectation(self, term: Term, p: Pass, lawful: list[bool]) -> Tensor:
@@ -340,8 +339,7 @@ class Costs:
             kept = frozenset().union(*(site.frames for site in sites))
             dims = [dim for name, dim in term.frames.items() if name not in kept]
             log_prob = term.aligned.sum(dims, keepdim=True) if dims else term.aligned
-            for site in sites:
-                log_prob = log_prob * p.probs[site.name]
+            log_prob = weighed(log_prob, [p.probs[site.name] for site in sites])
         repeats = sum(lawful)
         if log_prob.shape[:1] == (len(lawful),) and (term.sliced or sites):
             log_prob, repeats = (log_prob if all(lawful) else log_prob[lawful]), 1
@@ -361,6 +359,11 @@ def _grouped(numbers: Sequence[int], by: Callable[[int], Hashable]) -> list[list
 
 _FEW = 64
 """A pass of so many evaluations hardly takes longer than one of few: sites may share it."""
+
+
+def _advice(site: Site) -> str:
+    """Estimators of a site that costs outside its plates may depend on."""
+    return site.estimator.advice(site.fn, lambda e: e.separable or isinstance(e, Enumeration))
 
 
 def plan(program: Program) -> tuple[tuple[Group, ...], list[tuple[Group, ...]]]:

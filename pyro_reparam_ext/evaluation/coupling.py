@@ -17,8 +17,8 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
 from ..distributions.pathwise import pathwise_at
-from ..distributions.probs_or_logits import ProbsOrLogits
-from .noise import categorical_noise, logistic_noise
+from ..distributions.probs_or_logits import ProbsOrLogits, exact_logits
+from .noise import noise_given
 from .unwrap import coordinates
 
 
@@ -71,13 +71,23 @@ def _parameters(fn: TorchDistribution) -> list[tuple[Tensor, int]] | None:
 
 @_parameters.register(torch.distributions.Bernoulli)
 def _(fn: TorchDistribution) -> list[tuple[Tensor, int]]:
-    return [(fn.logits, 0)]
+    return [(exact_logits(fn), 0)]
 
 
 @_parameters.register(torch.distributions.Categorical)
 @_parameters.register(torch.distributions.OneHotCategorical)
 def _(fn: TorchDistribution) -> list[tuple[Tensor, int]]:
-    return [(fn.logits, 1)]
+    return [(exact_logits(fn), 1)]
+
+
+@_parameters.register(torch.distributions.Binomial)
+def _(fn: TorchDistribution) -> list[tuple[Tensor, int]]:
+    return [(fn.total_count, 0), (exact_logits(fn), 0)]
+
+
+@_parameters.register(dist.BetaBinomial)
+def _(fn: TorchDistribution) -> list[tuple[Tensor, int]]:
+    return [(fn.total_count, 0), (fn.concentration1, 0), (fn.concentration0, 0)]
 
 
 @_parameters.register(torch.distributions.MultivariateNormal)
@@ -149,14 +159,12 @@ def _independent(new: TorchDistribution, old: TorchDistribution, value: Tensor) 
 
 @_transport.register(dist.Bernoulli)
 def _bernoulli(new: dist.Bernoulli, old: dist.Bernoulli, value: Tensor) -> Tensor:
-    noise = logistic_noise(old.logits.detach(), value.detach()) - old.logits.detach()
-    return (new.logits.detach() + noise > 0).to(value.dtype)
+    return (exact_logits(new) + noise_given(old, value) > 0).to(value.dtype)
 
 
 @_transport.register(dist.OneHotCategorical)
 def _one_hot(new: dist.OneHotCategorical, old: dist.OneHotCategorical, value: Tensor) -> Tensor:
-    noise = categorical_noise(old.logits.detach(), value.detach()) - old.logits.detach()
-    index = (new.logits.detach() + noise).argmax(-1, keepdim=True)
+    index = (exact_logits(new) + noise_given(old, value)).argmax(-1, keepdim=True)
     shape = index.shape[:-1] + value.shape[-1:]
     return torch.zeros(shape, dtype=value.dtype, device=value.device).scatter(-1, index, 1)
 
@@ -164,5 +172,4 @@ def _one_hot(new: dist.OneHotCategorical, old: dist.OneHotCategorical, value: Te
 @_transport.register(dist.Categorical)
 def _categorical(new: dist.Categorical, old: dist.Categorical, value: Tensor) -> Tensor:
     one_hot = torch.nn.functional.one_hot(value, old.logits.shape[-1]).to(old.logits.dtype)
-    noise = categorical_noise(old.logits.detach(), one_hot) - old.logits.detach()
-    return (new.logits.detach() + noise).argmax(-1)
+    return (exact_logits(new) + noise_given(old, one_hot)).argmax(-1)

@@ -69,8 +69,8 @@ class Way:
                 if self.mode == "vmap"
                 else "one by one instead, which is slower. "
             )
-            + f"Pass vectorize_particles={self.mode!r} to the ELBO to say so yourself, or see 'What your "
-            f"program must be able to do' in the documentation for a form that takes "
+            + f"Pass vectorize_particles={self.mode!r} to the ELBO to say so yourself, or see 'What "
+            f"your program must be able to do' in the documentation for a form that takes "
             f"vectorize_particles={given!r}.",
             stacklevel=outside(),
         )

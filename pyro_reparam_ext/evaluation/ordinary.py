@@ -20,6 +20,7 @@ from ..estimators.base import Draw, Estimator, Site
 from ..estimators.enumeration import Enumeration
 from .axes import Visible
 from .control_flow import ControlFlow
+from .discrete import log_prob as exact_log_prob
 from .recorder import Recorder
 from .terms import Term, left_padded, log_prob_of
 from .unwrap import coordinates, is_masked, num_coordinate_dims, sum_rightmost
@@ -193,7 +194,7 @@ def scored(name: str, estimator: Estimator, fn: TorchDistribution, draw: Draw) -
     log_prob = log_prob_of(name, lambda: estimator.guide_log_prob(fn, draw))
     if not is_masked(fn) or estimator.differentiable:
         return log_prob, log_prob
-    score = coordinates(fn).log_prob(draw.value)
+    score = exact_log_prob(coordinates(fn), draw.value)
     return log_prob, sum_rightmost(score, num_coordinate_dims(fn))
 
 

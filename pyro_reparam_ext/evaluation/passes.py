@@ -113,11 +113,12 @@ class Program:
                 + f": {error}"
             ) from error
         if watch is not None and watch.sites:
+            owner = self.sites[groups[0].owner]
             raise EstimatorError(
-                f"site '{self.sites[groups[0].owner].name}': its estimator evaluates relaxed values, "
-                f"between the support points, which guide or model turn into Python numbers (.item(), "
-                f"a branch); expected only tensor operations on them. Use DisARM, LeaveOneOut or "
-                f"LocalExpectation, which only evaluate values of the support."
+                f"site '{owner.name}': its estimator evaluates relaxed values, between the support "
+                f"points, which guide or model turn into Python numbers (.item(), a branch); expected "
+                f"only tensor operations on them. {owner.estimator.advice(owner.fn)} They only "
+                f"evaluate values of the support."
             )
         return self.collect(groups, ordinary, run.terms + model_terms, run.draws)
 

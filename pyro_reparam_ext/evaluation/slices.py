@@ -16,8 +16,9 @@ from torch import Tensor
 from ..errors import CannotVectorize, EstimatorError
 from ..estimators.base import Alternatives, Draw, Site
 from ..estimators.enumeration import Enumeration
-from ..estimators.relaxation import RELAXABLE, noisy_logits_given, to_value
+from ..estimators.relaxation import RELAXABLE, coordinate, noisy_logits, to_value
 from .control_flow import ControlFlow
+from .noise import noise_given
 from .recorder import Recorder
 from .unwrap import cat_rows, coordinates
 
@@ -139,7 +140,7 @@ class SlicePass(Recorder):
             start = runs[-1].stop if runs else 0
             stop = start + sum(map(len, groups))
             temperature = _temperatures(groups, alternatives) if relaxed else None
-            runs.append(_Run(start, stop, self.program.sites[groups[0].owner].name, temperature))
+            runs.append(_Run(start, stop, self.program.sites[groups[0].owner], temperature))
         return runs
 
 
@@ -152,7 +153,7 @@ class _Run:
 
     start: int
     stop: int
-    owner: str
+    owner: Site
     temperature: Tensor | float | None
 
 
@@ -175,19 +176,19 @@ def _relaxed_redraw(site: Site, fn: TorchDistribution, run: _Run, rows: slice | 
     base = coordinates(fn)
     if not isinstance(base, RELAXABLE):
         raise EstimatorError(
-            f"site '{site.name}': it is sampled after site '{run.owner}', whose estimator evaluates "
-            f"relaxed values; {type(base).__name__} can't be relaxed, and "
+            f"site '{site.name}': it is sampled after site '{run.owner.name}', whose estimator "
+            f"evaluates relaxed values; {type(base).__name__} can't be relaxed, and "
             f"{type(site.estimator).__name__} does not sample it pathwise; expected Bernoulli, "
             f"OneHotCategorical or Pathwise. "
-            + (f"Use Pathwise for site '{site.name}', or " if fn.has_rsample else "Use ")
-            + f"DisARM, LeaveOneOut or LocalExpectation for site '{run.owner}'."
+            + (f"Use Pathwise for site '{site.name}'. Or, for " if fn.has_rsample else "For ")
+            + f"site '{run.owner.name}': {run.owner.estimator.advice(run.owner.fn)}"
         )
-    noise = (noisy_logits_given(site.base, site.value) - site.base.logits).detach()
-    logits, temperature = base.logits if rows is None else base.logits[rows], run.temperature
-    assert temperature is not None
+    assert run.temperature is not None
+    z, temperature = noisy_logits(base, noise_given(site.base, site.value)), run.temperature
+    z = z if rows is None else z[rows]
     if isinstance(temperature, Tensor) and temperature.dim():  # one for each row
-        temperature = temperature[: len(logits)].reshape((-1,) + (1,) * (logits.dim() - 1))
-    return Draw(to_value(base, (logits + noise) / temperature))
+        temperature = temperature[: len(z)].reshape((-1,) + (1,) * (len(base.batch_shape) - 1))
+    return Draw(to_value(base, coordinate(base, z, temperature)))
 
 
 def _repeat(draw: Draw, count: int) -> Draw:

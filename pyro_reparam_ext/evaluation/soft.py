@@ -1,7 +1,7 @@
 """What a program must not do with a value that carries a gradient in place of a discrete one.
 
-A relaxed or straight-through value trains its site by the gradient of the costs. Where the program turns
-it into a number (a branch, an index), or computes with it what has no gradient (``z > 0.5``,
+A relaxed or straight-through value trains its site by the gradient of the costs. Where the program
+turns it into a number (a branch, an index), or computes with it what has no gradient (``z > 0.5``,
 ``table[z.long()]``), that gradient is lost without a trace, and the site is trained as if nothing
 depended on it.
 """
@@ -16,7 +16,6 @@ from torch import Tensor
 from ..callers import outside
 from ..errors import EstimatorError
 from ..estimators.base import Site
-from .costs import Costs
 from .passes import Pass
 from .plain import PlainRun
 
@@ -32,10 +31,10 @@ def check_reads(site: Site, plain: PlainRun) -> None:
     line = plain.control.lines.get(site.name)
     if line is not None:
         raise EstimatorError(
-            f"site '{site.name}': {type(site.estimator).__name__} takes the gradient of the costs at its "
-            f"value, but the program reads the value, or what was computed from it, as a Python number "
-            f"(a branch, .item(), an index of a list) at {line}, by which the gradient is lost; expected "
-            f"tensor operations on it. {_REMEDY}"
+            f"site '{site.name}': {type(site.estimator).__name__} takes the gradient of the costs at "
+            f"its value, but the program reads the value, or what was computed from it, as a Python "
+            f"number (a branch, .item(), an index of a list) at {line}, by which the gradient is lost; "
+            f"expected tensor operations on it. {_REMEDY}"
         )
 
 
@@ -50,10 +49,10 @@ def check_gradients(site: Site, value: Tensor, run: Pass, plain: PlainRun) -> No
             lost.append(f"'{term.name}' of the {term.side}")
     if lost:
         warnings.warn(
-            f"site '{site.name}': {type(site.estimator).__name__} takes the gradient of the costs at its "
-            f"value, but the log density of {', '.join(lost)} depends on it without a gradient (z > 0.5, "
-            f"table[z.long()], argmax, round): the gradient is biased, as if that cost did not depend on "
-            f"the site. {_REMEDY} Or write the cost as a differentiable function: (z * table).sum(-1) "
+            f"site '{site.name}': {type(site.estimator).__name__} takes the gradient of the costs at "
+            f"its value, but the log density of {', '.join(lost)} depends on it without a gradient "
+            f"(z > 0.5, table[z.long()], argmax, round): the gradient is biased, as if that cost did "
+            f"not depend on the site. {_REMEDY} Or write the cost as a differentiable function: (z * table).sum(-1) "
             f"of a one-hot z, torch.lerp(low, high, z) of a binary one.",
             stacklevel=outside(),
         )

@@ -178,11 +178,11 @@ def _learning_term(learners: list[Evaluations]) -> Tensor | float:
             parameters |= dict.fromkeys(p for p in one.site.state.parameters() if p.requires_grad)
     if not losses:
         return 0.0
+    if not parameters:
+        return 0.0
     relaxed = [one.site for one in learners if one.gradients is not None]
     with learning(relaxed):
-        gradients = torch.autograd.grad(
-            losses, list(parameters), allow_unused=True, retain_graph=True
-        )
+        gradients = torch.autograd.grad(losses, list(parameters), allow_unused=True, retain_graph=True)
     terms = [
         (p * g.detach()).sum() for p, g in zip(parameters, gradients, strict=True) if g is not None
     ]

@@ -105,6 +105,15 @@ def left_padded(x: Tensor, dims: int) -> Tensor:
     return x.reshape((1,) * (dims - x.dim()) + x.shape) if x.dim() < dims else x
 
 
+def weighed(x: Tensor, weights: Sequence[Tensor]) -> Tensor:
+    """``x`` times its probabilities; nothing where one of them is 0, even if ``x`` is infinite."""
+    for probs in weights:
+        x = torch.where(probs > 0, x, 0.0)
+    for probs in weights:
+        x = x * probs
+    return x
+
+
 def vectorized_frames(site: Mapping[str, Any]) -> dict[str, int]:
     """Names and dims of the vectorised plates of a site."""
     return {frame.name: frame.dim for frame in site["cond_indep_stack"] if frame.vectorized}

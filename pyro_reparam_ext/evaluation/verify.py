@@ -34,11 +34,7 @@ def signature(costs: Costs) -> Signature:
     """Sites, shapes of their terms, and evaluations; and whether there are gradients."""
     return (
         torch.is_grad_enabled(),
-        *(
-            (len(p.groups), term.key, term.log_prob.shape)
-            for p in costs.passes
-            for term in p.terms
-        ),
+        *((len(p.groups), term.key, term.log_prob.shape) for p in costs.passes for term in p.terms),
     )
 
 
@@ -127,7 +123,9 @@ def _row_of_alternative(costs: Costs, owner: int, sizes: tuple[int, ...]) -> _Ro
                 changed = changed.any(dims) if dims else changed
                 changed = changed.expand(len(values), particles)
             else:
-                changed = changed.flatten(1).any(1, keepdim=True) if changed.dim() > 1 else changed[:, None]
+                changed = (
+                    changed.flatten(1).any(1, keepdim=True) if changed.dim() > 1 else changed[:, None]
+                )
             places = changed.nonzero()
             if len(places):
                 row, particle = places[-1].tolist()
@@ -235,7 +233,7 @@ def _terms_at(costs: Costs, row: _Row) -> Iterator[tuple[Term, Tensor]]:
 
 
 def _check_soft(costs: Costs, row: _Row, plain: PlainRun) -> None:
-    """Relaxed and straight-through values, and relaxed alternatives, reach the costs by their gradient."""
+    """Relaxed and straight-through values reach the costs by their gradient, as do relaxed alternatives."""
     program = costs.program
     if row.group is None:
         soft = [(site, site.value) for site in program.ordinary.sites if is_soft(site)]

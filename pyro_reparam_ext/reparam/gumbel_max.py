@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +18,10 @@ from ..distributions.gumbel_sinkhorn import GumbelSinkhorn
 from ..distributions.numerics.sinkhorn import sinkhorn
 from ..distributions.permutation_matrices import matrix_of, row_stochastic
 from ..distributions.plackett_luce import PlackettLuce
+from ..distributions.probs_or_logits import exact_logits
 from ..distributions.relaxation import hard_bernoulli, hard_one_hot
 from ..errors import EstimatorError
+from ..evaluation.discrete import log_prob
 from ..evaluation.unwrap import coordinates, innermost
 from ..replay import is_replayed
 from .decentering import Decentering, rewrapped
@@ -118,7 +121,7 @@ class GumbelMaxReparam(Decentering):
     def log_abs_det(self, fn: TorchDistribution, noise: Tensor) -> Tensor:
         # Held: with the keys fixed its gradient has mean zero, and only adds to the variance.
         with torch.no_grad():
-            return self.noise(fn).log_prob(noise) - fn.log_prob(self.forward(fn, noise))
+            return self.noise(fn).log_prob(noise) - log_prob(fn, self.forward(fn, noise))
 
     def apply(self, msg: dict[str, Any]) -> dict[str, Any]:
         if msg["is_observed"] or not isinstance(innermost(msg["fn"]), GumbelSinkhorn):
@@ -155,7 +158,14 @@ def _rows(constraint: constraints.Constraint) -> transforms.Transform:
 
 
 def _gumbel_keys(fn: Any) -> TorchDistribution:
-    return GumbelKeys(fn.logits).to_event(1)
+    return GumbelKeys(held_logits(fn)).to_event(1)
+
+
+def held_logits(fn: Any) -> Tensor:
+    """Infinite logits as those of the smallest float: no noise leads to an impossible value."""
+    logits = exact_logits(fn)
+    end = -math.log(torch.finfo(logits.dtype).tiny)
+    return torch.where(logits.isinf(), end * logits.sign(), logits)
 
 
 def _indicator(fn: torch.distributions.Categorical, value: Tensor) -> Tensor:
@@ -180,19 +190,19 @@ def _order_keys_of(fn: PlackettLuce, value: Tensor) -> Tensor:
 
 _FAMILIES: dict[type, _Family] = {
     torch.distributions.Bernoulli: _Family(
-        lambda fn: LogisticKeys(fn.logits),
+        lambda fn: LogisticKeys(held_logits(fn)),
         lambda fn, keys: hard_bernoulli(keys),
-        lambda fn, value: logistic_median(fn.logits, value),
+        lambda fn, value: logistic_median(held_logits(fn), value),
     ),
     torch.distributions.Categorical: _Family(
         _gumbel_keys,
         lambda fn, keys: keys.argmax(-1),
-        lambda fn, value: gumbel_medians(fn.logits, _indicator(fn, value)),
+        lambda fn, value: gumbel_medians(held_logits(fn), _indicator(fn, value)),
     ),
     torch.distributions.OneHotCategorical: _Family(
         _gumbel_keys,
         lambda fn, keys: hard_one_hot(keys),
-        lambda fn, value: gumbel_medians(fn.logits, value),
+        lambda fn, value: gumbel_medians(held_logits(fn), value),
     ),
     PlackettLuce: _Family(
         _gumbel_keys,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pyro.distributions as dist
@@ -11,7 +12,8 @@ from torch import Tensor
 from torch.distributions import transform_to
 
 from ..distributions.pathwise import pathwise_at
-from ..distributions.relaxation import hard_bernoulli, hard_one_hot
+from ..distributions.probs_or_logits import exact_logits
+from ..distributions.relaxation import far, hard_bernoulli, hard_one_hot, within
 from ..distributions.relaxed_bernoulli import RelaxedBernoulli
 from ..distributions.relaxed_one_hot_categorical import RelaxedOneHotCategorical
 from ..distributions.straight_through import StraightThrough, straight_through
@@ -92,12 +94,14 @@ class GumbelSoftmaxReparam(Decentering):
 
     def forward(self, fn: TorchDistribution, noise: Tensor) -> Tensor:
         twin = _twin(fn)
-        keys = twin.logits + noise
+        keys = _finite_logits(twin) + noise
         x = keys / _temperature(twin)
         if isinstance(twin, StraightThrough):
             if _is_binary(fn):
                 return straight_through(hard_bernoulli(keys), x.sigmoid())
             return straight_through(hard_one_hot(keys), x.softmax(-1))
+        if not _is_binary(fn):
+            x = torch.where(twin.impossible, -far(x.dtype), x)
         value = transform_to(twin.support)(x)
         # Of the value's density a sample has to move where it is held off the boundary, too.
         return pathwise_at(twin, value.detach()) if self.guide else value
@@ -107,10 +111,20 @@ class GumbelSoftmaxReparam(Decentering):
         if isinstance(twin, StraightThrough):
             # Pyro's may be given a relaxed value to start from.
             if _is_binary(fn):
-                return logistic_median(twin.logits, (value > 0.5).to(value.dtype)) - twin.logits
-            return gumbel_medians(twin.logits, hard_one_hot(value)) - twin.logits
+                median = logistic_median(exact_logits(twin), (value > 0.5).to(value.dtype))
+            else:
+                median = gumbel_medians(exact_logits(twin), hard_one_hot(value))
+            # Where the logit is infinite, all noise leads to the value.
+            return torch.where(exact_logits(twin).isinf(), 0.0, median - _finite_logits(twin))
         noise = _temperature(twin) * transform_to(twin.support).inv(value) - twin.logits
-        return noise if _is_binary(fn) else noise + most_likely_shift(noise, dims=1)
+        if _is_binary(fn):
+            return noise
+        # That of impossible classes is free: the most likely one.
+        possible = ~twin.impossible
+        kept = torch.where(possible, noise, math.inf)
+        count = possible.sum(-1, keepdim=True).to(noise.dtype)
+        shift = most_likely_shift(kept, dims=1) + (noise.shape[-1] / count).log()
+        return torch.where(possible, noise + shift, 0.0)
 
     def log_abs_det(self, fn: TorchDistribution, noise: Tensor) -> Tensor:
         # The value has a dim less than the noise, or is discrete: the density of the one less that of
@@ -118,7 +132,8 @@ class GumbelSoftmaxReparam(Decentering):
         twin = _twin(fn)
         if isinstance(twin, StraightThrough):
             # As at any hard value the score, held at zero, has mean zero.
-            twin = type(twin)(twin.temperature, logits=twin.logits.detach(), validate_args=False)
+            logits = exact_logits(twin).detach()
+            twin = type(twin)(twin.temperature, logits=logits, validate_args=False)
         return self.noise(fn).log_prob(noise) - twin.log_prob(self.forward(fn, noise))
 
     def _is_biased(self, fn: TorchDistribution) -> bool:
@@ -158,6 +173,10 @@ def _twin(fn: Any) -> Any:
     # Of torch's the temperature broadcasts with the logits, not with the batch shape.
     temperature = fn.temperature.squeeze(-1) if fn.temperature.dim() else fn.temperature
     return cls(temperature, logits=fn.logits, validate_args=False)
+
+
+def _finite_logits(twin: Any) -> Tensor:
+    return within(exact_logits(twin))
 
 
 def _temperature(twin: Any) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from pyro.infer.reparam.reparam import Reparam
 
-from ..distributions.probs_or_logits import parameter_of
+from ..distributions.probs_or_logits import exact_logits, parameter_of
 from ..distributions.relaxed_bernoulli import RelaxedBernoulli
 from ..distributions.relaxed_one_hot_categorical import RelaxedOneHotCategorical
 from ..distributions.straight_through import StraightThrough
@@ -17,7 +17,7 @@ from ..distributions.straight_through_bernoulli import StraightThroughBernoulli
 from ..distributions.straight_through_one_hot_categorical import StraightThroughOneHotCategorical
 from ..errors import EstimatorError
 from ..evaluation.unwrap import coordinates, innermost
-from ..temperature import Temperature, check_temperature, held, now, state_of
+from ..temperature import Temperature, check_temperature, fault_of, held, now, state_of
 from .decentering import rewrapped
 
 
@@ -115,7 +115,13 @@ class RelaxReparam(Reparam):
         if learned is not None and not pyro.settings.get("module_local_params"):
             pyro.module(f"temperature/{name}", learned, update_module_params=True)
         base = coordinates(wrapped)
-        new = self._twin(base)
+        try:
+            new = self._twin(base)
+        except (ValueError, RuntimeError):
+            fault = fault_of(self.temperature, base.batch_shape)
+            if fault is None:
+                raise
+            raise EstimatorError(f"site '{name}': RelaxReparam: {fault}") from None
         if new.batch_shape != base.batch_shape:
             raise EstimatorError(
                 f"site '{name}': RelaxReparam has a temperature that does not broadcast to the site's "
@@ -126,7 +132,10 @@ class RelaxReparam(Reparam):
 
     def _twin(self, base: Any) -> TorchDistribution:
         is_binary = isinstance(base, torch.distributions.Bernoulli)
-        parameters = {**parameter_of(base), "validate_args": base._validate_args}
+        given = parameter_of(base)
+        if "logits" in given:
+            given = {"logits": exact_logits(base)}
+        parameters = {**given, "validate_args": base._validate_args}
         if self.straight_through:
             hard = StraightThroughBernoulli if is_binary else StraightThroughOneHotCategorical
             return hard(now(self.temperature), **parameters)

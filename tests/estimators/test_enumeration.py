@@ -4,17 +4,17 @@ import torch
 
 import pyro_reparam_ext as pre
 
-from ..families import BERNOULLI, CATEGORICAL, ONE_HOT
+from ..families import BERNOULLI, BINOMIAL, CATEGORICAL, ONE_HOT
 from ..registry import layout_of
 from ..sampling import layout_gradients
 
-SMALL = ("Bernoulli", "Categorical")
+SMALL = ("Bernoulli", "Categorical", "BetaBinomial")
 
 
 @pytest.mark.parametrize("layout", ["no_plate", "plate", "nested_plates", "hierarchy"])
 @pytest.mark.parametrize(
     ("family", "vectorize"),
-    [(family, True) for family in BERNOULLI + ONE_HOT + CATEGORICAL]
+    [(family, True) for family in BERNOULLI + ONE_HOT + CATEGORICAL + BINOMIAL]
     + [(family, False) for family in SMALL],
 )
 def test_equals_brute_force(family, layout, vectorize):

@@ -8,7 +8,7 @@ from ..registry import layout_of
 from ..sampling import layout_gradients
 
 
-@pytest.mark.parametrize("family", ["Bernoulli", "OneHotCategorical", "Categorical"])
+@pytest.mark.parametrize("family", ["Bernoulli", "OneHotCategorical", "Categorical", "BetaBinomial"])
 def test_exact_over_a_single_coordinate(family):
     layout = layout_of("plate", family)
     elbo = pre.TraceEstimator_ELBO(pre.LocalExpectation())

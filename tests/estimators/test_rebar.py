@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 import pyro_reparam_ext as pre
-from pyro_reparam_ext.evaluation.noise import logistic_noise
+from pyro_reparam_ext.evaluation.noise import noise_given, noisy_logits_given
 
 from ..registry import layout_of
 from ..sampling import gradients as rows_of_gradients
@@ -24,8 +24,8 @@ def test_same_seed_closed_form():
     torch.manual_seed(5)
     b, (logits, weight) = program.value(), program.parameters()
     fixed, alpha = weight.detach(), logits.detach()
-    z = logits + (logistic_noise(alpha, b) - alpha)
-    tilde = logistic_noise(logits, b)
+    z = logits + noise_given(dist.Bernoulli(logits=alpha), b)
+    tilde = noisy_logits_given(dist.Bernoulli(logits=logits), b)
     cost = program.cost(b, alpha, weight)
     y, y_tilde = (z / temperature).sigmoid(), (tilde / temperature).sigmoid()
     relaxed, relaxed_tilde = (program.cost(v, alpha, fixed) for v in (y, y_tilde))

@@ -1,0 +1,34 @@
+"""Which estimators to advise where one can't serve a site."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pyro.distributions import TorchDistribution
+
+from .base import Estimator
+from .disarm import DisARM
+from .enumeration import Enumeration
+from .leave_one_out import LeaveOneOut
+from .local_expectation import LocalExpectation
+from .pathwise import Pathwise
+from .rebar import REBAR
+from .score_function import ScoreFunction
+
+UNBIASED = (Pathwise, DisARM, LocalExpectation, Enumeration, REBAR, LeaveOneOut, ScoreFunction)
+"""Those to choose from, the one to try first on the left."""
+
+
+def unbiased_for(fn: TorchDistribution, but: Callable[[Estimator], bool]) -> list[Estimator]:
+    """The unbiased estimators that serve sites distributed as ``fn``, except for some."""
+    estimators: list[Estimator] = [cls() for cls in UNBIASED]
+    return [e for e in estimators if e.serves(fn) and e.is_unbiased_at(fn) and not but(e)]
+
+
+def advise(fn: TorchDistribution, but: Callable[[Estimator], bool]) -> str:
+    """A sentence that names them."""
+    names = [type(estimator).__name__ for estimator in unbiased_for(fn, but)]
+    names = [f"{name} (num_particles=2 or more)" if "Leave" in name else name for name in names]
+    if not names:
+        return "Configure no estimator for this site to get the default."
+    return f"Use {' or '.join([', '.join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]}."
