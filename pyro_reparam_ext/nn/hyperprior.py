@@ -34,6 +34,10 @@ class Hyperprior:
     gap: int | None
 
 
+CERTAIN = Hyperprior({}, 0)
+"""Of a prior that samples nothing."""
+
+
 class _Sampled(Messenger):
     """Notes the values that a prior's function samples."""
 
@@ -111,7 +115,7 @@ def learn(prior_at: PriorAt, value: Tensor) -> Hyperprior | None:
             if fn is None:
                 return None
             if not sampled.values:
-                return Hyperprior({}, 0)
+                return CERTAIN
             w = fn.sample()
             draws.append((sampled.values, w, fn.log_prob(w)))
         gaps = range(value.dim(), -1, -1)

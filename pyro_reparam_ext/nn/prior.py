@@ -10,10 +10,13 @@ from typing import Any, TypeAlias
 import torch
 from pyro.distributions import TorchDistribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
+from pyro.poutine.indep_messenger import IndepMessenger
+from pyro.poutine.runtime import _PYRO_STACK
 from torch import Size, Tensor, nn
 
 from ..errors import EstimatorError
-from .hyperprior import Hyperprior, drawn, learn
+from .hyperprior import CERTAIN, Hyperprior, drawn, learn
+from .layer_estimator import PARTICLE_PLATES
 
 PriorOf: TypeAlias = Callable[[str, Tensor], TorchDistribution | None]
 Rule: TypeAlias = TorchDistribution | PriorOf | None
@@ -70,7 +73,9 @@ def prior_of(name: str, value: Tensor, rule: Rule, hyperprior: Hyperprior) -> To
         EstimatorError: the shape is another one.
     """
     if not hyperprior.sites:
-        return _shaped(name, value, _made(name, value, rule), Size())
+        made = _made(name, value, rule)
+        _check_particles(name, made, is_new=False)
+        return _shaped(name, value, made, Size())
     fn, particles = drawn(lambda: _made(name, value, rule), hyperprior)
     return _shaped(name, value, fn, particles)
 
@@ -83,10 +88,13 @@ def hyperprior_of(name: str, value: Tensor, rule: Rule) -> Hyperprior | None:
     """
 
     def prior_at(particles: Size) -> TorchDistribution | None:
-        return _shaped(name, value, _made(name, value, rule), particles)
+        fn = _made(name, value, rule)
+        if not particles:
+            _check_particles(name, fn, is_new=True)
+        return _shaped(name, value, fn, particles)
 
     if not _is_function(rule):
-        return None if prior_at(Size()) is None else Hyperprior({}, 0)
+        return None if prior_at(Size()) is None else CERTAIN
     try:
         return learn(prior_at, value)
     except EstimatorError:
@@ -114,6 +122,38 @@ def _made(name: str, value: Tensor, rule: Rule) -> TorchDistribution | None:
             f"pyro.distributions, None for no prior, or a function of name and value that gives one."
         )
     return _like(fn, value)
+
+
+def _check_particles(name: str, fn: TorchDistribution | None, is_new: bool) -> None:
+    """Raises where a prior that samples nothing has the dims of something that was sampled before.
+
+    ``is_new``: whether the network is being made, so that its prior may well be made from that. Later
+    it may be by a function that looks outside, and then has a gradient.
+    """
+    if fn is None or not (is_new or _has_gradient(fn)):
+        return
+    for handler in _PYRO_STACK:
+        if not isinstance(handler, IndepMessenger) or handler.name not in PARTICLE_PLATES:
+            continue
+        if handler.dim is None or handler.size == 1:
+            continue
+        if fn.batch_shape[handler.dim :] == (handler.size, *(1,) * (-1 - handler.dim)):
+            raise EstimatorError(
+                f"to_bayesian: the prior of '{name}' has batch shape {tuple(fn.batch_shape)}, as has "
+                f"what is sampled at {handler.size} particles. If it is made from a variable, let the "
+                f"prior's function itself sample that, at a site named after '{name}'. If it isn't, "
+                f"give it the parameter's shape as an event, prior.expand(w.shape).to_event(w.dim())."
+            )
+
+
+def _has_gradient(fn: Any) -> bool:
+    return any(
+        isinstance(x, Tensor)
+        and x.requires_grad
+        or isinstance(x, torch.distributions.Distribution)
+        and _has_gradient(x)
+        for x in vars(fn).values()
+    )
 
 
 def _is_function(rule: Rule) -> bool:

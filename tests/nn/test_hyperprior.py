@@ -15,6 +15,7 @@ import pyro_reparam_ext as pre
 
 OUT, IN = 8, 3
 HALF = dist.HalfNormal(1.0)
+X = torch.linspace(-1.0, 1.0, 5 * IN).reshape(5, IN)
 CONSTANT = torch.linspace(0.5, 2.0, OUT).unsqueeze(-1)
 
 
@@ -172,3 +173,54 @@ def test_the_loss_of_particles(elbo):
     alone = torch.tensor([elbo(**quiet).loss(model, guide) for _ in range(200)])
     together = elbo(num_particles=200, vectorize_particles=True, **quiet).loss(model, guide)
     assert abs(together - alone.mean()) < 5 * alone.std() * (2 / 200) ** 0.5
+
+
+@pytest.mark.parametrize("rule", ["distribution", "function"])
+@pytest.mark.parametrize("scale_law", [HALF, dist.Bernoulli(0.5)], ids=["continuous", "discrete"])
+def test_a_prior_made_from_a_variable_of_the_model(rule, scale_law):
+    """With as many particles as rows its dim would be taken for one of the parameter."""
+
+    def program():
+        tau = 1.0 + pyro.sample("tau", scale_law)
+        prior = dist.Normal(0.0, tau)
+        given = prior if rule == "distribution" else lambda name, w: prior
+        return pyro.poutine.trace(pre.nn.to_bayesian(nn.Linear(IN, OUT), {"weight": given}))(X)
+
+    program()
+    with pyro.plate("num_particles_vectorized", OUT, dim=-2):
+        with pytest.raises(
+            pre.EstimatorError, match=r"'weight' has batch shape \(8, 1\).*itself sample"
+        ):
+            program()
+
+
+def test_a_prior_that_looks_at_a_variable_of_the_model():
+    seen = {"tau": torch.ones(())}
+    bnn = pre.nn.to_bayesian(nn.Linear(IN, OUT), {"weight": lambda n, w: dist.Normal(0.0, seen["tau"])})
+
+    def model():
+        seen["tau"] = pyro.sample("tau", HALF)
+        return bnn(X)
+
+    guide = AutoNormal(model)
+    guide()
+    with pytest.raises(pre.EstimatorError, match="'weight' has batch shape"):
+        Trace_ELBO(num_particles=OUT, vectorize_particles=True, max_plate_nesting=1).loss(model, guide)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_a_prior_for_each_row_is_none_of_particles(learned):
+    """Certain numbers, although there are as many; learned ones say that they are an event."""
+    rows = CONSTANT.clone().requires_grad_(learned)
+
+    def prior(name, w):
+        fn = dist.Normal(0.0, rows)
+        return fn.expand(w.shape).to_event(2) if learned else fn
+
+    bnn = pre.nn.to_bayesian(nn.Linear(IN, OUT), {"weight": prior})
+    with pyro.plate("num_particles_vectorized", OUT, dim=-2):
+        trace = poutine.trace(bnn).get_trace(X)
+    trace.compute_log_prob()
+    node = trace.nodes["weight"]
+    expected = dist.Normal(0.0, CONSTANT).log_prob(node["value"]).sum((-1, -2))
+    torch.testing.assert_close(node["log_prob"], expected)
