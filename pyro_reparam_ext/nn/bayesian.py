@@ -17,7 +17,7 @@ from torch.func import functional_call
 from ..errors import EstimatorError
 from .hyperprior import Hyperprior
 from .layer_estimator import PARTICLE_PLATES
-from .names import check_parameters, check_sites, one_network_a_name
+from .names import check_parameters, check_sites, is_training, one_network_a_name
 from .prior import Prior, Rule, hyperprior_of, prior_of, rules_for
 from .side_by_side import side_by_side
 
@@ -161,11 +161,11 @@ class BayesianModule(PyroModule):
 
     def _learned(self) -> nn.Module:
         """The module, whose parameters without a prior are met as parameters of Pyro."""
-        own = {x: n for n, x in self._modules["module"].named_parameters()}
-        if not own:
+        if not is_training():
             return self.module
         prefix = f"{self._pyro_name}.module" if self._pyro_name else "module"
-        with check_parameters({param_with_module_name(prefix, n): x for x, n in own.items()}):
+        own = self._modules["module"].named_parameters()
+        with check_parameters({param_with_module_name(prefix, name): x for name, x in own}):
             return self.module
 
     def _draw(self, name: str, value: Tensor, rule: Rule) -> Tensor:

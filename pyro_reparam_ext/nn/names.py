@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.trace_messenger import TraceMessenger
+from pyro.poutine.trace_struct import Trace
 from torch import nn
 
 from ..errors import EstimatorError
@@ -37,6 +38,15 @@ def one_network_a_name() -> Iterator[None]:
         ) from error
 
 
+def is_training() -> bool:
+    """Whether the names of parameters are taken down, as by ``SVI``."""
+    return bool(_traces_of_parameters())
+
+
+def _traces_of_parameters() -> list[Trace]:
+    return [x.trace for x in _PYRO_STACK if isinstance(x, TraceMessenger) and x.param_only]
+
+
 @contextmanager
 def check_parameters(parameters: dict[str, nn.Parameter]) -> Iterator[None]:
     """Sees to it that what is trained under these names are these parameters.
@@ -47,13 +57,13 @@ def check_parameters(parameters: dict[str, nn.Parameter]) -> Iterator[None]:
     Raises:
         EstimatorError: a name stands for another parameter.
     """
-    traces = [x.trace for x in _PYRO_STACK if isinstance(x, TraceMessenger) and x.param_only]
+    traces = _traces_of_parameters()
     _check(parameters, traces)
     yield
     _check(parameters, traces)
 
 
-def _check(parameters: dict[str, nn.Parameter], traces: list) -> None:
+def _check(parameters: dict[str, nn.Parameter], traces: list[Trace]) -> None:
     for trace in traces:
         for name, parameter in parameters.items():
             met = getattr(trace.nodes.get(name, {}).get("value"), "unconstrained", None)

@@ -74,7 +74,8 @@ def prior_of(name: str, value: Tensor, rule: Rule, hyperprior: Hyperprior) -> To
     """
     if not hyperprior.sites:
         made = _made(name, value, rule)
-        _check_particles(name, made, is_new=False)
+        if _is_function(rule):
+            _check_particles(name, made, is_new=False)
         return _shaped(name, value, made, Size())
     fn, particles = drawn(lambda: _made(name, value, rule), hyperprior)
     return _shaped(name, value, fn, particles)
@@ -130,14 +131,15 @@ def _check_particles(name: str, fn: TorchDistribution | None, is_new: bool) -> N
     ``is_new``: whether the network is being made, so that its prior may well be made from that. Later
     it may be by a function that looks outside, and then has a gradient.
     """
-    if fn is None or not (is_new or _has_gradient(fn)):
+    if fn is None:
         return
     for handler in _PYRO_STACK:
         if not isinstance(handler, IndepMessenger) or handler.name not in PARTICLE_PLATES:
             continue
         if handler.dim is None or handler.size == 1:
             continue
-        if fn.batch_shape[handler.dim :] == (handler.size, *(1,) * (-1 - handler.dim)):
+        plates = (handler.size, *(1,) * (-1 - handler.dim))
+        if fn.batch_shape[handler.dim :] == plates and (is_new or _has_gradient(fn)):
             raise EstimatorError(
                 f"to_bayesian: the prior of '{name}' has batch shape {tuple(fn.batch_shape)}, as has "
                 f"what is sampled at {handler.size} particles. If it is made from a variable, let the "
@@ -166,18 +168,16 @@ def _shaped(
     """The prior with the event shape of the value, and these dims of particles left of it."""
     if fn is None:
         return None
-    error = EstimatorError(
+    own = value.dim() - fn.event_dim
+    try:
+        if own >= 0 and fn.event_shape == value.shape[own:]:
+            return fn.expand(particles + value.shape[:own]).to_event(own)
+    except RuntimeError:
+        pass
+    raise EstimatorError(
         f"to_bayesian: the prior of '{name}' has shape {tuple(fn.shape())}; expected that of the "
         f"parameter, {tuple(value.shape)}, or one that broadcasts to it."
     )
-    own = value.dim() - fn.event_dim
-    if own < 0 or fn.event_shape != value.shape[own:]:
-        raise error
-    try:
-        fn = fn.expand(particles + value.shape[:own])
-    except RuntimeError:
-        raise error from None
-    return fn.to_event(own)
 
 
 def _like(fn: Any, value: Tensor) -> Any:
