@@ -2,8 +2,8 @@
 
 :class:`Visible`: all of them, left of the dims of its plates, so that it has to broadcast.
 :class:`Hidden`: none. It runs under ``torch.func.vmap`` with its own shapes, whatever it does with
-them. Either way everything outside of the program (estimators, costs) has one layout of dims, from the left:
-evaluations, enumerated sites (the last first), particles, plates.
+them. Either way everything outside of the program (estimators, costs) has one layout of dims, from
+the left: evaluations, enumerated sites (the last first), particles, plates.
 """
 
 from __future__ import annotations

@@ -52,8 +52,8 @@ def check_gradients(site: Site, value: Tensor, run: Pass, plain: PlainRun) -> No
             f"site '{site.name}': {type(site.estimator).__name__} takes the gradient of the costs at "
             f"its value, but the log density of {', '.join(lost)} depends on it without a gradient "
             f"(z > 0.5, table[z.long()], argmax, round): the gradient is biased, as if that cost did "
-            f"not depend on the site. {_REMEDY} Or write the cost as a differentiable function: (z * table).sum(-1) "
-            f"of a one-hot z, torch.lerp(low, high, z) of a binary one.",
+            f"not depend on the site. {_REMEDY} Or write the cost as a differentiable function: "
+            f"(z * table).sum(-1) of a one-hot z, torch.lerp(low, high, z) of a binary one.",
             stacklevel=outside(),
         )
 

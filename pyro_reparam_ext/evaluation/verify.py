@@ -216,8 +216,8 @@ def _compare(costs: Costs, row: _Row) -> None:
         if once.shape == twice.shape and not _agree(once, twice):
             continue  # the program draws random numbers of its own: nothing to compare
         raise CannotVectorize(
-            f"{_named(term)} is {_number(log_prob)} in the vectorised run, but {_number(once)} when the "
-            f"program is run plainly at the same values"
+            f"{_named(term)} is {_number(log_prob)} in the vectorised run, but {_number(once)} when "
+            f"the program is run plainly at the same values"
         )
 
 
@@ -233,7 +233,7 @@ def _terms_at(costs: Costs, row: _Row) -> Iterator[tuple[Term, Tensor]]:
 
 
 def _check_soft(costs: Costs, row: _Row, plain: PlainRun) -> None:
-    """Relaxed and straight-through values reach the costs by their gradient, as do relaxed alternatives."""
+    """Relaxed and straight-through values, or alternatives, reach the costs by their gradient."""
     program = costs.program
     if row.group is None:
         soft = [(site, site.value) for site in program.ordinary.sites if is_soft(site)]

@@ -7,21 +7,28 @@ from typing import Any
 
 import pyro
 import torch
-from pyro import poutine
 from pyro.nn import PyroModule
+from pyro.params.param_store import param_with_module_name
 from pyro.poutine.indep_messenger import IndepMessenger
 from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..errors import EstimatorError
+from .hyperprior import Hyperprior
 from .layer_estimator import PARTICLE_PLATES
-from .prior import Prior, Rule, prior_of, rules_for
+from .names import check_parameters, check_sites, is_training, one_network_a_name
+from .prior import Prior, Rule, hyperprior_of, prior_of, rules_for
 from .side_by_side import side_by_side
 
 
 def to_bayesian(
-    module: nn.Module, prior: Prior, *, name: str = "", input_dims: int | None = None
+    module: nn.Module,
+    prior: Prior,
+    *,
+    name: str = "",
+    input_dims: int | None = None,
+    event_dim: int | None = None,
 ) -> BayesianModule:
     """Makes a network Bayesian: its parameters become sample sites, drawn from priors at every call.
 
@@ -29,9 +36,14 @@ def to_bayesian(
     returned, a ``PyroModule`` whose sites are named like the parameters (``"0.weight"``). Tied
     parameters are one site. Particles, as of ``Trace_ELBO(vectorize_particles=True)`` or
     ``Predictive(parallel=True)``, run side by side by ``torch.vmap``, or one by one where it does not
-    take the module: an output ``(N, F)`` becomes ``(particles, N, F)``, and dims of size one go
-    between as plates need them, its last dim being taken for features. (A module that runs again in the
-    backward pass, by ``torch.utils.checkpoint``, would not see its weights there.)
+    take the module. Their dim lands where the particles' plate is: the leading dims that an output
+    shares with an input are rows, each along a plate, so that ``(N,)`` becomes ``(particles, N)``, and
+    ``(N, F)`` becomes ``(particles, N, F)``. (A module that runs again in the backward pass, by
+    ``torch.utils.checkpoint``, would not see its weights there.)
+
+    A network that is called several times in one run has one draw of its weights for all calls if it
+    is an attribute of a ``PyroModule`` whose ``forward`` calls it. In a plain function call it once, on
+    the inputs of all calls, ``network(torch.cat([x1, x2]))``.
 
     See also:
         :class:`local_reparameterization` and :class:`flipout`, which draw the noise of the examples
@@ -42,19 +54,25 @@ def to_bayesian(
         prior: of each parameter. A distribution, which is expanded to the parameter's shape (and takes
             its dtype and device); or a function of a parameter's name and value that returns a
             distribution, or None for a parameter without a prior, which is learned as it is (it is
-            called at every call of the module, and may itself sample); or a mapping to these from
+            called at every call of the module, and may itself sample, as a scale, at a site named after
+            the parameter, ``f"{name}_scale"``); or a mapping to these from
             names of parameters or of submodules (``"0"``), patterns (``"*.bias"``) and types of
             modules (``nn.BatchNorm1d``), of which the first that matches holds. A parameter that none
             matches has no prior.
-        name: prefix of the sites, where several networks stand in one model function. A network that
-            is an attribute of a ``PyroModule`` has the attribute's name.
+        name: prefix of the sites and parameters, to be given where several networks stand in one model
+            function. A network that is an attribute of a ``PyroModule`` has the attribute's name.
         input_dims: how many dims an input has without those of particles. To be given where inputs
             are drawn in the same program, such as the latent variables that a decoder is called with,
             so that each particle's weights see its own inputs.
+        event_dim: how many of an output's last dims hold features, as of ``to_event``; the others lie
+            along plates. To be given where it can't be told from the shapes of inputs and output, which
+            is an error: with nested plates, or at the input of a single example, without a dim of rows.
 
     Raises:
-        EstimatorError: no parameter has a prior, an entry of the mapping matches nothing, or a prior is
-            no distribution or of another shape.
+        EstimatorError: no parameter has a prior, an entry of the mapping matches nothing, a prior is no
+            distribution or of another shape, its function raises, or two parameters' functions sample
+            sites of one name. When it is called: two networks share names, a network is called twice
+            in a plain function, or dims of particles can't be told from others.
 
     Example:
         >>> import pyro, torch, pyro.distributions as dist
@@ -74,17 +92,23 @@ def to_bayesian(
         >>> start = init_to_value(values=bnn.initial_values())
         >>> guide = AutoNormal(bnn, init_loc_fn=start, init_scale=0.01)
     """
-    return BayesianModule(module, prior, name=name, input_dims=input_dims)
+    return BayesianModule(module, prior, name=name, input_dims=input_dims, event_dim=event_dim)
 
 
 class BayesianModule(PyroModule):
     """A module whose parameters are drawn from their priors at every call; see :func:`to_bayesian`."""
 
     def __init__(
-        self, module: nn.Module, prior: Prior, *, name: str = "", input_dims: int | None = None
+        self,
+        module: nn.Module,
+        prior: Prior,
+        *,
+        name: str = "",
+        input_dims: int | None = None,
+        event_dim: int | None = None,
     ) -> None:
         super().__init__(name)
-        self.input_dims = input_dims
+        self.input_dims, self.event_dim = input_dims, event_dim
         module = deepcopy(module)
         names: dict[Tensor, list[str]] = {}
         for parameter, tensor in module.named_parameters(remove_duplicate=False):
@@ -96,12 +120,14 @@ class BayesianModule(PyroModule):
             )
         rules = rules_for(module, aliases, prior)
         self._rules: dict[str, Rule] = {}
+        self._hyperpriors: dict[str, Hyperprior] = {}
         for parameter in aliases:
             value = module.get_parameter(parameter).detach()
-            with poutine.block():  # a prior may have sites of its own
-                given = prior_of(parameter, value, rules.get(parameter))
-            if given is not None:
+            hyperprior = hyperprior_of(parameter, value, rules.get(parameter))
+            if hyperprior is not None:
                 self._rules[parameter] = rules[parameter]
+                self._hyperpriors[parameter] = hyperprior
+        check_sites(self._hyperpriors)
         if not self._rules:
             raise EstimatorError(
                 f"to_bayesian: no parameter has a prior; expected at least one of {', '.join(aliases)}."
@@ -114,7 +140,7 @@ class BayesianModule(PyroModule):
         return {self._site(name): self.module.get_buffer(name).clone() for name in self._rules}
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        module = self.module
+        module = self._learned()
         weights, shapes = {}, []
         for name, rule in self._rules.items():
             value = module.get_buffer(name)
@@ -123,7 +149,7 @@ class BayesianModule(PyroModule):
         batch = torch.broadcast_shapes(*shapes)
         if batch.numel() > 1:
             _check_plates(self._site(name))
-            return side_by_side(module, weights, batch, self.input_dims, args, kwargs)
+            return side_by_side(module, weights, batch, self.input_dims, self.event_dim, args, kwargs)
         for name, weight in weights.items():
             shape = module.get_buffer(name).shape
             if weight.shape != shape:
@@ -133,13 +159,23 @@ class BayesianModule(PyroModule):
     def _site(self, name: str) -> str:
         return f"{self._pyro_name}.{name}" if self._pyro_name else name
 
+    def _learned(self) -> nn.Module:
+        """The module, whose parameters without a prior are met as parameters of Pyro."""
+        if not is_training():
+            return self.module
+        prefix = f"{self._pyro_name}.module" if self._pyro_name else "module"
+        own = self._modules["module"].named_parameters()
+        with check_parameters({param_with_module_name(prefix, name): x for name, x in own}):
+            return self.module
+
     def _draw(self, name: str, value: Tensor, rule: Rule) -> Tensor:
         """The value of a site, the same throughout one call of the outermost module."""
         site = self._site(name)
         weight = self._pyro_context.get(site)
         if weight is None:
-            prior: Any = prior_of(name, value, rule)
-            weight = pyro.sample(site, prior)
+            with one_network_a_name():
+                prior: Any = prior_of(name, value, rule, self._hyperpriors[name])
+                weight = pyro.sample(site, prior)
             self._pyro_context.set(site, weight)
         return weight
 

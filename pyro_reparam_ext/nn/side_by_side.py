@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ..errors import EstimatorError
 from .law import Law
+from .particle_dims import with_particle_dims
 from .run import Run
 from .weight import RandomWeight, random_weight
 
@@ -21,14 +22,15 @@ def side_by_side(
     weights: dict[str, Tensor],
     batch: torch.Size,
     input_dims: int | None,
+    event_dim: int | None,
     args: tuple,
     kwargs: dict,
 ) -> Any:
     """The outputs of the module at weights that have the dims ``batch`` on their left.
 
-    Those end with dims of size one, of plates that the weights are not in. They are where the leading
-    dims of an output go, all but its last, which holds features. Inputs of more than ``input_dims``
-    dims have those of particles as well.
+    Those end with dims of size one, of plates that the weights are not in. They are where the rows of
+    an output go, all but its last ``event_dim`` dims. Inputs of more than ``input_dims`` dims have
+    those of particles as well.
     """
     inputs, form = tree_flatten((args, kwargs))
     plates = len(batch)
@@ -81,14 +83,10 @@ def side_by_side(
     except RuntimeError:  # LSTM, and running statistics that are updated in place
         singles = [at_one(*_single(mapped, dims, i)) for i in range(outer.numel())]
         outputs = [torch.stack(outputs) for outputs in zip(*singles, strict=True)]
-
-    def aligned(x: Tensor) -> Tensor:
-        missing = max(0, ones - max(0, x.dim() - 2))
-        return x.reshape((*outer, *(1,) * missing, *x.shape[1:]))
-
-    made = iter(outputs)
+    of_one = [x if d is None else x[0] for x, d in flat_inputs]
+    made = iter(with_particle_dims(list(outputs), outer, ones, of_one, event_dim))
     return tree_unflatten(
-        [aligned(next(made)) if isinstance(leaf, Tensor) else leaf for leaf in leaves], structure
+        [next(made) if isinstance(leaf, Tensor) else leaf for leaf in leaves], structure
     )
 
 
@@ -97,8 +95,12 @@ def _check_inputs(inputs: list[Any], batch: torch.Size, plates: int, input_dims:
     if input_dims is not None:
         return
     for x in inputs:
-        if isinstance(x, Tensor) and x.dim() > len(batch):
-            if x.shape[-1 - len(batch) : x.dim() - 1][:plates] == batch[:plates]:
+        if not isinstance(x, Tensor):
+            continue
+        # With a dim of features, or as it was drawn.
+        for features in (1, 0) if x.requires_grad else (1,):
+            start = x.dim() - features - len(batch)
+            if start >= 0 and x.shape[start : start + plates] == batch[:plates]:
                 raise EstimatorError(
                     f"to_bayesian: an input of shape {tuple(x.shape)} meets {tuple(batch)} particles, "
                     f"and can't be told from one that has particles as well. Give "

@@ -17,6 +17,7 @@ from ..estimators.pathwise import Pathwise, has_biased_gradient
 from ..evaluation.unwrap import coordinates, innermost, log_prob_by
 from ..replay import is_conditioned, is_replayed, replayed_node
 from .image import Image
+from .plates import in_plates, initial_value
 
 _NOISE: list[tuple[str, type]] = []
 """The noise sites that are being sampled, and for whom."""
@@ -29,7 +30,8 @@ class Decentering(Reparam):
 
     A subclass gives ``suffix``, :meth:`check`, :meth:`noise`, :meth:`forward`, :meth:`inverse` and
     :meth:`log_abs_det`. They see the distribution without ``to_event``, ``expand`` and ``mask``, at the
-    full batch shape; this class takes the wrappers off and puts them on again.
+    full batch shape; this class takes the wrappers off and puts them on again. The handler may be
+    entered inside of plates or outside of them: the batch shape has their dims.
 
     - On a model: the noise is the latent site ``f"{name}_{suffix}"``, and the site itself becomes
       deterministic. An initial value is inverted. Under a ``poutine.replay`` whose trace has the site
@@ -116,7 +118,7 @@ class Decentering(Reparam):
         raise NotImplementedError
 
     def apply(self, msg: dict[str, Any]) -> dict[str, Any]:
-        name, wrapped, value = msg["name"], msg["fn"], msg["value"]
+        name = msg["name"]
         if (name, type(self)) in _NOISE:
             return msg
         if msg["is_observed"]:
@@ -124,7 +126,7 @@ class Decentering(Reparam):
                 f"site '{name}': {type(self).__name__} was given an observed site; expected a latent "
                 f"one. Leave '{name}' out of the configuration."
             )
-        self.check(name, innermost(wrapped))
+        self.check(name, innermost(msg["fn"]))
         if self.guide:
             self._check_is_guide(name)
         elif is_replayed(name):
@@ -132,6 +134,8 @@ class Decentering(Reparam):
         else:
             self._check_guide(name)
 
+        wrapped = in_plates(name, msg["fn"])
+        value = initial_value(name, msg["value"], wrapped)
         fn = coordinates(wrapped)
         noise = self._sample_noise(name, wrapped, None if value is None else self.inverse(fn, value))
         if value is None:
@@ -139,7 +143,7 @@ class Decentering(Reparam):
         if not self.guide:
             site = dist.Delta(value, event_dim=wrapped.event_dim).mask(False)
             return {"fn": site, "value": value, "is_observed": True}
-        log_abs_det = self.log_abs_det(fn, noise)  # with the dims of plates further out
+        log_abs_det = self.log_abs_det(fn, noise)  # with the dims of what is enumerated
         shape = torch.broadcast_shapes(log_abs_det.shape, fn.batch_shape)
         log_density = -log_prob_by(lambda _: log_abs_det.expand(shape), wrapped)
         biased, reparam = self._is_biased(fn), type(self).__name__

@@ -34,6 +34,7 @@ from .keys import (
     most_likely_shift,
     ordered_medians,
 )
+from .plates import in_plates, initial_value
 
 
 class GumbelMaxReparam(Decentering):
@@ -126,7 +127,9 @@ class GumbelMaxReparam(Decentering):
     def apply(self, msg: dict[str, Any]) -> dict[str, Any]:
         if msg["is_observed"] or not isinstance(innermost(msg["fn"]), GumbelSinkhorn):
             return super().apply(msg)
-        name, wrapped, value = msg["name"], msg["fn"], msg["value"]
+        name = msg["name"]
+        wrapped = in_plates(name, msg["fn"])
+        value = initial_value(name, msg["value"], wrapped)
         fn = coordinates(wrapped)
         keys = pyro.sample(
             f"{name}_{self.suffix}",

@@ -16,6 +16,7 @@ from .. import distributions as ours
 from ..distributions.probs_or_logits import parameter_of
 from ..errors import EstimatorError
 from ..evaluation.unwrap import WRAPPERS, innermost
+from .plates import has_value_of_one, in_plates
 from .rebuilding import unchecked
 
 Rule = Callable[[Any], Any]
@@ -79,7 +80,11 @@ class PathwiseReparam(Reparam):
                 f"{', '.join(served)}, or a transform of one. Leave '{name}' out of the configuration, "
                 f"or use AutoPathwise, which does."
             )
-        return {"fn": twin, "value": msg["value"], "is_observed": msg["is_observed"]}
+        value = msg["value"]
+        if value is not None and not msg["is_observed"]:
+            if has_value_of_one(value, in_plates(name, twin)):
+                value = None  # further out there is an initial value for all elements of the plates
+        return {"fn": twin, "value": value, "is_observed": msg["is_observed"]}
 
 
 def pathwise_twin(fn: TorchDistribution) -> TorchDistribution | None:

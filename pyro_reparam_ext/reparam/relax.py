@@ -19,6 +19,7 @@ from ..errors import EstimatorError
 from ..evaluation.unwrap import coordinates, innermost
 from ..temperature import Temperature, check_temperature, fault_of, held, now, state_of
 from .decentering import rewrapped
+from .plates import has_value_of_one, in_plates
 
 
 class RelaxReparam(Reparam):
@@ -114,6 +115,7 @@ class RelaxReparam(Reparam):
         learned = state_of(self.temperature)
         if learned is not None and not pyro.settings.get("module_local_params"):
             pyro.module(f"temperature/{name}", learned, update_module_params=True)
+        wrapped = in_plates(name, wrapped)
         base = coordinates(wrapped)
         try:
             new = self._twin(base)
@@ -145,10 +147,13 @@ class RelaxReparam(Reparam):
     def apply(self, msg: dict[str, Any]) -> dict[str, Any]:
         if msg["is_observed"]:
             return msg
-        value = msg["value"]
-        if value is not None and not getattr(value, "_pyro_custom_init", True):
-            value = None  # a default made for the discrete site: the relaxed one gets its own
-        return {"fn": self.relaxed(msg["name"], msg["fn"]), "value": value, "is_observed": False}
+        value, fn = msg["value"], self.relaxed(msg["name"], msg["fn"])
+        if value is not None:
+            is_default = not getattr(value, "_pyro_custom_init", True)
+            if is_default or has_value_of_one(value, fn):
+                # Made for the discrete site, or one element: further out the relaxed site gets its own.
+                value = None
+        return {"fn": fn, "value": value, "is_observed": False}
 
 
 def is_relaxable(fn: TorchDistribution) -> bool:

@@ -137,7 +137,7 @@ def test_two_calls_of_an_outer_module_see_one_draw(data):
 def test_particles_run_side_by_side(data, size, nesting):
     """As one by one, and with the particles' dim where the plates leave it."""
     x, y = data
-    bnn = pre.nn.to_bayesian(network(), {"*.weight": NORMAL})
+    bnn = pre.nn.to_bayesian(network(), {"*.weight": NORMAL}, event_dim=None if nesting == 1 else 1)
     with pyro.plate("num_particles_vectorized", size, dim=-1 - nesting):
         trace = poutine.trace(bnn).get_trace(x)
     output = trace.nodes["_RETURN"]["value"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pyro.distributions as dist
 import pytest
 import torch
@@ -77,6 +80,10 @@ def test_a_prior_around_the_value():
         ({3: WIDE}, "prior has the key 3; expected a name"),
         ("normal", "prior of '0.weight' is str; expected a distribution"),
         (lambda name, value: 1.0, "prior of '0.weight' is float; expected a distribution"),
+        (
+            lambda name, value: dist.Normal(0.0, value.shape[1] ** -0.5),
+            r"function raised IndexError for '0.bias', a parameter of shape \(5,\).*{'0.bias': None",
+        ),
         (dist.Normal(torch.zeros(7), 1.0), r"prior of '0.weight' has shape \(7,\); expected.*\(5, 4\)"),
         (
             dist.Normal(torch.zeros(5, 3), 1.0).to_event(2),
@@ -87,3 +94,52 @@ def test_a_prior_around_the_value():
 def test_errors(prior, match):
     with pytest.raises(pre.EstimatorError, match=match):
         pre.nn.to_bayesian(module(), prior)
+
+
+def test_the_remedies_for_a_function_that_raises():
+    def fan_in(name, value):
+        return dist.Normal(0.0, value.shape[1] ** -0.5)
+
+    without = {**dict.fromkeys(x for x in ALL if "bias" in x), "1.weight": None, "*": fan_in}
+    assert len(priors(without)) == 3
+    found = priors(lambda name, value: dist.Normal(0.0, value.shape[1:].numel() ** -0.5))
+    assert found["0.weight"] == 0.5 and found["1.weight"] == found["0.bias"] == 1.0
+
+
+def printed_priors() -> list[str]:
+    """What the page on networks assigns to ``prior``."""
+    text = (Path(__file__).parents[2] / "docs" / "networks.md").read_text()
+    return re.findall(r"^>>> prior = (.*)$", text, re.MULTILINE)
+
+
+SERVED = {
+    "norms": lambda: nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.LayerNorm(5), nn.PReLU()),
+    "group norm": lambda: nn.Sequential(
+        nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), nn.ConvTranspose2d(4, 2, 3)
+    ),
+    "embedding": lambda: nn.Embedding(5, 3),
+    "bare layer": lambda: nn.Linear(4, 5),
+    "no bias": lambda: nn.Linear(4, 5, bias=False),
+    "bilinear": lambda: nn.Bilinear(2, 3, 4),
+    "recurrent": lambda: nn.LSTM(4, 5),
+    "attention": lambda: nn.MultiheadAttention(4, 2),
+    "transformer": lambda: nn.TransformerEncoderLayer(4, 2, 8),
+    "noisy": lambda: pre.nn.NoisyLinear(3, 2),
+    "number": lambda: nn.ParameterDict({"scale": nn.Parameter(torch.tensor(1.0))}),
+}
+
+
+@pytest.mark.parametrize("text", printed_priors())
+@pytest.mark.parametrize("name", SERVED)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_priors_on_the_page_serve_every_network(text, name, dtype):
+    module = SERVED[name]().to(dtype)
+    bnn = pre.nn.to_bayesian(module, eval(text, {"dist": dist, "nn": nn}))
+    assert set(bnn.initial_values()) == {name for name, _ in module.named_parameters()}
+    for parameter, value in module.named_parameters():
+        weight = bnn._draw(parameter, value, bnn._rules[parameter])
+        assert weight.shape == value.shape and weight.dtype == dtype
+
+
+def test_the_page_has_priors():
+    assert printed_priors()
