@@ -94,7 +94,6 @@ class TraceEstimator_ELBO(ELBO):
         self.states = nn.ModuleDict()
         self._names_checked = False
         self._particles: pyro.plate | None = None
-        self._met: Met = {}
 
     def __call__(self, model: nn.Module, guide: nn.Module) -> ELBOModule:
         """A module that computes the loss; its parameters include what estimators learn.
@@ -160,8 +159,14 @@ class TraceEstimator_ELBO(ELBO):
 
         ``dependencies``: which cost depends on which sites, if known; found by provenance otherwise.
         """
-        self._met = {}
-        with diagnosed(model, guide, args, kwargs, self._met):
+        met: Met = {}
+
+        def noted(message: dict[str, Any]) -> Estimator:
+            estimator = self._resolve(message)
+            met[message["name"]] = estimator, message["fn"]
+            return estimator
+
+        with diagnosed(model, guide, args, kwargs, met):
             if self.vectorize_particles and self.max_plate_nesting == math.inf:
                 particles = int(self.num_particles > 1)
                 self.max_plate_nesting = plate_nesting(model, guide, args, kwargs) + particles
@@ -170,7 +175,7 @@ class TraceEstimator_ELBO(ELBO):
                 self._in_particles(guide),
                 args,
                 kwargs,
-                resolve=self._resolve,
+                resolve=noted,
                 state=self._state,
                 layout=self._layout,
                 dependencies=dependencies,
@@ -204,9 +209,7 @@ class TraceEstimator_ELBO(ELBO):
     def _resolve(self, message: dict[str, Any]) -> Estimator:
         if message["is_observed"]:  # pyro.factor in a guide: nothing to choose
             return default_estimator(message["fn"], self.num_particles)
-        estimator = resolve(self.estimators, message, self.num_particles)
-        self._met[message["name"]] = estimator, message["fn"]
-        return estimator
+        return resolve(self.estimators, message, self.num_particles)
 
     def _state(self, name: str, estimator: Estimator, like: Tensor) -> nn.Module | None:
         """What ``estimator`` has learned at a site, made at the first call."""
