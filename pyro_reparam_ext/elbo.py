@@ -24,6 +24,7 @@ from .evaluation.axes import PARTICLES
 from .evaluation.costs import Costs
 from .evaluation.invisible import parameter_restorer
 from .evaluation.modes import REMEMBERED, Vectorize, Way
+from .evaluation.ordinary import Resolve
 from .evaluation.program import Dependencies, Layout, evaluate, plate_nesting
 from .evaluation.second_derivative import first_order
 from .evaluation.surrogate import Surrogate, surrogate_loss
@@ -103,7 +104,6 @@ class TraceEstimator_ELBO(ELBO):
         self._names_checked = False
         self._ways: deque[Way] = deque(maxlen=REMEMBERED)
         self._particles: pyro.plate | None = None
-        self._met: Met = {}
 
     def __call__(self, model: nn.Module, guide: nn.Module) -> ELBOModule:
         """A module that computes the loss; its parameters include what estimators learn.
@@ -171,13 +171,19 @@ class TraceEstimator_ELBO(ELBO):
 
         ``dependencies``: which cost depends on which sites, if known; found by provenance otherwise.
         """
-        self._met = {}
-        with diagnosed(model, guide, args, kwargs, self._met):
+        met: Met = {}
+
+        def noted(message: dict[str, Any]) -> Estimator:
+            estimator = self._resolve(message)
+            met[message["name"]] = estimator, message["fn"]
+            return estimator
+
+        with diagnosed(model, guide, args, kwargs, met):
             way = self._way(model, guide, args, kwargs)
             runs = None
             while runs is None:
                 try:
-                    runs = self._run(way, args, kwargs, dependencies)
+                    runs = self._run(way, args, kwargs, noted, dependencies)
                 except CannotVectorize as error:
                     way.fall_back(error)
         if not self._names_checked:
@@ -205,14 +211,19 @@ class TraceEstimator_ELBO(ELBO):
         return way
 
     def _run(
-        self, way: Way, args: tuple, kwargs: dict, dependencies: Dependencies | None
+        self,
+        way: Way,
+        args: tuple,
+        kwargs: dict,
+        resolve: Resolve,
+        dependencies: Dependencies | None,
     ) -> list[Costs]:
         runs = evaluate(
             way.model,
             way.guide,
             args,
             kwargs,
-            resolve=self._resolve,
+            resolve=resolve,
             state=self._state,
             layout=self._layout(way),
             dependencies=dependencies,
@@ -242,9 +253,7 @@ class TraceEstimator_ELBO(ELBO):
     def _resolve(self, message: dict[str, Any]) -> Estimator:
         if message["is_observed"]:  # pyro.factor in a guide: nothing to choose
             return default_estimator(message["fn"], self.num_particles)
-        estimator = resolve(self.estimators, message, self.num_particles)
-        self._met[message["name"]] = estimator, message["fn"]
-        return estimator
+        return resolve(self.estimators, message, self.num_particles)
 
     def _state(self, name: str, estimator: Estimator, like: Tensor) -> nn.Module | None:
         """What ``estimator`` has learned at a site, made at the first call."""
