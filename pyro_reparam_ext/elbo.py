@@ -113,6 +113,10 @@ class TraceEstimator_ELBO(ELBO):
         """
         return _EstimatorModule(model, guide, self)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the programs that it has seen, which need not be copied or pickled with it."""
+        return {**self.__dict__, "_ways": deque(maxlen=REMEMBERED)}
+
     # -- pyro.infer.ELBO --------------------------------------------------------------------------
 
     def loss(

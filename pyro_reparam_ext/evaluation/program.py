@@ -85,17 +85,17 @@ def plate_nesting(
     """
     with invisible(model, guide), torch.no_grad():
         traces = plain_traces(model, guide, args, kwargs)
-    nodes = [
-        node
-        for trace in traces
-        for node in trace.nodes.values()
-        if node["type"] == "sample" and not site_is_subsample(node)
-    ]
-    for node in nodes:
-        log_prob = log_prob_of(node["name"], partial(node["fn"].log_prob, node["value"]))
-        site = {**node, "log_prob": scaled_and_masked(log_prob, node)}
-        check_site_shape(site, math.inf)
-        check_site_shape(site, bound)
+        nodes = [
+            node
+            for trace in traces
+            for node in trace.nodes.values()
+            if node["type"] == "sample" and not site_is_subsample(node)
+        ]
+        for node in nodes:
+            log_prob = log_prob_of(node["name"], partial(node["fn"].log_prob, node["value"]))
+            site = {**node, "log_prob": scaled_and_masked(log_prob, node)}
+            check_site_shape(site, math.inf)
+            check_site_shape(site, bound)
     frames = [frame for node in nodes for frame in node["cond_indep_stack"]]
     return -min((frame.dim for frame in frames if frame.vectorized), default=0)
 
@@ -134,9 +134,8 @@ def evaluate(
                 max_plate_nesting=math.inf if layout.plate_dims is None else layout.plate_dims,
                 dependencies=dependencies,
             )
-            # A loop over the values of enumerated sites has no dim that tells what depends on them.
-            in_loop = bool(ordinary.support_sizes) and not program.vectorized
-            track = bool(ordinary.tracked) and (program.num_latent > 1 or in_loop)
+            # A loop has no dim that tells what depends on the values of a site.
+            track = bool(ordinary.tracked) and (program.num_latent > 1 or not program.vectorized)
             return _at_once(program, track) if program.vectorized else _one_by_one(program, track)
 
     if layout.plate_dims is not None:
@@ -145,10 +144,10 @@ def evaluate(
         except Exception as error:
             if layout.num_particles == 1 and not layout.hidden or isinstance(error, EstimatorError):
                 raise
-            where = "" if layout.hidden else f", which lie on dim {-layout.plate_dims}"
+            where = "under vmap" if layout.hidden else f"on dim {-layout.plate_dims}"
             raise CannotVectorize(
-                f"model or guide failed when run for {layout.num_particles} particles at once"
-                f"{where}: {error}"
+                f"model or guide failed when run for all particles and evaluations at once, {where}: "
+                f"{error}"
             ) from error
     results = []
     for _ in range(layout.num_particles):
