@@ -13,7 +13,7 @@ from torch import Tensor
 from pyro_reparam_ext.study.bias import SIGNIFICANT, bias
 from pyro_reparam_ext.study.moments import Moments, reference_of
 
-SIZES = {100: 200, 300: 100, 1000: 40, 3000: 12, 10_000: 5}
+SIZES = {100: 100, 300: 50, 1000: 20, 3000: 6, 10_000: 3}
 """Draws of a gradient, and how often a program is measured with so many."""
 CLASSES, UNITS = 300, 50
 
