@@ -2,5 +2,6 @@
 
 A program is data (:mod:`.grammar`), drawn at random (:mod:`.generate`), printed as Pyro source
 (:mod:`.source`), answered exactly in plain torch (:mod:`.exact`), compared (:mod:`.check`), and where
-it fails made smaller until it can be read (:mod:`.shrink`). :mod:`.plants` has faults that it must find.
+it fails made smaller until it can be read (:mod:`.shrink`). :mod:`.campaign` checks many of them,
+:mod:`.plants` has faults that they must find.
 """

@@ -31,12 +31,16 @@ def search(programs: Iterable[Program], stop: int) -> tuple[int, Tally]:
 
 
 def plant(name: str) -> int:
+    """Looks for a planted fault; 0 if it was found."""
     planted = PLANTS[name]
-    with planted.context():
-        found, tally = search(planted.programs(), 1)
-    looked = sum(counts.total() for counts in tally.by_kind.values())
-    print(f"{name}: {'found' if found else 'NOT found'} within {looked} programs")
-    return 0 if found else 1
+    for number, program in enumerate(planted.programs(), start=1):
+        outcome = planted.found_by(program)
+        if outcome is not None:
+            print(f"{compiled(program).source}\n{outcome.detail}")
+            print(f"{name}: found in program {number}, seed {program.seed}", flush=True)
+            return 0
+    print(f"{name}: NOT found within {planted.within} programs", flush=True)
+    return 1
 
 
 def one(seed: int, mode: str, broadcasting: bool | None) -> int:

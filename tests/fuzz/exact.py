@@ -40,7 +40,7 @@ CHUNK = 2048
 
 _normal_nodes = torch.linspace(-6, 6, NODES, dtype=DTYPE)
 _normal_weights = (-0.5 * _normal_nodes**2).softmax(0)
-_gamma_nodes = torch.linspace(-8, 4, KINDS["gamma"].values, dtype=DTYPE)
+_gamma_nodes = torch.linspace(-8.5, 3.5, KINDS["gamma"].values, dtype=DTYPE)
 """Of the logarithm of a gamma variable of rate 1."""
 _gamma_step = 12 / (KINDS["gamma"].values - 1)
 

@@ -41,11 +41,12 @@ LAYOUTS: tuple[tuple[Plate, ...], ...] = (
 
 def generate(seed: int, mode: Mode = True, broadcasting: bool | None = None) -> Program:
     """The program of a seed. ``broadcasting``: only one that broadcasts, or one that doesn't."""
+    any_form = random.Random(seed).random() < 0.6 if broadcasting is None else not broadcasting
     for number in range(10_000):
-        draw = _Draw(random.Random(f"{seed}/{number}"), broadcasting is not True)
+        draw = _Draw(random.Random(f"{seed}/{number}"), any_form)
         program = replace(draw.program(), seed=seed, mode=mode)
         wanted = broadcasting is None or broadcasts(program) == broadcasting
-        if wanted and size(program) <= MAX_ASSIGNMENTS and not reenters(program):
+        if wanted and size(program) <= MAX_ASSIGNMENTS:
             return program
     raise AssertionError("no such program was drawn")
 
@@ -57,31 +58,6 @@ def labels(kind: str, num_particles: int) -> list[str]:
         for label, entry in REGISTRY.items()
         if entry.num_particles <= num_particles and entry.make().supports(SMALL[kind])
     ]
-
-
-def reenters(program: Program) -> bool:
-    """Whether a value leaves a plate and comes back into it by way of another site.
-
-    Elements of the plate are then no longer independent given what lies outside of it.
-    """
-    reads = {
-        (source, side, name)
-        for side, name, _, law, _ in program.laws()
-        for feature in law.features
-        for source in feature.sources
-    }
-    plates = {name: frozenset(where) for _, name, where, _, _ in program.laws()}
-
-    def lost(source: str, side: str, at: str, gone: frozenset[str]) -> bool:
-        """Whether a plate that was left on the way to ``source`` is met again at or after ``at``."""
-        gone |= plates[source] - plates[at]
-        if gone & plates[at]:
-            return True
-        # values are made in the guide; the model only reads them
-        after = (read for read in reads if side == "guide" and read[0] == at)
-        return any(lost(*read, gone) for read in after)
-
-    return any(lost(*read, frozenset()) for read in reads)
 
 
 class _Draw:
@@ -112,8 +88,7 @@ class _Draw:
     def with_latent(self, program: Program, name: str) -> Program:
         rng = self.rng
         kind = rng.choice(tuple(KINDS))
-        options = labels(kind, self.num_particles)
-        estimator = rng.choice(options) if options and rng.random() < 0.85 else None
+        estimator = self.estimator(kind) if rng.random() < 0.85 else None
         plates = self.subset()
         earlier = [latent.name for latent in program.latents]
         guide = self.law(program, earlier, plates, 0.5, latent=True)
@@ -121,6 +96,17 @@ class _Draw:
         if rng.random() < 0.12:
             latent = replace(latent, model=None)
         return replace(program, latents=(*program.latents, latent))
+
+    def estimator(self, kind: str) -> str | None:
+        """A label of the registry; few biased ones, of which there is less to check."""
+        options = labels(kind, self.num_particles)
+        if self.rng.random() < 0.85:
+            options = [label for label in options if REGISTRY[label].make().unbiased]
+        # each class as often as any other, however many entries it has
+        of_class: dict[type, list[str]] = {}
+        for label in options:
+            of_class.setdefault(type(REGISTRY[label].make()), []).append(label)
+        return self.rng.choice(self.rng.choice(list(of_class.values())))
 
     def with_model(self, program: Program) -> Program:
         """Priors of the latent sites, each given some of those before it in the model."""

@@ -41,7 +41,7 @@ KINDS = {
     "binomial": Kind((), (), 3),
     "normal": Kind((), (), NODES, continuous=True, scaled=True),
     "log_normal": Kind((), (), NODES, continuous=True, scaled=True),
-    "gamma": Kind((), (), 26, continuous=True, scaled=True),
+    "gamma": Kind((), (), 37, continuous=True, scaled=True),
 }
 BINARY = ("bernoulli", "bernoulli-event")
 

@@ -19,6 +19,8 @@ from pyro_reparam_ext.evaluation.passes import Program
 from pyro_reparam_ext.evaluation.terms import Term
 from pyro_reparam_ext.evaluation.unwrap import sum_rightmost
 
+from .check import Outcome, check, estimators
+from .forms import features
 from .generate import generate
 from .grammar import Mode
 from .grammar import Program as FuzzProgram
@@ -31,10 +33,24 @@ class Plant:
     context: Callable[[], AbstractContextManager]
     mode: Mode
     broadcasting: bool | None = None
+    of: Callable[[FuzzProgram], bool] = lambda program: True
+    """Whether a program could show the fault."""
     within: int = 200
 
     def programs(self) -> Iterator[FuzzProgram]:
-        return (generate(seed, self.mode, self.broadcasting) for seed in range(self.within))
+        drawn = (generate(seed, self.mode, self.broadcasting) for seed in range(self.within))
+        return (program for program in drawn if self.of(program))
+
+    def found_by(self, program: FuzzProgram) -> Outcome | None:
+        """What the fault does to a program that is right without it, if anything."""
+        with self.context():
+            outcome = check(program)
+        return outcome if outcome.fault and not check(program).fault else None
+
+
+def having(*labels: str) -> Callable[[FuzzProgram], bool]:
+    """Programs with one of these estimators."""
+    return lambda program: any(label.startswith(labels) for label in estimators(program))
 
 
 @contextmanager
@@ -70,8 +86,8 @@ def constant_branch() -> Iterator[None]:
 
 
 def wrong_enumeration_weights() -> AbstractContextManager:
-    """C: in a loop over enumerated values a term outside their plates counts each time."""
-    return patch.object(Costs, "_fraction", lambda self, term: 1.0)
+    """C: what sites add that are sampled after an enumerated one is not weighted by its values."""
+    return patch.object(Costs, "weighted", lambda self, surrogate, number: surrogate)
 
 
 def lost_particle() -> AbstractContextManager:
@@ -122,12 +138,28 @@ def lost_scale() -> AbstractContextManager:
     return patch.object(Term, "of_model", unscaled)
 
 
+def enumerates_first(program: FuzzProgram) -> bool:
+    return any(latent.estimator == "Enumeration" for latent in program.latents[:-1])
+
+
+def reads_numbers(program: FuzzProgram) -> bool:
+    """Whether a site with alternatives is read as a number."""
+    read = {
+        source
+        for feature in features(program)
+        if feature.form in ("branch_item", "index_int")
+        for source in feature.sources
+    }
+    alternatives = having("DisARM", "LocalExpectation")
+    return alternatives(program) and any(program.latent(name).estimator for name in read)
+
+
 PLANTS: dict[str, Plant] = {
     "unchecked-broadcasting": Plant(unchecked_broadcasting, True, False),
-    "constant-branch": Plant(constant_branch, False, False),
-    "wrong-enumeration-weights": Plant(wrong_enumeration_weights, False),
-    "lost-particle": Plant(lost_particle, False),
-    "missing-detach": Plant(missing_detach, True, True),
-    "baseline-with-own-cost": Plant(baseline_with_own_cost, True, True),
+    "constant-branch": Plant(constant_branch, False, False, reads_numbers),
+    "wrong-enumeration-weights": Plant(wrong_enumeration_weights, False, None, enumerates_first),
+    "lost-particle": Plant(lost_particle, False, None, lambda program: program.num_particles > 1),
+    "missing-detach": Plant(missing_detach, True, True, having("DisARM")),
+    "baseline-with-own-cost": Plant(baseline_with_own_cost, True, True, having("LeaveOneOut")),
     "lost-scale": Plant(lost_scale, True, True),
 }
