@@ -35,7 +35,9 @@ class Plant:
     broadcasting: bool | None = None
     of: Callable[[FuzzProgram], bool] = lambda program: True
     """Whether a program could show the fault."""
-    within: int = 200
+    within: int = 500
+    planted: bool = True
+    """False: the fault is in the package as it is."""
 
     def programs(self) -> Iterator[FuzzProgram]:
         drawn = (generate(seed, self.mode, self.broadcasting) for seed in range(self.within))
@@ -44,8 +46,9 @@ class Plant:
     def found_by(self, program: FuzzProgram) -> Outcome | None:
         """What the fault does to a program that is right without it, if anything."""
         with self.context():
-            outcome = check(program)
-        return outcome if outcome.fault and not check(program).fault else None
+            outcome = check(program, quick=True)
+        found = outcome.fault and not (self.planted and check(program).fault)
+        return outcome if found else None
 
 
 def having(*labels: str) -> Callable[[FuzzProgram], bool]:
@@ -67,6 +70,7 @@ def constant_branch() -> Iterator[None]:
 
     def remembering(self: Program, run: Any, *args: Any) -> Any:
         trace = replayed(self, run, *args)
+        ordinary.clear()
         for name in run.draws:
             value = trace.nodes[name]["value"]
             # the value is kept as well, so that no other gets its id
@@ -139,11 +143,12 @@ def lost_scale() -> AbstractContextManager:
 
 
 def enumerates_first(program: FuzzProgram) -> bool:
-    return any(latent.estimator == "Enumeration" for latent in program.latents[:-1])
+    first = any(latent.estimator == "Enumeration" for latent in program.latents[:-1])
+    return first and len(program.latents) == 2
 
 
 def reads_numbers(program: FuzzProgram) -> bool:
-    """Whether a site with alternatives is read as a number."""
+    """Whether a site that may have alternatives is read as a number; small programs only."""
     read = {
         source
         for feature in features(program)
@@ -151,11 +156,12 @@ def reads_numbers(program: FuzzProgram) -> bool:
         for source in feature.sources
     }
     alternatives = having("DisARM", "LocalExpectation")
-    return alternatives(program) and any(program.latent(name).estimator for name in read)
+    few = len(program.latents) < 3 and not program.plates
+    return few and alternatives(program) and any(program.latent(name).estimator for name in read)
 
 
 PLANTS: dict[str, Plant] = {
-    "unchecked-broadcasting": Plant(unchecked_broadcasting, True, False),
+    "unchecked-broadcasting": Plant(unchecked_broadcasting, True, False, planted=False),
     "constant-branch": Plant(constant_branch, False, False, reads_numbers),
     "wrong-enumeration-weights": Plant(wrong_enumeration_weights, False, None, enumerates_first),
     "lost-particle": Plant(lost_particle, False, None, lambda program: program.num_particles > 1),

@@ -58,7 +58,7 @@ def test_both_kinds_are_drawn():
     assert generate(3) == generate(3) and render(generate(3)) == render(generate(3))
 
 
-@pytest.mark.parametrize("name", sorted(set(plants.PLANTS) - {"unchecked-broadcasting"}))
+@pytest.mark.parametrize("name", sorted(plants.PLANTS))
 def test_planted_fault_is_found(name):
     plant = plants.PLANTS[name]
     assert any(plant.found_by(program) for program in plant.programs())
