@@ -144,7 +144,7 @@ def lost_scale() -> AbstractContextManager:
 
 def enumerates_first(program: FuzzProgram) -> bool:
     first = any(latent.estimator == "Enumeration" for latent in program.latents[:-1])
-    return first and len(program.latents) == 2
+    return first and len(program.latents) == 2 and program.num_particles == 1
 
 
 def reads_numbers(program: FuzzProgram) -> bool:
