@@ -47,15 +47,19 @@ class TraceEstimator_ELBO(ELBO):
 
     Estimators that need further evaluations of the program (an antithetic twin, relaxed values, every
     value of a support) get them along one dim left of all plates, in one vectorised run whose cost is
-    linear in the number of sites.
+    linear in the number of sites. For programs that can't be run so see ``vectorize_particles``.
 
     Args:
         estimators: a mapping from site names to estimators, a callable ``site -> Estimator | None`` of
             the Pyro message, one estimator for all sites that it supports, or None.
         num_particles: samples of the guide that are averaged.
         max_plate_nesting: bound on the nesting of plates; guessed by a run of the program if infinite.
-        vectorize_particles: run all particles and evaluations at once. False runs them one by one,
-            for programs of dynamic structure or that can't broadcast: the same estimates, slower.
+        vectorize_particles: how the program is run at many values. True: at all particles and
+            evaluations at once, along dims left of its plates, over which it has to broadcast.
+            ``"vmap"``: at once too, under ``torch.func.vmap``, so that it sees its own shapes only.
+            False: one by one, for programs that branch on values or whose sites depend on them. The
+            same estimates. The first call compares with plain runs of the program; one that fails
+            goes on to the next way, with a warning that says why.
         retain_graph: passed to ``backward``.
 
     What an estimator learns at a site (REBAR's control variate, a baseline) is kept by the ELBO and put
