@@ -23,9 +23,9 @@ from .estimators.default import default_estimator
 from .evaluation.axes import PARTICLES
 from .evaluation.costs import Costs
 from .evaluation.invisible import parameter_restorer
-from .evaluation.modes import REMEMBERED, Vectorize, Way
+from .evaluation.modes import REMEMBERED, Vectorize, Way, check_vectorize
 from .evaluation.ordinary import Resolve
-from .evaluation.program import Dependencies, Layout, evaluate, plate_nesting
+from .evaluation.program import Dependencies, Layout, evaluate, initialise, plate_nesting
 from .evaluation.second_derivative import first_order
 from .evaluation.surrogate import Surrogate, surrogate_loss
 from .temperature import training_step
@@ -97,6 +97,7 @@ class TraceEstimator_ELBO(ELBO):
         retain_graph: bool | None = None,
     ) -> None:
         check_configuration(estimators)
+        check_vectorize(vectorize_particles)
         super().__init__(
             num_particles=num_particles,
             max_plate_nesting=max_plate_nesting,
@@ -191,9 +192,10 @@ class TraceEstimator_ELBO(ELBO):
             runs = None
             while runs is None:
                 try:
-                    runs = self._run(way, args, kwargs, noted, dependencies)
+                    runs = self._run(way, model, guide, args, kwargs, noted, dependencies)
                 except CannotVectorize as error:
                     way.fall_back(error)
+        way.say(self.vectorize_particles)
         if not self._names_checked:
             latent = {s.name for run in runs for s in run.program.sites if not s.observed}
             check_names(self.estimators, sorted(latent))
@@ -211,24 +213,29 @@ class TraceEstimator_ELBO(ELBO):
     ) -> Way:
         """How this program is run; it is looked at when it is first seen."""
         for way in self._ways:
-            if way.model is model and way.guide is guide:
+            if way.serves(model, guide):
                 return way
         plates = plate_nesting(model, guide, args, kwargs, self._bound)
-        way = Way(model, guide, self.vectorize_particles, plates)
+        way = Way((model, guide), self.vectorize_particles, plates)
         self._ways.appendleft(way)
         return way
 
     def _run(
         self,
         way: Way,
+        model: Callable[..., Any],
+        guide: Callable[..., Any],
         args: tuple,
         kwargs: dict,
         resolve: Resolve,
         dependencies: Dependencies | None,
     ) -> list[Costs]:
+        if way.mode == "vmap" and not way.initialised:
+            initialise(model, guide, args, kwargs)
+            way.initialised = True
         runs = evaluate(
-            way.model,
-            way.guide,
+            model,
+            guide,
             args,
             kwargs,
             resolve=resolve,
@@ -236,7 +243,7 @@ class TraceEstimator_ELBO(ELBO):
             layout=self._layout(way),
             dependencies=dependencies,
         )
-        way.check(runs, lambda: plate_nesting(way.model, way.guide, args, kwargs))
+        way.check(runs, lambda: plate_nesting(model, guide, args, kwargs))
         return runs
 
     def _layout(self, way: Way) -> Layout:
@@ -247,7 +254,8 @@ class TraceEstimator_ELBO(ELBO):
         bound = self._bound
         dims = (way.plates if bound == math.inf else int(bound)) + several
         if way.mode == "vmap" or not several:
-            return Layout(self.num_particles, dims, hidden=way.mode == "vmap")
+            hidden = way.mode == "vmap"
+            return Layout(self.num_particles, dims, hidden=hidden, random=way.random)
         if self._particles is None or self._particles.dim != -dims:
             self._particles = pyro.plate(PARTICLES, self.num_particles, dim=-dims)
         return Layout(self.num_particles, dims, particles=self._particles)

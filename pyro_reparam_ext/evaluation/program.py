@@ -19,7 +19,7 @@ from pyro.util import check_site_shape
 from ..errors import CannotVectorize, EstimatorError
 from .axes import Hidden, Visible
 from .costs import Costs, plan
-from .invisible import invisible
+from .invisible import invisible, same_random_state
 from .ordinary import OrdinaryRun, Resolve, StateOf, ordinary_guide, padded
 from .passes import Dependencies, Pass, Program
 from .slices import Group
@@ -34,12 +34,14 @@ class Layout:
 
     ``plate_dims``: the number of dims that plates and vectorised particles take; None where particles
     and evaluations are run one by one. ``hidden``: whether the program is run under ``vmap``, so that
-    it does not see the dims of particles and evaluations. ``particles``: their plate, where it does.
+    it does not see the dims of particles and evaluations; ``random``: whether its own random numbers may
+    differ between evaluations then. ``particles``: their plate, where it sees them.
     """
 
     num_particles: int
     plate_dims: int | None = None
     hidden: bool = False
+    random: bool = False
     particles: pyro.plate | None = None
 
     @contextmanager
@@ -49,7 +51,7 @@ class Layout:
             yield Visible(self.particles)
             return
         assert self.plate_dims is not None
-        axes = Hidden(self.num_particles, self.plate_dims)
+        axes = Hidden(self.num_particles, self.plate_dims, self.random)
         try:
             yield axes
         finally:
@@ -68,6 +70,12 @@ def plain_traces(
     with poutine.trace() as of_model, poutine.replay(trace=of_guide.trace):
         model(*args, **kwargs)
     return of_guide.trace, of_model.trace
+
+
+def initialise(model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict) -> None:
+    """Lets a program make what it makes when it is first run: parameters, a prototype."""
+    with torch.no_grad(), same_random_state(), poutine.block():
+        plain_traces(model, guide, args, kwargs)
 
 
 def plate_nesting(
@@ -116,7 +124,10 @@ def evaluate(
     One result if vectorised; else one per particle, times one per joint value of enumerated sites.
     """
 
+    recorder: OrdinaryRun | None = None
+
     def run(path: dict[str, int]) -> Costs:
+        nonlocal recorder
         with layout.axes() as axes:
             recorder = OrdinaryRun(resolve, layout.plate_dims, path, dependencies is None, axes)
             ordinary = ordinary_guide(guide, args, kwargs, recorder, state)
@@ -142,7 +153,8 @@ def evaluate(
         try:
             return [run({})]
         except Exception as error:
-            if layout.num_particles == 1 and not layout.hidden or isinstance(error, EstimatorError):
+            several = layout.num_particles > 1 or bool(recorder and recorder.support_sizes)
+            if isinstance(error, EstimatorError) or not (several or layout.hidden):
                 raise
             where = "under vmap" if layout.hidden else f"on dim {-layout.plate_dims}"
             raise CannotVectorize(

@@ -74,6 +74,7 @@ class Recorder(TraceMessenger):
 
     def _pyro_post_sample(self, message: dict[str, Any]) -> None:
         super()._pyro_post_sample(message)
+        self.control.noisy |= message.get("noisy_layers", False)
         fn = self._laws.get(message["name"])
         if fn is None:
             return

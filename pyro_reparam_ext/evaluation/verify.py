@@ -213,10 +213,17 @@ def _compare(costs: Costs, row: _Row) -> None:
         if _agree(log_prob, plain.terms[term.key].log_prob):
             _check_dependence(costs, row, term, plain)
             continue
+        if plain.control.noisy:  # layers that the package makes draw noise, which it answers for
+            continue
         again = again or plain_run(program, draws, values, relaxed)
         once, twice = plain.terms[term.key].log_prob, again.terms[term.key].log_prob
         if once.shape == twice.shape and not _agree(once, twice):
-            continue  # the program draws random numbers of its own: nothing to compare
+            if program.axes.hides:
+                continue  # each evaluation is a run of the program
+            raise CannotVectorize(
+                f"{_named(term)} depends on random numbers that the program draws by itself, so that "
+                f"the vectorised run can't be compared with a plain one"
+            )
         raise CannotVectorize(
             f"{_named(term)} is {_number(log_prob)} in the vectorised run, but {_number(once)} when "
             f"the program is run plainly at the same values"

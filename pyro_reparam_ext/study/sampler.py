@@ -98,7 +98,7 @@ class Sampler:
         self.evaluations = sum(_evaluations(run) for run in runs)
         elements = sum(site.fn.shape().numel() for site in runs[0].program.sites)  # of all particles
         self._site_elements = elements * self.evaluations
-        if elbo.vectorize_particles:
+        if runs[0].program.vectorized:
             self.evaluations *= elbo.num_particles
             terms = runs[0].passes[0].terms
             self.dependencies = {t.key: t.upstream for t in terms if t.upstream is not None}
