@@ -1,17 +1,34 @@
-"""Where a warning is the business of: the first line outside of the libraries."""
+"""Whose business a warning or an error is: the line of the program, outside of the libraries."""
 
 from __future__ import annotations
 
 import sys
+import traceback
+from types import FrameType
 
-_LIBRARIES = ("pyro_reparam_ext", "pyro", "torch", "contextlib")
+_LIBRARIES = ("pyro_reparam_ext", "pyro", "torch", "contextlib", "numpy")
 
 
 def outside() -> int:
     """The ``stacklevel`` by which a warning given where this is called names the user's line."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None:
-        if frame.f_globals.get("__name__", "").split(".")[0] not in _LIBRARIES:
+        if not _is_of_a_library(frame):
             break
         level, frame = level + 1, frame.f_back
     return level
+
+
+def told(error: BaseException) -> str:
+    """What an error says, in a line, and the last line of a program that it passed through."""
+    lines = [
+        f"{frame.f_code.co_filename}:{number}"
+        for frame, number in traceback.walk_tb(error.__traceback__)
+        if not _is_of_a_library(frame)
+    ]
+    text = str(error).strip().split("\n")[0] or type(error).__name__
+    return f"{text} (at {lines[-1]})" if lines else text
+
+
+def _is_of_a_library(frame: FrameType) -> bool:
+    return frame.f_globals.get("__name__", "").split(".")[0] in _LIBRARIES

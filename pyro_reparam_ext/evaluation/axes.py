@@ -35,6 +35,9 @@ PARTICLES = "num_particles_vectorized"
 """The name of the plate of particles, as Pyro's."""
 
 
+_NOTHING = nullcontext()
+
+
 class Visible:
     """The program gets values as they are, and has to broadcast over dims on the left.
 
@@ -49,15 +52,15 @@ class Visible:
 
     def running(self) -> AbstractContextManager:
         """Entered around the program, inside of what records it."""
-        return self.particles or nullcontext()
+        return self.particles or _NOTHING
 
     def suspended(self) -> AbstractContextManager:
         """Entered around what is no part of the program while it runs."""
-        return nullcontext()
+        return _NOTHING
 
     def evaluations(self, count: int) -> AbstractContextManager:
         """Entered around a run at ``count`` evaluations at once, 0 for the ordinary one alone."""
-        return nullcontext()
+        return _NOTHING
 
     def enumerated(self, size: int) -> None:
         """Adds a dim for the values of an enumerated site."""
@@ -172,12 +175,15 @@ class Hidden(Visible):
         if lead <= 0:
             return x if x.shape == fn.shape() else fitted(x, torch.Size(), fn.shape())
         x = fitted(x, x.shape[:lead], fn.shape())
-        for number, axis in enumerate(self._axes[:lead]):
-            place = lead - 1 - number
-            if x.shape[place] == axis.size and (axis.size > 1 or axis.always):
-                x = _add_batch_dim(x, place, axis.level)
-            else:
-                x = x.squeeze(place)
+        axes = [
+            axis
+            for number, axis in enumerate(self._axes[:lead])
+            if x.shape[lead - 1 - number] == axis.size and (axis.size > 1 or axis.always)
+        ]
+        # What it does not lie along is of size 1: dropped while it is a plain tensor.
+        x = x.reshape(*(axis.size for axis in reversed(axes)), *x.shape[lead:])
+        for number, axis in enumerate(axes):
+            x = _add_batch_dim(x, len(axes) - 1 - number, axis.level)
         return x
 
     # -- from the program -------------------------------------------------------------------------

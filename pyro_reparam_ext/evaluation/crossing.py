@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..estimators.base import Draw, Site
 from .plain import PlainRun
-from .terms import Crossing, Key, Term
+from .terms import Crossing, Key, Term, agree
 from .unwrap import coordinates
 
 
@@ -111,7 +111,7 @@ def _moved(before: Term, after: Term | None, plate: str) -> bool:
     if before.log_prob.shape != after.log_prob.shape:
         return True
     rest = (x.log_prob.narrow(dim, 1, before.size(dim) - 1) for x in (before, after))
-    return not _same(*rest)
+    return not agree(*rest)
 
 
 def _random(plain: PlainRun, again: PlainRun) -> set[Key]:
@@ -119,10 +119,5 @@ def _random(plain: PlainRun, again: PlainRun) -> set[Key]:
     return {
         key
         for key, term in plain.terms.items()
-        if key not in again.terms or not _same(term.log_prob, again.terms[key].log_prob)
+        if key not in again.terms or not agree(term.log_prob, again.terms[key].log_prob)
     }
-
-
-def _same(a: Tensor, b: Tensor) -> bool:
-    tolerance = torch.finfo(a.dtype).eps ** 0.5
-    return a.shape == b.shape and torch.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True)

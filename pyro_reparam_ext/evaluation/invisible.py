@@ -156,6 +156,6 @@ def _restorer(x: Any) -> Callable[[], None]:
             container.extend(content) if isinstance(container, list) else container.update(content)
         for buffer, value in buffers:
             if not torch.equal(buffer, value):  # else a graph that has saved it would be lost
-                buffer.copy_(value)
+                buffer.data.copy_(value)  # a graph that has saved it is none the wiser
 
     return restore

@@ -26,6 +26,8 @@ MODES: tuple[Vectorize, ...] = (True, "vmap", False)
 """From the fastest to the one that takes every program."""
 REMEMBERED = 8
 """Programs of one ELBO whose ways are remembered."""
+SHAPES = 1000
+"""Shapes of one program that are remembered."""
 
 
 def check_vectorize(given: object) -> None:
@@ -50,12 +52,12 @@ class Shapes:
     compared: set[Hashable] = field(default_factory=set)
 
     def due(self) -> bool:
-        """Whether this call is to be compared: until all has been, and again at calls 2, 4, 8, ...
+        """Whether this call is to be compared: until all has been, and again at calls 4, 16, 64, ...
 
         What parameters that are zero at first hide, and a program that changes, shows later.
         """
         self.calls += 1
-        again = self.calls & (self.calls - 1) == 0
+        again = self.calls & (self.calls - 1) == 0 and self.calls.bit_length() % 2 == 1
         if again:
             self.compared.clear()
         return again or not self.complete
@@ -95,8 +97,10 @@ class Way:
         self._note(runs)
         shapes = signature(runs[0])
         new = shapes not in self.shapes
+        if len(self.shapes) > SHAPES:
+            self.shapes.clear()
         known = self.shapes.setdefault(shapes, Shapes())
-        if not known.due() or not _can_be_read(runs[0]):
+        if _is_inside_vmap() or not known.due():
             return
         if new and len(self.shapes) > 1 and look() > self.plates and self.mode is not False:
             raise CannotVectorize("plates are nested more deeply than when the program was first run")
@@ -157,14 +161,8 @@ def identity(program: Any) -> Hashable:
     return id(program)
 
 
-def _can_be_read(costs: Costs) -> bool:
-    """Whether values are numbers: not inside of a vmap that goes on outside of the ELBO."""
-    return not any(_is_batched(term.log_prob) for term in costs.passes[0].terms)
-
-
-def _is_batched(x: Tensor) -> bool:
-    while torch._C._functorch.is_functorch_wrapped_tensor(x):
-        if torch._C._functorch.is_batchedtensor(x):
-            return True
-        x = torch._C._functorch.get_unwrapped(x)
-    return False
+def _is_inside_vmap() -> bool:
+    """Whether a vmap goes on outside of the ELBO: values are no numbers then."""
+    functorch = torch._C._functorch
+    levels = functorch.get_interpreter_stack() or ()
+    return any(level.key() == functorch.TransformType.Vmap for level in levels)

@@ -24,6 +24,7 @@ from pyro.poutine.util import site_is_subsample
 from pyro.util import check_model_guide_match, check_site_shape
 from torch import Tensor
 
+from ..callers import told
 from ..errors import CannotVectorize, EstimatorError
 from ..estimators.base import Alternatives, Draw, Estimator, Site
 from ..estimators.enumeration import Enumeration
@@ -109,10 +110,10 @@ class Program:
             if not (groups and self.vectorized) or isinstance(error, EstimatorError):
                 raise
             names = ", ".join(repr(self.sites[group.owner].name) for group in groups)
+            where = "under vmap" if self.axes.hides else f"on dim {-1 - self.batch_dims}"
             raise CannotVectorize(
-                f"sites {names}: model or guide failed when run at {count} alternative values at once"
-                + ("" if self.axes.hides else f", on dim {-1 - self.batch_dims}")
-                + f": {error}"
+                f"site {names}: model or guide failed when run at {count} alternative values at once, "
+                f"{where}: {told(error)}"
             ) from error
         if watch is not None and watch.sites:
             owner = self.sites[groups[0].owner]
@@ -131,6 +132,13 @@ class Program:
         return {
             name: value.unconstrained() for name, value in {**guide, **self.model_parameters}.items()
         }
+
+    @property
+    def plate_dims(self) -> int:
+        """The number of dims that plates take, without particles and enumerated sites."""
+        particles = int(self.vectorized and self.num_particles > 1)
+        enumerated = len(self.ordinary.support_sizes) if self.vectorized else 0
+        return self.batch_dims - particles - enumerated
 
     @property
     def particle_dim(self) -> int | None:

@@ -15,6 +15,7 @@ from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_subsample
 from pyro.util import check_site_shape
 
+from ..callers import told
 from ..errors import CannotVectorize, EstimatorError
 from .axes import Hidden, Visible
 from .costs import Costs, plan
@@ -171,7 +172,7 @@ def evaluate(
             where = "under vmap" if layout.hidden else f"on dim {-layout.plate_dims}"
             raise CannotVectorize(
                 f"model or guide failed when run for all particles and evaluations at once, {where}: "
-                f"{error}"
+                f"{told(error)}"
             ) from error
     results = []
     for _ in range(layout.num_particles):

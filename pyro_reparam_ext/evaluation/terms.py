@@ -158,3 +158,12 @@ def _broadcasts(*shapes: torch.Size) -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def agree(a: Tensor, b: Tensor) -> bool:
+    """Whether two log densities are the same, but for rounding and dims of size 1 on the left."""
+    a, b = (left_padded(x, max(a.dim(), b.dim())) for x in (a, b))
+    if a.shape != b.shape:
+        return False
+    tolerance = torch.finfo(a.dtype).eps ** 0.7
+    return torch.allclose(a, b.to(a), rtol=tolerance, atol=tolerance, equal_nan=True)

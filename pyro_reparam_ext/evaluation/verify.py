@@ -1,21 +1,22 @@
 """That a program means the same when it is run at many values at once.
 
 A vectorised run is compared, term by term, with plain runs at the same values: those of its ordinary
-evaluation, for the first and the last particle and enumerated value, and those of one alternative of
-each site that has any. What a comparison of numbers can't see, the shapes of the terms and the
-provenance of the plain runs tell: a term of too many dims; one that depends on a site without a dim of
+evaluation, for some particles and enumerated values, those of one alternative of each site that has
+any, and random ones (:func:`probe`). What numbers can't show, the shapes of the terms and the
+provenance of the plain runs do: a term of too many dims; one that depends on a site without a dim of
 evaluations; a site's value that the program reads as a Python number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
+from ..callers import told
 from ..errors import CannotVectorize, EstimatorError
 from ..estimators.base import Draw, Site
 from ..estimators.enumeration import Enumeration
@@ -24,10 +25,11 @@ from .crossing import crossings
 from .invisible import invisible
 from .passes import Pass
 from .plain import PlainRun, plain_run
+from .probe import named, number, probe
 from .slices import Group
 from .soft import check_gradients, check_reads, is_soft
 from .surrogate import has_surrogate
-from .terms import Term, left_padded
+from .terms import Term, agree
 
 Signature: TypeAlias = tuple
 """What has to be the same for a program to be the one that was verified."""
@@ -41,8 +43,10 @@ def signature(costs: Costs) -> Signature:
     )
 
 
-AT_ONCE = 16
+AT_ONCE = 8
 """Sites that are looked at in one call: each takes plain runs of the program."""
+PLACES = 3
+"""Particles and enumerated values that are picked at random, beside the last ones."""
 
 
 def verify(costs: Costs, done: set[Hashable]) -> bool:
@@ -67,6 +71,10 @@ def verify(costs: Costs, done: set[Hashable]) -> bool:
         _check_dims(costs)
     complete = True
     with invisible(program.model, program.guide):
+        if program.vectorized and not program.axes.hides:
+            probe(program)
+            for owner in [n for n in program.alternatives if n not in done][:AT_ONCE]:
+                probe(program, program.sites[owner].name)
         for row in _rows(costs, done):
             if row is None:
                 complete = False
@@ -99,8 +107,9 @@ def _rows(costs: Costs, done: set[Hashable]) -> Iterator[_Row | None]:
     """The evaluations to compare; None for what these draws can't tell."""
     program, ordinary, sizes = costs.program, costs.passes[0], _inner_sizes(costs)
     last = tuple(size - 1 for size in sizes)
+    places = {tuple(int(torch.randint(size, ())) for size in sizes) for _ in range(PLACES)}
     if any(last):
-        yield _Row(ordinary, 0, (0,) * len(sizes))
+        yield from (_Row(ordinary, 0, place) for place in sorted(places - {last}))
     if any(last) or program.alternatives or any(map(is_soft, program.sites)):
         yield _Row(ordinary, 0, last)
     if _has_particles(costs) and program.num_latent and not _particles_differ(costs):
@@ -146,7 +155,7 @@ def _has_particles(costs: Costs) -> bool:
 
 def _plates(costs: Costs) -> int:
     """The number of dims of plates, without particles and enumerated sites."""
-    return costs.program.batch_dims - len(_inner_sizes(costs))
+    return costs.program.plate_dims
 
 
 def _inner_sizes(costs: Costs) -> tuple[int, ...]:
@@ -183,7 +192,7 @@ def _check_dims(costs: Costs) -> None:
             fits = zip(reversed(lead), reversed(expected), strict=False)
             if len(lead) > len(expected) or any(size not in (1, good) for size, good in fits):
                 raise CannotVectorize(
-                    f"{_named(term)} has shape {tuple(term.log_prob.shape)}, where {plates} dims of "
+                    f"{named(term.key)} has shape {tuple(term.log_prob.shape)}, where {plates} dims of "
                     f"plates and, left of them, {expected} were expected"
                 )
 
@@ -200,11 +209,20 @@ def _compare(costs: Costs, row: _Row) -> None:
         if not program.vectorized:
             return
         raise CannotVectorize(
-            f"model or guide, run plainly at the values of one evaluation, failed: {error}"
+            f"model or guide, run plainly at the values of one evaluation, failed: {told(error)}"
         ) from error
-    _check_soft(costs, row, plain)
-    if not program.vectorized:
-        return
+    soft = _soft_values(costs, row)
+    for site, _ in soft:
+        check_reads(site, plain)
+    if program.vectorized:
+        _compare_terms(costs, row, plain, lambda: plain_run(program, draws, values, relaxed))
+    for site, value in soft:
+        check_gradients(site, value, row.run, plain)
+
+
+def _compare_terms(costs: Costs, row: _Row, plain: PlainRun, repeated: Callable[[], PlainRun]) -> None:
+    """Each term of an evaluation with that of a plain run; ``repeated`` runs it plainly once more."""
+    program = costs.program
     _check_reads(costs, plain)
     _check_enumerated(plain)
     again: PlainRun | None = None
@@ -212,23 +230,23 @@ def _compare(costs: Costs, row: _Row) -> None:
         if term.key in plain.unscored:
             continue
         if term.key not in plain.terms:
-            raise CannotVectorize(f"{_named(term)} occurs in some evaluations only", ever=False)
-        if _agree(log_prob, plain.terms[term.key].log_prob):
+            raise CannotVectorize(f"{named(term.key)} occurs in some evaluations only", ever=False)
+        if agree(log_prob, plain.terms[term.key].log_prob):
             _check_dependence(costs, row, term, plain)
             continue
         if plain.control.noisy:  # layers that the package makes draw noise, which it answers for
             continue
-        again = again or plain_run(program, draws, values, relaxed)
+        again = again or repeated()
         once, twice = plain.terms[term.key].log_prob, again.terms[term.key].log_prob
-        if once.shape == twice.shape and not _agree(once, twice):
+        if once.shape == twice.shape and not agree(once, twice):
             if program.axes.hides:
                 continue  # each evaluation is a run of the program
             raise CannotVectorize(
-                f"{_named(term)} depends on random numbers that the program draws by itself, so that "
-                f"the vectorised run can't be compared with a plain one"
+                f"{named(term.key)} depends on random numbers that the program draws by itself, so "
+                f"that the vectorised run can't be compared with a plain one"
             )
         raise CannotVectorize(
-            f"{_named(term)} is {_number(log_prob)} in the vectorised run, but {_number(once)} when "
+            f"{named(term.key)} is {number(log_prob)} in the vectorised run, but {number(once)} when "
             f"the program is run plainly at the same values"
         )
 
@@ -244,18 +262,15 @@ def _terms_at(costs: Costs, row: _Row) -> Iterator[tuple[Term, Tensor]]:
         yield term, _at(term.log_prob.detach(), 0, plates, number, row.inner)
 
 
-def _check_soft(costs: Costs, row: _Row, plain: PlainRun) -> None:
-    """Relaxed and straight-through values, or alternatives, reach the costs by their gradient."""
+def _soft_values(costs: Costs, row: _Row) -> list[tuple[Site, Tensor]]:
+    """The relaxed and straight-through values, or alternatives, that train by their gradient."""
     program = costs.program
-    soft: list[tuple[Site, Tensor | None]] = []
     if row.group is None:
-        soft = [(site, site.value) for site in program.ordinary.sites if is_soft(site)]
-    elif program.alternatives[row.group.owner].relaxed:
-        soft = [(program.sites[row.group.owner], program.alternatives[row.group.owner].tensor)]
-    for site, value in soft:
-        assert value is not None
-        check_reads(site, plain)
-        check_gradients(site, value, row.run, plain)
+        return [(site, site.value) for site in program.ordinary.sites if is_soft(site)]
+    relaxed = program.alternatives[row.group.owner].tensor
+    if not program.alternatives[row.group.owner].relaxed or relaxed is None:
+        return []
+    return [(program.sites[row.group.owner], relaxed)]
 
 
 def _check_reads(costs: Costs, plain: PlainRun) -> None:
@@ -287,17 +302,9 @@ def _check_dependence(costs: Costs, row: _Row, term: Term, plain: PlainRun) -> N
     upstream = plain.terms[term.key].upstream or frozenset()
     if owner in upstream and not any(t.sliced for t in row.run.terms if t.key == term.key):
         raise CannotVectorize(
-            f"{_named(term)} depends on site '{owner}', but has no dim for its alternative values: "
+            f"{named(term.key)} depends on site '{owner}', but has no dim for its alternative values: "
             f"it sums over that dim, or reads the value as a number"
         )
-
-
-def _agree(a: Tensor, b: Tensor) -> bool:
-    a, b = (left_padded(x, max(a.dim(), b.dim())) for x in (a, b))
-    if a.shape != b.shape:
-        return False
-    tolerance = torch.finfo(a.dtype).eps ** 0.5
-    return torch.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
 def _look_for_crossings(costs: Costs, done: set[Hashable]) -> bool:
@@ -372,13 +379,3 @@ def _at(x: Tensor, events: int, plates: int, number: int, inner: tuple[int, ...]
     for dim in reversed(range(max(x.dim() - events - plates, 0))):
         x = x[places[dim] if x.shape[0] > 1 else 0]
     return x
-
-
-def _named(term: Term) -> str:
-    return f"the log density of site '{term.name}' of the {term.side}"
-
-
-def _number(x: Tensor) -> str:
-    if x.numel() == 1:
-        return f"{x.item():.6g}"
-    return f"of shape {tuple(x.shape)} and sum {x.sum().item():.6g}"

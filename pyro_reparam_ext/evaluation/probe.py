@@ -1,0 +1,217 @@
+"""A program run at random values, many at once, and plainly.
+
+The evaluations that estimators ask for may agree with plain runs by accident: the alternatives of a
+binary site at ``(0, 0, 0)`` look alike from many sides. Values drawn at random from the supports, one
+for each place along the dims of evaluations and particles, don't.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from pyro import poutine
+from pyro.distributions import TorchDistribution
+from pyro.poutine.trace_struct import Trace
+from torch import Tensor
+
+from ..callers import told
+from ..errors import CannotVectorize
+from .axes import Visible, fitted
+from .control_flow import ControlFlow
+from .ordinary import run_guide
+from .passes import ModelRun, Program
+from .recorder import Recorder
+from .terms import Key, agree, scaled_and_masked
+from .unwrap import coordinates
+
+EVALUATIONS = 5
+"""Evaluations of the run: a size that plates and events seldom have."""
+ROWS = 3
+"""How many of them are compared with a plain run."""
+
+
+@torch.no_grad()
+def probe(program: Program, owner: str | None = None) -> None:
+    """Compares a run at random values with plain runs.
+
+    Args:
+        program: what was evaluated.
+        owner: a site that is to have other values in each evaluation, as those sampled after it whose
+            distribution depends on it; None to give each particle other values only.
+
+    Raises:
+        CannotVectorize: the program means something else when run at many values at once.
+    """
+    particles = (program.num_particles,) if program.particle_dim is not None else ()
+    enumerated = len(program.ordinary.support_sizes)
+    shape = (EVALUATIONS, *(1,) * enumerated, *particles) if owner else particles
+    if not shape:
+        return
+    try:
+        guide, scores = _run(program, _Random(program, owner, shape, particles), program.axes, {})
+    except _CannotBeDrawn:
+        return
+    except Exception as error:
+        raise CannotVectorize(
+            f"{f'site {owner!r}: ' if owner else ''}model or guide failed when run at random values: "
+            f"{told(error)}"
+        ) from error
+    for place in _places(shape):
+        values = {
+            name: _at(node["value"], len(node["fn"].event_shape), program.plate_dims, place)
+            for name, node in guide.items()
+            if not node["is_observed"] and isinstance(node["value"], Tensor)
+        }
+        _compare(program, place, values, scores)
+
+
+def _compare(
+    program: Program, place: tuple[int, ...], values: Mapping[str, Tensor], scores: Mapping[Key, Tensor]
+) -> None:
+    def plain() -> dict[Key, Tensor]:
+        return _run(program, _Given(program, values), Visible(), values)[1]
+
+    once, twice = plain(), None
+    for key, score in scores.items():
+        if key not in once:
+            raise CannotVectorize(f"{named(key)} occurs for some values only", ever=False)
+        own = _at(score, 0, program.plate_dims, place)
+        if agree(own, once[key]):
+            continue
+        twice = twice or plain()
+        if key in twice and agree(once[key], twice[key]):
+            raise CannotVectorize(
+                f"{named(key)} is {number(own)} in the vectorised run, but {number(once[key])} when "
+                f"the program is run plainly at the same values"
+            )
+
+
+def named(key: Key) -> str:
+    side, name = key
+    return f"the log density of site '{name}' of the {side}"
+
+
+def number(x: Tensor) -> str:
+    if x.numel() == 1:
+        return f"{x.item():.6g}"
+    return f"of shape {tuple(x.shape)} and sum {x.sum().item():.6g}"
+
+
+def _places(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Some places along the hidden dims, all of them if they are few."""
+    size = torch.Size(shape).numel()
+    for index in torch.randperm(size)[:ROWS].tolist():
+        yield tuple(int(i) for i in torch.unravel_index(torch.tensor(index), shape))
+
+
+def _run(
+    program: Program, recorder: Recorder, axes: Visible, values: Mapping[str, Tensor]
+) -> tuple[dict[str, dict[str, Any]], dict[Key, Tensor]]:
+    """The sites of guide and model at what ``recorder`` gives them, and their log densities."""
+    trace = run_guide(program.guide, program.args, program.kwargs, recorder).copy()
+    for name, node in program.model_values.items():
+        trace.add_node(name, **{**node, "value": values.get(name, node["value"])})
+    model = ModelRun(axes, ControlFlow(), tracking=False)
+    with model, poutine.replay(trace=trace), axes.running():
+        program.model(*program.args, **program.kwargs)
+    scores: dict[Key, Tensor] = {}
+    for side, nodes, of in (
+        ("guide", recorder.nodes, trace),
+        ("model", model.nodes, model.trace),
+    ):
+        scores.update(_scored(side, nodes, of))
+    return {**model.nodes, **recorder.nodes}, scores
+
+
+def _scored(side: str, nodes: Mapping[str, Any], trace: Trace) -> Iterator[tuple[Key, Tensor]]:
+    for name, node in nodes.items():
+        if name in trace.nodes:
+            try:
+                log_prob = node["fn"].log_prob(node["value"])
+            except (AssertionError, KeyError, NotImplementedError):
+                continue  # a density that is known at draws of its own only
+            yield (side, name), scaled_and_masked(log_prob, node)
+
+
+def _at(x: Tensor, events: int, plates: int, place: tuple[int, ...]) -> Tensor:
+    """``x`` at one place along its dims left of the plates, counted from the right."""
+    for index in place[len(place) - max(x.dim() - events - plates, 0) :]:
+        x = x[index if x.shape[0] > 1 else 0]
+    return x
+
+
+class _Random(Recorder):
+    """Gives each latent site of the guide random values, other ones for each particle, and those of
+    ``owner`` for each evaluation as well."""
+
+    def __init__(
+        self,
+        program: Program,
+        owner: str | None,
+        shape: tuple[int, ...],
+        particles: tuple[int, ...],
+    ) -> None:
+        super().__init__(program.axes, ControlFlow(), tracking=False)
+        self.program = program
+        self.owner = owner
+        plates = (1,) * program.plate_dims
+        self.shape, self.particles = shape + plates, particles + plates
+
+    def subsample(self, message: dict[str, Any]) -> None:
+        _same_indices(self.program, message)
+
+    def sample(self, message: dict[str, Any], fn: TorchDistribution) -> frozenset[str]:
+        if not message["is_observed"]:
+            lead = self.shape if message["name"] == self.owner else self.particles
+            shape = torch.broadcast_shapes(fn.batch_shape, lead)
+            try:
+                value = _random_value(fn.expand(shape))
+            except Exception as error:
+                raise _CannotBeDrawn from error
+            self.give(message, value)
+        return frozenset()
+
+
+class _CannotBeDrawn(Exception):
+    """A distribution that can't be expanded, or has no ``sample``."""
+
+
+class _Given(Recorder):
+    """Gives each latent site of the guide one value."""
+
+    def __init__(self, program: Program, values: Mapping[str, Tensor]) -> None:
+        super().__init__(Visible(), ControlFlow(), tracking=False)
+        self.program = program
+        self.values = values
+
+    def subsample(self, message: dict[str, Any]) -> None:
+        _same_indices(self.program, message)
+
+    def sample(self, message: dict[str, Any], fn: TorchDistribution) -> frozenset[str]:
+        name = message["name"]
+        if not message["is_observed"]:
+            if name not in self.values:
+                raise CannotVectorize(f"site '{name}': it occurs for some values only", ever=False)
+            self.give(message, fitted(self.values[name], torch.Size(), fn.shape()))
+        return frozenset()
+
+
+def _same_indices(program: Program, message: dict[str, Any]) -> None:
+    node = program.ordinary.trace.nodes.get(message["name"])
+    if node is not None:
+        message["value"], message["done"] = node["value"], True
+
+
+def _random_value(fn: TorchDistribution) -> Tensor:
+    """Any value of the support, where that is small: what the guide says may hardly vary."""
+    base = coordinates(fn)
+    if isinstance(base, torch.distributions.Bernoulli):
+        return torch.randint(0, 2, fn.shape()).to(base.logits)
+    if isinstance(base, torch.distributions.Categorical):
+        return torch.randint(0, base.logits.shape[-1], fn.shape(), device=base.logits.device)
+    if isinstance(base, torch.distributions.OneHotCategorical):
+        index = torch.randint(0, base.logits.shape[-1], fn.shape()[:-1])
+        return torch.nn.functional.one_hot(index, base.logits.shape[-1]).to(base.logits)
+    return fn.sample()
