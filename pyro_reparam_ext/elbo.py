@@ -20,6 +20,7 @@ from .diagnosis import Met, check_gradients, diagnosed, loss_error
 from .errors import CannotVectorize
 from .estimators.base import Estimator
 from .estimators.default import default_estimator
+from .estimators.hinted import warn_of_baseline
 from .evaluation.axes import PARTICLES
 from .evaluation.costs import Costs
 from .evaluation.invisible import parameter_restorer
@@ -243,6 +244,8 @@ class TraceEstimator_ELBO(ELBO):
         if message["is_observed"]:  # pyro.factor in a guide: nothing to choose
             return default_estimator(message["fn"], self.num_particles)
         estimator = resolve(self.estimators, message, self.num_particles)
+        if not (self._names_checked or message["name"] in self._met):
+            warn_of_baseline(message, estimator)
         self._met[message["name"]] = estimator, message["fn"]
         return estimator
 

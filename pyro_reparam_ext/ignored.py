@@ -11,6 +11,8 @@ from pyro.infer import ELBO, SVI
 from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.trace_messenger import TraceMessenger
 
+from .callers import outside
+
 _told: weakref.WeakSet[SVI] = weakref.WeakSet()
 
 
@@ -31,7 +33,7 @@ def warn_where_ignored(what: str) -> None:
         warnings.warn(
             f"{what} is ignored by {type(elbo).__name__}, which takes its own gradient for every site. "
             f"Use TraceEstimator_ELBO in its place, or drop the estimators.",
-            stacklevel=3,
+            stacklevel=outside(),
         )
 
 

@@ -10,6 +10,7 @@ from pyro.infer.reparam.reparam import Reparam
 from ..temperature import Temperature
 from .relax import RelaxReparam, is_relaxable
 from .strategy import Anew
+from .watch import watch
 
 
 class AutoRelax(Anew):
@@ -74,4 +75,5 @@ class AutoRelax(Anew):
         if decided is not None:
             # Here, not by ``apply``: initialisers come in between, and none serves a discrete site.
             msg_or_fn["fn"] = self.reparam.relaxed(msg_or_fn["name"], msg_or_fn["fn"])
+            watch("AutoRelax")
         return None

@@ -20,6 +20,7 @@ from ..evaluation.unwrap import coordinates, innermost
 from ..temperature import Temperature, check_temperature, fault_of, held, now, state_of
 from .decentering import rewrapped
 from .plates import has_value_of_one, in_plates
+from .watch import watch
 
 
 class RelaxReparam(Reparam):
@@ -153,6 +154,7 @@ class RelaxReparam(Reparam):
             if is_default or has_value_of_one(value, fn):
                 # Made for the discrete site, or one element: further out the relaxed site gets its own.
                 value = None
+        watch("RelaxReparam")
         return {"fn": fn, "value": value, "is_observed": False}
 
 
