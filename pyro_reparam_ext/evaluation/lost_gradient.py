@@ -39,8 +39,8 @@ def warn_of_lost(site: str, who: str, terms: Sequence[str], remedy: str) -> None
         f"site '{site}': {who} takes the gradient of the costs at its value, but the log density of "
         f"{', '.join(terms)} depends on it without a gradient (z > 0.5, table[z.long()], argmax): the "
         f"gradient is biased, as if that cost did not depend on the site. {remedy} Or write the cost "
-        f"as a differentiable function: (z * table).sum(-1) of a one-hot z, torch.lerp(low, high, z) of "
-        f"a binary one.",
+        f"as a differentiable function: (z * table).sum(-1) of a one-hot z, torch.lerp(low, high, z) "
+        f"of a binary one.",
         stacklevel=outside(),
     )
 

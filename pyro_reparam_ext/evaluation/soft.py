@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..distributions.relaxed_discrete import RelaxedDiscrete
 from ..estimators.base import Site
+from ..estimators.pathwise import Pathwise
 from .lost_gradient import REMEDY, reaches, read_as_number, warn_of_lost
 from .passes import Pass
 from .plain import PlainRun
@@ -21,11 +22,16 @@ def is_soft(site: Site) -> bool:
     return site.estimator.differentiable and biased and not site.observed
 
 
+def _remedy(site: Site) -> str:
+    is_own_sampler = isinstance(site.estimator, Pathwise)
+    return f"{'Leave the site discrete, and use' if is_own_sampler else 'Use'} {REMEDY}"
+
+
 def check_reads(site: Site, plain: PlainRun) -> None:
     """Raises if the program made a number of a site's soft value."""
     line = plain.control.lines.get(site.name)
     if line is not None:
-        raise read_as_number(site.name, type(site.estimator).__name__, line, _REMEDY)
+        raise read_as_number(site.name, type(site.estimator).__name__, line, _remedy(site))
 
 
 def check_gradients(site: Site, value: Tensor, run: Pass, plain: PlainRun) -> None:
@@ -38,7 +44,7 @@ def check_gradients(site: Site, value: Tensor, run: Pass, plain: PlainRun) -> No
         if depends and term.name != site.name and not reaches(term.log_prob, value):
             lost.append(f"'{term.name}' of the {term.side}")
     if lost:
-        warn_of_lost(site.name, type(site.estimator).__name__, lost, _REMEDY)
+        warn_of_lost(site.name, type(site.estimator).__name__, lost, _remedy(site))
 
 
 _RELAXED = (
@@ -46,4 +52,3 @@ _RELAXED = (
     torch.distributions.RelaxedBernoulli,
     torch.distributions.RelaxedOneHotCategorical,
 )
-_REMEDY = f"Use {REMEDY}"

@@ -12,8 +12,8 @@ import sys
 import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from types import FrameType
-from typing import Any
+from types import CodeType, FrameType
+from typing import Any, NamedTuple
 
 import torch
 from pyro.distributions.util import scale_and_mask
@@ -31,8 +31,8 @@ from ..evaluation.control_flow import ControlFlow, without_provenance
 from ..evaluation.lost_gradient import REMEDY, reaches, read_as_number, warn_of_lost
 from ..replay import is_conditioned
 
-_watched: weakref.WeakSet[Any] = weakref.WeakSet()
-"""Programs that were watched: their handlers; of handlers made anew in each run, the program's code."""
+_watched: weakref.WeakKeyDictionary[Any, set[CodeType | None]] = weakref.WeakKeyDictionary()
+"""Handlers whose programs were watched; where each run makes a new handler, who trains which code."""
 
 
 def watch(by: str) -> None:
@@ -43,12 +43,17 @@ def watch(by: str) -> None:
     if frame is None:
         return
     handler, message = frame.f_locals["self"], frame.f_locals["msg"]
+    program = _Program(handler)
     if _current() is None:
-        program = handler if handler._args_kwargs is not None else calling(frame).f_code
-        if program in _watched or is_conditioned(message["name"]) or not _is_trained(frame):
+        if program.is_watched or is_conditioned(message["name"]):
             return
-    else:
-        program = handler
+        trainer = _trainer(frame)
+        if trainer is None:
+            return
+        if handler._args_kwargs is None:  # entered as a context: another one in the next run
+            program = _Program(trainer, calling(frame).f_code)
+            if program.is_watched:
+                return
     following = message["continuation"]
 
     def hand_out(message: Any) -> None:
@@ -59,7 +64,18 @@ def watch(by: str) -> None:
     message["continuation"] = hand_out
 
 
-def _hand_out(message: Any, by: str, program: Any) -> None:
+class _Program(NamedTuple):
+    """A program that is watched once."""
+
+    owner: Any
+    code: CodeType | None = None
+
+    @property
+    def is_watched(self) -> bool:
+        return self.code in _watched.get(self.owner, ())
+
+
+def _hand_out(message: Any, by: str, program: _Program) -> None:
     """Gives the program the value with provenance, when all handlers have seen it without."""
     value = detach_provenance(message["value"])
     if not value.requires_grad:
@@ -78,7 +94,7 @@ class _Run(ControlFlow):
     """One run of a program: its soft values with who made them, and what depends on which."""
 
     side: str = ""
-    programs: list[Any] = field(default_factory=list)
+    programs: list[_Program] = field(default_factory=list)
     recorders: list[TraceMessenger] = field(default_factory=list)
     soft: dict[str, tuple[Tensor, str]] = field(default_factory=dict)
     upstream: dict[str, frozenset[str]] = field(default_factory=dict)
@@ -115,7 +131,8 @@ class _Run(ControlFlow):
 
     def end(self, nodes: dict[str, Any]) -> None:
         """Warns of costs that depend on a soft value without a gradient; the programs are done with."""
-        _watched.update(self.programs)
+        for owner, code in self.programs:
+            _watched.setdefault(owner, set()).add(code)
         upstream, self.upstream = self.upstream, {}
         for name, (value, by) in self.soft.items():
             lost = [
@@ -178,20 +195,24 @@ def _applying(frame: FrameType | None) -> FrameType | None:
     return frame
 
 
-def _is_trained(frame: FrameType | None) -> bool:
-    """Whether an ELBO runs the program, or a step of SVI; ours look by themselves."""
+def _trainer(frame: FrameType | None) -> ELBO | SVI | None:
+    """The SVI or else the ELBO that trains by this run, unless it is ours: these look by themselves."""
+    found: ELBO | SVI | None = None
     if not any(True for _ in _recorders()) or _get_init_messengers():
-        return False
-    while frame is not None:
+        return None
+    while frame is not None and not isinstance(found, SVI):
         if frame.f_code.co_varnames[:1] == ("self",):
             owner = frame.f_locals.get("self")
+            if isinstance(owner, ELBO) and (frame.f_code.co_name == "loss" or _is_ours(owner)):
+                return None
             if isinstance(owner, (ELBO, SVI)):
-                return not any(c.__module__.startswith(_OURS) for c in type(owner).__mro__)
+                found = owner
         frame = frame.f_back
-    return False
+    return found
 
 
-_OURS = "pyro_reparam_ext."
+def _is_ours(elbo: ELBO) -> bool:
+    return any(cls.__module__.startswith("pyro_reparam_ext.") for cls in type(elbo).__mro__)
 
 
 def _is_transformed() -> bool:
