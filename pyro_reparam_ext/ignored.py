@@ -24,7 +24,7 @@ def warn_where_ignored(what: str) -> None:
     """
     if not any(isinstance(m, TraceMessenger) and m.param_only for m in _PYRO_STACK):
         return
-    svi = _step_of()
+    svi = svi_in_step()
     if svi is None or svi in _told:
         return
     elbo = getattr(svi.loss, "__self__", None)
@@ -37,7 +37,7 @@ def warn_where_ignored(what: str) -> None:
         )
 
 
-def _step_of() -> SVI | None:
+def svi_in_step() -> SVI | None:
     """The ``SVI`` whose step is under way, from the stack of calls."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:

@@ -29,31 +29,30 @@ from torch import Tensor
 from ..callers import calling
 from ..evaluation.control_flow import ControlFlow, without_provenance
 from ..evaluation.lost_gradient import REMEDY, reaches, read_as_number, warn_of_lost
+from ..ignored import svi_in_step
 from ..replay import is_conditioned
 
 _watched: weakref.WeakKeyDictionary[Any, set[CodeType | None]] = weakref.WeakKeyDictionary()
 """Handlers whose programs were watched; where each run makes a new handler, who trains which code."""
+_running: weakref.WeakSet[_Run] = weakref.WeakSet()
 
 
 def watch(by: str) -> None:
     """Has the program watched whose site is being made, by what errors call ``by``."""
-    if not torch.is_grad_enabled() or _is_transformed():
-        return
     frame = _applying(sys._getframe(1))
     if frame is None:
         return
-    handler, message = frame.f_locals["self"], frame.f_locals["msg"]
-    program = _Program(handler)
+    found = frame.f_locals
+    handler, message = found["self"], found["msg"]
+    if not _running and handler in _watched:
+        return
+    if not torch.is_grad_enabled() or _is_transformed():
+        return
+    program: _Program | None = _Program(handler)
     if _current() is None:
-        if program.is_watched or is_conditioned(message["name"]):
-            return
-        trainer = _trainer(frame)
-        if trainer is None:
-            return
-        if handler._args_kwargs is None:  # entered as a context: another one in the next run
-            program = _Program(trainer, calling(frame).f_code)
-            if program.is_watched:
-                return
+        program = None if is_conditioned(message["name"]) else _unwatched(handler, frame)
+    if program is None:
+        return
     following = message["continuation"]
 
     def hand_out(message: Any) -> None:
@@ -72,7 +71,24 @@ class _Program(NamedTuple):
 
     @property
     def is_watched(self) -> bool:
-        return self.code in _watched.get(self.owner, ())
+        return self.owner is not None and self.code in _watched.get(self.owner, ())
+
+    def be_watched(self) -> None:
+        _watched.setdefault(self.owner, set()).add(self.code)
+
+
+def _unwatched(handler: ReparamMessenger, frame: FrameType) -> _Program | None:
+    """The program that a run trains, unless it has been watched."""
+    if handler._args_kwargs is not None:
+        return None if handler in _watched or _trainer(frame) is None else _Program(handler)
+    # Entered as a context: the next run has another handler, and this one need not ask again.
+    code = calling(frame).f_code
+    if not _Program(svi_in_step(), code).is_watched:
+        program = _Program(_trainer(frame), code)
+        if program.owner is not None and not program.is_watched:
+            return program
+    _Program(handler).be_watched()
+    return None
 
 
 def _hand_out(message: Any, by: str, program: _Program) -> None:
@@ -106,6 +122,7 @@ class _Run(ControlFlow):
         run = cls(side="model" if is_model else "guide", recorders=list(_recorders()))
         for recorder in run.recorders:
             recorder.trace = _Record(recorder.trace, run)
+        _running.add(run)
         return run
 
     def read(self, names: frozenset[str], line: str) -> None:
@@ -131,8 +148,9 @@ class _Run(ControlFlow):
 
     def end(self, nodes: dict[str, Any]) -> None:
         """Warns of costs that depend on a soft value without a gradient; the programs are done with."""
-        for owner, code in self.programs:
-            _watched.setdefault(owner, set()).add(code)
+        _running.discard(self)
+        for program in self.programs:
+            program.be_watched()
         upstream, self.upstream = self.upstream, {}
         for name, (value, by) in self.soft.items():
             lost = [
