@@ -35,6 +35,7 @@ from ..replay import is_conditioned
 _watched: weakref.WeakKeyDictionary[Any, set[CodeType | None]] = weakref.WeakKeyDictionary()
 """Handlers whose programs were watched; where each run makes a new handler, who trains which code."""
 _running: weakref.WeakSet[_Run] = weakref.WeakSet()
+"""Runs that are being watched."""
 
 
 def watch(by: str) -> None:
@@ -81,13 +82,15 @@ def _unwatched(handler: ReparamMessenger, frame: FrameType) -> _Program | None:
     """The program that a run trains, unless it has been watched."""
     if handler._args_kwargs is not None:
         return None if handler in _watched or _trainer(frame) is None else _Program(handler)
-    # Entered as a context: the next run has another handler, and this one need not ask again.
-    code = calling(frame).f_code
-    if not _Program(svi_in_step(), code).is_watched:
-        program = _Program(_trainer(frame), code)
-        if program.owner is not None and not program.is_watched:
-            return program
-    _Program(handler).be_watched()
+    code = calling(frame).f_code  # the handler is a context: the next run may have another one
+    record = next((x.trace for x in _recorders()), None)
+    if _Program(record, code).is_watched or _Program(svi_in_step(), code).is_watched:
+        return None
+    program = _Program(_trainer(frame), code)
+    if program.owner is not None and not program.is_watched:
+        return program
+    if record is not None:
+        _Program(record, code).be_watched()  # its next site need not ask again
     return None
 
 

@@ -460,3 +460,29 @@ def test_remedy():
         for _ in range(200):
             svi.step()
         assert pyro.param("logits").sigmoid() > 0.9
+
+
+def test_handler_that_several_programs_enter():
+    """As a context; a run that trains nothing does not count."""
+    relax = poutine.reparam(config=AutoRelax(0.5, straight_through=True))
+
+    def within(cost):
+        def program():
+            with relax:
+                z = pyro.sample("z", dist.Bernoulli(0.5))
+            cost(z)
+
+        return program
+
+    def its_guide():
+        with relax:
+            guide()
+
+    for name, cost in LOST.items():
+        poutine.trace(within(cost)).get_trace()
+        assert len(caught(steps(within(cost), its_guide, Trace_ELBO()))) == 1, name
+        loss = Trace_ELBO()
+        found = caught(
+            lambda c=cost, e=loss: [e.loss_and_grads(within(c), its_guide) for _ in range(3)]
+        )
+        assert len(found) == 1, name
