@@ -66,7 +66,11 @@ class GumbelSoftmaxReparam(Decentering):
         guide: whether the site is one of a guide.
 
     Raises:
-        EstimatorError: the site is observed, or neither relaxed nor straight-through.
+        EstimatorError: the site is observed, or neither relaxed nor straight-through; or the program
+            makes a number of the value while an ELBO of Pyro's trains by it, see :class:`RelaxReparam`.
+
+    Warns:
+        UserWarning: a cost depends on the value without a gradient.
 
     Example:
         >>> import pyro, torch

@@ -84,11 +84,12 @@ def _unwatched(handler: ReparamMessenger, frame: FrameType) -> _Program | None:
         return None if handler in _watched or _trainer(frame) is None else _Program(handler)
     code = calling(frame).f_code  # the handler is a context: the next run may have another one
     record = next((x.trace for x in _recorders()), None)
-    if _Program(record, code).is_watched or _Program(svi_in_step(), code).is_watched:
+    if _Program(record, code).is_watched:
         return None
-    program = _Program(_trainer(frame), code)
-    if program.owner is not None and not program.is_watched:
-        return program
+    if not _Program(svi_in_step(), code).is_watched:
+        program = _Program(_trainer(frame), code)
+        if program.owner is not None and not program.is_watched:
+            return program
     if record is not None:
         _Program(record, code).be_watched()  # its next site need not ask again
     return None
