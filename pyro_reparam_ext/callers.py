@@ -11,12 +11,19 @@ _LIBRARIES = ("pyro_reparam_ext", "pyro", "torch", "contextlib", "numpy")
 
 def outside() -> int:
     """The ``stacklevel`` by which a warning given where this is called names the user's line."""
-    level, frame = 1, sys._getframe(1)
+    level, frame, end = 1, sys._getframe(1), calling(sys._getframe(1))
+    while frame is not end and frame.f_back is not None:
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def calling(frame: FrameType) -> FrameType:
+    """The nearest caller outside of the libraries; the outermost one if all are inside."""
     while frame.f_back is not None:
         if not _is_of_a_library(frame):
             break
-        level, frame = level + 1, frame.f_back
-    return level
+        frame = frame.f_back
+    return frame
 
 
 def told(error: BaseException) -> str:

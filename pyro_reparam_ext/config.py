@@ -80,7 +80,7 @@ def resolve(configuration: Configuration, message: Message, num_particles: int) 
     else:
         given = configured(configuration, message)
         if given is None or isinstance(configuration, Estimator):
-            given = hinted(message) or given
+            given = hinted(message, given) or given
         estimator = given or default_estimator(fn, num_particles)
     estimator.check(name, fn, num_particles)
     return estimator

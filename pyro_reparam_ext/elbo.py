@@ -20,6 +20,7 @@ from .diagnosis import Met, check_gradients, diagnosed, loss_error
 from .errors import CannotVectorize
 from .estimators.base import Estimator
 from .estimators.default import default_estimator
+from .estimators.hinted import warn_of_baseline
 from .evaluation.axes import PARTICLES
 from .evaluation.costs import Costs
 from .evaluation.invisible import parameter_restorer
@@ -184,6 +185,8 @@ class TraceEstimator_ELBO(ELBO):
 
         def noted(message: dict[str, Any]) -> Estimator:
             estimator = self._resolve(message)
+            if not (self._names_checked or message["name"] in met):
+                warn_of_baseline(message, estimator)
             met[message["name"]] = estimator, message["fn"]
             return estimator
 

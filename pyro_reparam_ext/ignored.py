@@ -11,6 +11,8 @@ from pyro.infer import ELBO, SVI
 from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.trace_messenger import TraceMessenger
 
+from .callers import outside
+
 _told: weakref.WeakSet[SVI] = weakref.WeakSet()
 
 
@@ -22,7 +24,7 @@ def warn_where_ignored(what: str) -> None:
     """
     if not any(isinstance(m, TraceMessenger) and m.param_only for m in _PYRO_STACK):
         return
-    svi = _step_of()
+    svi = svi_in_step()
     if svi is None or svi in _told:
         return
     elbo = getattr(svi.loss, "__self__", None)
@@ -31,11 +33,11 @@ def warn_where_ignored(what: str) -> None:
         warnings.warn(
             f"{what} is ignored by {type(elbo).__name__}, which takes its own gradient for every site. "
             f"Use TraceEstimator_ELBO in its place, or drop the estimators.",
-            stacklevel=3,
+            stacklevel=outside(),
         )
 
 
-def _step_of() -> SVI | None:
+def svi_in_step() -> SVI | None:
     """The ``SVI`` whose step is under way, from the stack of calls."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:

@@ -26,6 +26,7 @@ COVERED_BY = {
     "evaluation/costs.py": "test_unbiased.py",
     "evaluation/coupling.py": "evaluation/test_coupling.py",
     "evaluation/discrete.py": "test_impossible.py",
+    "evaluation/lost_gradient.py": "evaluation/test_soft.py",
     "evaluation/noise.py": "evaluation/test_coupling.py",
     "evaluation/ordinary.py": "evaluation/test_control_flow.py",
     "evaluation/passes.py": "test_unbiased.py",

@@ -48,6 +48,9 @@ class PlackettLuce(HeldScore, Parametric):
     light one: with logits 0, 10, 20, 30 and T = 0.5 in float32 it may fall short of the log probability
     of the hard matrix by 25.
 
+    An ELBO of Pyro's says nothing where a program indexes by a value of it or branches on it, and so
+    loses the gradient.
+
     See also:
         :class:`RelaxedSubset`, the items at the first k ranks, without their order.
 

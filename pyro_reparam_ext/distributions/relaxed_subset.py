@@ -64,6 +64,9 @@ class RelaxedSubset(HeldScore, Parametric):
     printed loss, but near that of the hard law's; that of straight-through values is a bound, with a
     biased gradient.
 
+    An ELBO of Pyro's says nothing where a program indexes by a value of it or branches on it, and so
+    loses the gradient.
+
     See also:
         :class:`PlackettLuce`, the law of the order in which the items are drawn.
 

@@ -30,6 +30,11 @@ class StraightThroughBernoulli(StraightThrough, dist.Bernoulli):
     The gradient of an expectation is biased unless costs are linear in the value; see
     :class:`StraightThroughOneHotCategorical`, also for what autoguides do.
 
+    An ELBO of Pyro's says nothing where a program indexes by a value of a guide that has this class by
+    itself, or branches on it, and so loses the gradient; with
+    :class:`~pyro_reparam_ext.reparam.AutoRelax`, or by :class:`~pyro_reparam_ext.TraceEstimator_ELBO`,
+    that raises or is warned of.
+
     See also:
         :class:`~pyro_reparam_ext.StraightThroughGumbelSoftmax`, the same gradient as an estimator for
         a site that stays an ordinary Bernoulli.

@@ -40,6 +40,11 @@ class StraightThroughOneHotCategorical(StraightThrough, dist.OneHotCategorical):
     normal law on the K real keys :math:`x` of each value; their ELBO bounds the same evidence.
     NUTS enumerates the site.
 
+    An ELBO of Pyro's says nothing where a program indexes by a value of a guide that has this class by
+    itself, or branches on it, and so loses the gradient; with
+    :class:`~pyro_reparam_ext.reparam.AutoRelax`, or by :class:`~pyro_reparam_ext.TraceEstimator_ELBO`,
+    that raises or is warned of.
+
     See also:
         :class:`~pyro_reparam_ext.StraightThroughGumbelSoftmax`, the same gradient as an estimator for
         a site that stays an ordinary ``OneHotCategorical``.

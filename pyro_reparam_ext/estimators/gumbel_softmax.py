@@ -44,7 +44,12 @@ class GumbelSoftmax(Tempered, LinearlyScored, Estimator):
             guide's is held fixed in its parameters.
 
     Raises:
-        EstimatorError: the site is not Bernoulli or OneHotCategorical, or an option is out of range.
+        EstimatorError: the site is not Bernoulli or OneHotCategorical, an option is out of range, or
+            the program makes a number of the value (it branches on it, or indexes a list), by which the
+            gradient is lost.
+
+    Warns:
+        UserWarning: a cost depends on the value without a gradient, as ``table[z.long()]`` does.
 
     References:
         Jang, Gu, Poole, 2016, Categorical Reparameterization with Gumbel-Softmax,

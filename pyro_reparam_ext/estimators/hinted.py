@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from ..callers import outside
 from ..errors import EstimatorError
 from .base import Estimator
 from .baselines import MovingAverage, SiteBaseline
@@ -26,8 +28,10 @@ OPTIONS = (
 )
 
 
-def hinted(message: Mapping[str, Any]) -> Estimator | None:
+def hinted(message: Mapping[str, Any], given: Estimator | None = None) -> Estimator | None:
     """The estimator that a guide site asks for in the words of another ELBO; None if it doesn't.
+
+    ``given``: the one that it has otherwise, if it is not the default.
 
     Raises:
         EstimatorError: it asks for what can't be served.
@@ -40,7 +44,7 @@ def hinted(message: Mapping[str, Any]) -> Estimator | None:
         )
     if how:
         return _enumeration(message, how)
-    return _baseline(message, options) if options else None
+    return _baseline(message, options, given) if options else None
 
 
 def check_model_site(message: Mapping[str, Any]) -> None:
@@ -76,8 +80,21 @@ def _enumeration(message: Mapping[str, Any], how: object) -> Estimator:
     return estimator
 
 
-def _baseline(message: Mapping[str, Any], options: object) -> Estimator:
-    name, fn = message["name"], message["fn"]
+def warn_of_baseline(message: Mapping[str, Any], estimator: Estimator) -> None:
+    """Warns if a site whose value carries a gradient asks for a baseline."""
+    if message["infer"].get("baseline") and estimator.differentiable:
+        warnings.warn(
+            f"site '{message['name']}': infer['baseline'] has no meaning for a site that is sampled "
+            f"pathwise, as by {type(estimator).__name__}; remove it, or use "
+            f"ScoreFunction(baseline=...).",
+            stacklevel=outside(),
+        )
+
+
+def _baseline(
+    message: Mapping[str, Any], options: object, instead: Estimator | None
+) -> Estimator | None:
+    name = message["name"]
     if not isinstance(options, Mapping) or not set(options) <= set(OPTIONS):
         raise EstimatorError(
             f"site '{name}': infer['baseline'] is {options!r}, expected a dict with some of "
@@ -93,12 +110,9 @@ def _baseline(message: Mapping[str, Any], options: object) -> Estimator:
         raise EstimatorError(
             f"site '{name}': baseline_beta of infer['baseline'] is {beta!r}, expected 0 <= beta < 1."
         )
-    if default_estimator(fn, 1).differentiable:
-        raise EstimatorError(
-            f"site '{name}': infer['baseline'] is for sites whose value carries no gradient, was given "
-            f"at {type(fn).__name__}, whose sampler is differentiated through. Drop it, or ask for a "
-            f"score function: infer={{'estimator': ScoreFunction(...)}}."
-        )
+    is_pathwise = default_estimator(message["fn"], 1).differentiable
+    if is_pathwise and not isinstance(instead, ScoreFunction):
+        return None  # of no use; the ELBO warns
     baseline = SiteBaseline(
         average=beta if given["use_decaying_avg_baseline"] else None,
         network=given["nn_baseline"],

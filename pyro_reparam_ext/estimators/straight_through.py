@@ -31,7 +31,11 @@ class StraightThrough(LinearlyScored, Estimator):
     one-hot sites.
 
     Raises:
-        EstimatorError: the site is not Bernoulli or OneHotCategorical.
+        EstimatorError: the site is not Bernoulli or OneHotCategorical, or the program makes a number of
+            the value (it branches on it, or indexes a list), by which the gradient is lost.
+
+    Warns:
+        UserWarning: a cost depends on the value without a gradient, as ``table[z.long()]`` does.
 
     References:
         Bengio, Léonard, Courville, 2013, Estimating or Propagating Gradients Through Stochastic

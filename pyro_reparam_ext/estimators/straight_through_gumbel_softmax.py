@@ -38,7 +38,11 @@ class StraightThroughGumbelSoftmax(Tempered, LinearlyScored, Estimator):
             :class:`~pyro_reparam_ext.ExponentialDecay`.
 
     Raises:
-        EstimatorError: the site is not Bernoulli or OneHotCategorical, or ``T <= 0``.
+        EstimatorError: the site is not Bernoulli or OneHotCategorical, ``T <= 0``, or the program makes
+            a number of the value (it branches on it, or indexes a list), by which the gradient is lost.
+
+    Warns:
+        UserWarning: a cost depends on the value without a gradient, as ``table[z.long()]`` does.
 
     References:
         Jang, Gu, Poole, 2016, Categorical Reparameterization with Gumbel-Softmax,

@@ -148,16 +148,20 @@ def _wrapped(x: Any, provenance: frozenset[str], control: ControlFlow) -> Any:
     return tracked
 
 
-def without_provenance(x: Any, inside: frozenset[int] = frozenset()) -> tuple[Any, frozenset[str]]:
+def without_provenance(
+    x: Any, names: frozenset[str] | None = None, inside: frozenset[int] = frozenset()
+) -> tuple[Any, frozenset[str]]:
     """A distribution with plain tensors for parameters, and the provenance that these had.
 
-    Looks into the distributions, transforms and lists that it is made of, except those that it is
-    already ``inside`` of: a transform and its inverse know each other.
+    Of given ``names`` only; others stay. Looks into the distributions, transforms and lists that it is
+    made of, except those that it is already ``inside`` of: a transform and its inverse know each other.
     """
     if isinstance(x, ProvenanceTensor):
-        return extract_provenance(x)
+        plain, provenance = extract_provenance(x)
+        kept = provenance - names if names is not None else frozenset()
+        return ProvenanceTensor(plain, kept), provenance - kept
     if type(x) in (list, tuple):
-        cleaned = [without_provenance(part, inside) for part in x]
+        cleaned = [without_provenance(part, names, inside) for part in x]
         provenance = frozenset().union(*(inherited for _, inherited in cleaned))
         return (type(x)(part for part, _ in cleaned) if provenance else x), provenance
     parts = (torch.distributions.Distribution, torch.distributions.Transform)
@@ -165,7 +169,7 @@ def without_provenance(x: Any, inside: frozenset[int] = frozenset()) -> tuple[An
         return x, frozenset()
     clean, provenance = {}, frozenset()
     for key, attribute in vars(x).items():
-        clean[key], inherited = without_provenance(attribute, inside | {id(x)})
+        clean[key], inherited = without_provenance(attribute, names, inside | {id(x)})
         provenance |= inherited
     if not provenance:
         return x, provenance

@@ -10,6 +10,7 @@ from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.trace_messenger import TraceMessenger
 from torch import Tensor
 
+from ..callers import outside
 from ..evaluation.unwrap import innermost
 from ..replay import replayer
 from .law import law_of
@@ -114,12 +115,12 @@ class LayerEstimator(Messenger):
             layers = "; ".join(f"{layer} ({reason})" for layer, reason in unserved.items())
             warnings.warn(
                 f"{self.name} left the noise of these layers shared by all examples: {layers}.",
-                stacklevel=2,
+                stacklevel=outside(),
             )
         if nothing:
             warnings.warn(
                 f"{self.name} met no weight: they are sample sites with event dims (to_event), outside "
                 f"of plates.",
-                stacklevel=2,
+                stacklevel=outside(),
             )
         return super().__exit__(*exception)

@@ -10,6 +10,7 @@ from pyro.infer.reparam.reparam import Reparam
 from ..temperature import Temperature
 from .relax import RelaxReparam, is_relaxable
 from .strategy import Anew
+from .watch import watch
 
 
 class AutoRelax(Anew):
@@ -25,8 +26,14 @@ class AutoRelax(Anew):
     ``"enumerate"`` or ``"estimator"``. Autoguides and MCMC start from values of the relaxed sites.
     Condition a model first and relax it then, as :class:`RelaxReparam` says.
 
+    For programs that compute with the value differentiably. One that indexes by it or branches on it
+    loses the gradient, hard or soft: the first run by an ELBO raises or warns, as :class:`RelaxReparam`
+    says.
+
     See also:
-        :class:`RelaxReparam` for what the options mean for the ELBO.
+        :class:`RelaxReparam` for what the options mean for the ELBO;
+        :class:`~pyro_reparam_ext.LocalExpectation`, :class:`~pyro_reparam_ext.DisARM` and
+        :class:`~pyro_reparam_ext.LeaveOneOut` for programs that index or branch.
 
     References:
         Jang, Gu, Poole, *Categorical Reparameterization with Gumbel-Softmax*, 2016,
@@ -35,11 +42,14 @@ class AutoRelax(Anew):
 
     Args:
         temperature: as :class:`RelaxReparam` takes it.
-        straight_through: whether values are hard.
+        straight_through: whether values are hard; what is done with them is to be differentiable still.
         score: ``"relaxed"`` (the default) or ``"discrete"``, not with ``straight_through``.
 
     Raises:
         EstimatorError: as :class:`RelaxReparam`.
+
+    Warns:
+        UserWarning: as :class:`RelaxReparam`.
 
     Example:
         >>> import pyro, pyro.distributions as dist
@@ -74,4 +84,5 @@ class AutoRelax(Anew):
         if decided is not None:
             # Here, not by ``apply``: initialisers come in between, and none serves a discrete site.
             msg_or_fn["fn"] = self.reparam.relaxed(msg_or_fn["name"], msg_or_fn["fn"])
+            watch("AutoRelax")
         return None

@@ -20,8 +20,10 @@ from ..distributions.straight_through import StraightThrough, straight_through
 from ..distributions.straight_through_bernoulli import StraightThroughBernoulli
 from ..distributions.straight_through_one_hot_categorical import StraightThroughOneHotCategorical
 from ..errors import EstimatorError
+from ..evaluation.unwrap import innermost
 from .decentering import Decentering
 from .keys import Gumbel, Logistic, gumbel_medians, logistic_median, most_likely_shift
+from .watch import watch
 
 
 class GumbelSoftmaxReparam(Decentering):
@@ -64,7 +66,11 @@ class GumbelSoftmaxReparam(Decentering):
         guide: whether the site is one of a guide.
 
     Raises:
-        EstimatorError: the site is observed, or neither relaxed nor straight-through.
+        EstimatorError: the site is observed, or neither relaxed nor straight-through; or the program
+            makes a number of the value while an ELBO of Pyro's trains by it, see :class:`RelaxReparam`.
+
+    Warns:
+        UserWarning: a cost depends on the value without a gradient.
 
     Example:
         >>> import pyro, torch
@@ -87,6 +93,12 @@ class GumbelSoftmaxReparam(Decentering):
                 f"RelaxedBernoulli, RelaxedOneHotCategorical, or a straight-through one. "
                 f"{'RelaxReparam relaxes it.' if _is_discrete(fn) else f'Leave {name!r} out.'}"
             )
+
+    def apply(self, msg: dict[str, Any]) -> dict[str, Any]:
+        new = super().apply(msg)
+        if isinstance(innermost(msg["fn"]), (StraightThrough, *_RELAXED)):
+            watch("GumbelSoftmaxReparam")
+        return new
 
     def noise(self, fn: TorchDistribution) -> TorchDistribution:
         zero = torch.zeros_like(_twin(fn).logits)

@@ -20,6 +20,7 @@ from ..evaluation.unwrap import coordinates, innermost
 from ..temperature import Temperature, check_temperature, fault_of, held, now, state_of
 from .decentering import rewrapped
 from .plates import has_value_of_one, in_plates
+from .watch import watch
 
 
 class RelaxReparam(Reparam):
@@ -47,6 +48,13 @@ class RelaxReparam(Reparam):
     the loss is no bound; ``OneHotCategorical.log_prob`` takes an argmax, and the gradient is lost in
     silence. :class:`AutoRelax` on both is the remedy.
 
+    Values, hard ones too, are for programs that compute with them differentiably. The first time that
+    an ELBO of Pyro's trains by a program, what becomes of the value is watched: reading it as a number
+    (``if z > 0.5``, ``z.item()``) raises, and costs that depend on it without a gradient
+    (``table[z.long()]``) are warned of. Such a program needs an estimator that evaluates it at other
+    values of a discrete site: DisARM, LocalExpectation, LeaveOneOut, with ``vectorize_particles=False``
+    where it branches. A model without this is not watched, whatever its guide has.
+
     Autoguides and MCMC ask for an initial value before this is applied, of the discrete site. Give them
     ``init_to_value`` or ``init_to_sample``, or use :class:`AutoRelax`, which is asked first.
 
@@ -65,13 +73,17 @@ class RelaxReparam(Reparam):
             a tensor, such as one that calls ``pyro.param``. Read at every run. A parameter is in the
             parameter store as ``f"temperature/{name}$$$temperature"``, so that ``SVI`` trains it; what
             is in the store under this name already takes the place of the value of a new one.
-        straight_through: whether values are hard.
+        straight_through: whether values are hard; what is done with them is to be differentiable still.
         score: ``"relaxed"`` (the default) or ``"discrete"``, how relaxed values are scored. Not for
             straight-through ones, whose score is the discrete one.
 
     Raises:
-        EstimatorError: an option is out of range, ``score`` is given with ``straight_through``, or the
-            site is neither Bernoulli nor OneHotCategorical.
+        EstimatorError: an option is out of range, ``score`` is given with ``straight_through``, the
+            site is neither Bernoulli nor OneHotCategorical, or the program that an ELBO trains by makes
+            a number of the value.
+
+    Warns:
+        UserWarning: a cost depends on the value without a gradient.
 
     Example:
         >>> import pyro, pyro.distributions as dist, torch
@@ -153,6 +165,7 @@ class RelaxReparam(Reparam):
             if is_default or has_value_of_one(value, fn):
                 # Made for the discrete site, or one element: further out the relaxed site gets its own.
                 value = None
+        watch("RelaxReparam")
         return {"fn": fn, "value": value, "is_observed": False}
 
 
