@@ -55,7 +55,8 @@ _BETWEEN = ("torch._", "torch.overrides", "numpy")
 class ControlFlow:
     """The sites behind all tensors that a program has read as numbers, and the lines that first did.
 
-    ``noisy``: whether a context makes the program's layers draw noise of their own.
+    ``noisy``: whether something of the model is drawn anew in each run: its own latent sites, or noise of
+    layers that a context of the package makes draw some.
     """
 
     sites: frozenset[str] = frozenset()
@@ -138,6 +139,19 @@ def _stripped(x: Any, sources: list[ProvenanceTensor]) -> Any:
     if type(x) in (list, tuple):
         return type(x)([_stripped(part, sources) for part in x])
     return x
+
+
+def untracked(x: Any) -> Any:
+    """A tensor without its provenance; anything else as it is."""
+    return extract_provenance(x)[0] if isinstance(x, ProvenanceTensor) else x
+
+
+def provenance_of(x: Any) -> frozenset[str]:
+    """The sites that a tensor is known to depend on: for single ones faster than Pyro's."""
+    return x._provenance if isinstance(x, ProvenanceTensor) else _NONE
+
+
+_NONE: frozenset[str] = frozenset()
 
 
 def _wrapped(x: Any, provenance: frozenset[str], control: ControlFlow) -> Any:

@@ -17,7 +17,7 @@ from ..callers import outside
 from ..errors import CannotVectorize, EstimatorError
 from .costs import Costs
 from .terms import Crossing
-from .verify import Signature, signature, verify
+from .verify import Signature, Warned, signature, verify
 
 Vectorize: TypeAlias = bool | Literal["vmap"]
 """``True``: the program broadcasts; ``"vmap"``: under ``vmap``; ``False``: in a loop."""
@@ -59,7 +59,7 @@ class Shapes:
         self.calls += 1
         again = self.calls & (self.calls - 1) == 0 and self.calls.bit_length() % 2 == 1
         if again:
-            self.compared.clear()
+            self.compared = {x for x in self.compared if isinstance(x, Warned)}
         return again or not self.complete
 
 

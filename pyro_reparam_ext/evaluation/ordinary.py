@@ -9,7 +9,6 @@ from typing import Any, TypeAlias
 import torch
 from pyro import poutine
 from pyro.distributions import TorchDistribution
-from pyro.ops.provenance import detach_provenance, get_provenance
 from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_factor, site_is_subsample
@@ -19,7 +18,7 @@ from ..errors import EstimatorError
 from ..estimators.base import Draw, Estimator, Site
 from ..estimators.enumeration import Enumeration
 from .axes import Visible
-from .control_flow import ControlFlow
+from .control_flow import ControlFlow, provenance_of, untracked
 from .discrete import log_prob as exact_log_prob
 from .recorder import Recorder
 from .terms import Term, left_padded, log_prob_of
@@ -85,8 +84,8 @@ class OrdinaryRun(Recorder):
         draw = self._enumerate(message, fn, estimator) if isinstance(estimator, Enumeration) else None
         draw = draw or estimator.draw(fn)
         # The program gets the value with the provenance of what it was drawn from, estimators without.
-        upstream = get_provenance(draw.value) | self.upstream.get(name, frozenset())
-        self.draws[name] = draw = draw.map(detach_provenance) if self.tracked else draw
+        upstream = provenance_of(draw.value) | self.upstream.get(name, frozenset())
+        self.draws[name] = draw = draw.map(untracked) if self.tracked else draw
         self.give(message, draw.value)
         if self.track and is_tracked(estimator, self.vectorized):
             upstream |= {name}
@@ -159,8 +158,8 @@ def ordinary_guide(
         log_prob, score = scored(name, estimator, node["fn"], draw)
         if run.tracked:  # what a distribution keeps in closures is left
             upstream = run.upstream.get(name, frozenset()) | (run.tracked & {name})
-            upstream |= get_provenance(log_prob) | run.controlled_by[name]
-            log_prob, score = detach_provenance(log_prob), detach_provenance(score)
+            upstream |= provenance_of(log_prob) | run.controlled_by[name]
+            log_prob, score = untracked(log_prob), untracked(score)
         term = Term.of_guide(node, log_prob, score, upstream)
         site = Site(
             name=name,

@@ -18,7 +18,6 @@ import torch
 from pyro import poutine
 from pyro.distributions import TorchDistribution
 from pyro.infer.util import is_validation_enabled
-from pyro.ops.provenance import detach_provenance, get_provenance
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_subsample
 from pyro.util import check_model_guide_match, check_site_shape
@@ -31,7 +30,7 @@ from ..estimators.enumeration import Enumeration
 from ..estimators.hinted import check_model_site
 from ..estimators.relaxation import RELAXABLE, linear_log_prob
 from .axes import Visible
-from .control_flow import ControlFlow
+from .control_flow import ControlFlow, provenance_of, untracked
 from .ordinary import OrdinaryGuide, Resolve, run_guide, scored
 from .recorder import Recorder
 from .slices import Group, SlicePass, cat, one
@@ -119,8 +118,8 @@ class Program:
             owner = self.sites[groups[0].owner]
             raise EstimatorError(
                 f"site '{owner.name}': its estimator evaluates relaxed values, between the support "
-                f"points, which guide or model turn into Python numbers (.item(), a branch); expected "
-                f"only tensor operations on them. {owner.estimator.advice(owner.fn)} They only "
+                f"points, which guide or model turn into Python numbers (.item(), a branch) at "
+                f"{next(iter(watch.lines.values()))}; expected only tensor operations on them. {owner.estimator.advice(owner.fn)} They only "
                 f"evaluate values of the support."
             )
         return self.collect(groups, ordinary, run.terms + model_terms, run.draws)
@@ -255,9 +254,9 @@ class Program:
                 log_prob = log_prob_of(name, partial(fn.log_prob, value))
             upstream = None
             if track:  # what a distribution keeps in closures is left
-                upstream = get_provenance(log_prob) | self.ordinary.control.sites
+                upstream = provenance_of(log_prob) | self.ordinary.control.sites
                 upstream |= recorder.upstream.get(name, frozenset())
-            terms.append(Term.of_model(node, detach_provenance(log_prob), upstream))
+            terms.append(Term.of_model(node, untracked(log_prob), upstream))
             nodes.append(node)
         if remember and is_validation_enabled():
             check_model_guide_match(recorder.trace, self.ordinary.trace, self.max_plate_nesting)
@@ -290,12 +289,12 @@ class Program:
         for site in run.sites:
             if not site.observed:
                 node = replayed.nodes[site.name]
-                value = detach_provenance(node["value"])
+                value = untracked(node["value"])
                 if site.name in run.draws:
                     value = self.axes.hidden(run.draws[site.name].value, node["fn"])
                 if track:
                     drawn = self.ordinary.trace.nodes[site.name]["value"]
-                    value = control.track(value, get_provenance(drawn))
+                    value = control.track(value, provenance_of(drawn))
                 if watch is not None and site.name in run.draws:
                     value = watch.track(value, frozenset([site.name]))
                 replayed.nodes[site.name] = {**node, "value": value}
@@ -306,8 +305,10 @@ class ModelRun(Recorder):
     """The model at the values of a guide run; a latent site of its own is drawn from its prior."""
 
     def sample(self, message: dict[str, Any], fn: TorchDistribution) -> frozenset[str]:
-        if self.axes.hides and not message["done"] and not message["is_observed"]:
-            self.give(message, fn())
+        if not message["done"] and not message["is_observed"]:
+            self.control.noisy = True
+            if self.axes.hides:
+                self.give(message, fn())
         return frozenset()
 
 

@@ -6,13 +6,12 @@ from typing import Any
 
 from pyro.distributions import TorchDistribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
-from pyro.ops.provenance import detach_provenance, get_provenance
 from pyro.poutine.trace_messenger import TraceMessenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from .axes import Visible
-from .control_flow import ControlFlow, without_provenance
+from .control_flow import ControlFlow, provenance_of, untracked, without_provenance
 
 
 class Recorder(TraceMessenger):
@@ -86,8 +85,8 @@ class Recorder(TraceMessenger):
             if self.tracking:
                 upstream = self.upstream.get(message["name"], frozenset())
                 for key in ("value", "scale", "mask"):
-                    upstream |= get_provenance(node[key])
-                    node[key] = detach_provenance(node[key])
+                    upstream |= provenance_of(node[key])
+                    node[key] = untracked(node[key])
                 self.upstream[message["name"]] = upstream
             node["value"] = self.axes.shown_value(node["value"], message["fn"])
             self.nodes[message["name"]] = self.axes.shown_site(node)

@@ -34,17 +34,19 @@ def check_reads(site: Site, plain: PlainRun) -> None:
         raise read_as_number(site.name, type(site.estimator).__name__, line, _remedy(site))
 
 
-def check_gradients(site: Site, value: Tensor, run: Pass, plain: PlainRun) -> None:
-    """Warns if a cost depends on a site's soft ``value`` and has no gradient in it."""
+def check_gradients(site: Site, value: Tensor, run: Pass, plain: PlainRun) -> bool:
+    """Warns if a cost depends on a site's soft ``value`` and has no gradient in it; True if so."""
     if not (value.requires_grad and torch.is_grad_enabled()):
-        return
+        return False
     lost = []
     for term in run.terms:
-        depends = site.name in (plain.terms[term.key].upstream or ())
+        known = plain.terms.get(term.key)
+        depends = known is not None and site.name in (known.upstream or ())
         if depends and term.name != site.name and not reaches(term.log_prob, value):
             lost.append(f"'{term.name}' of the {term.side}")
     if lost:
         warn_of_lost(site.name, type(site.estimator).__name__, lost, _remedy(site))
+    return bool(lost)
 
 
 _RELAXED = (

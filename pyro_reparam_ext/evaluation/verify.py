@@ -43,6 +43,13 @@ def signature(costs: Costs) -> Signature:
     )
 
 
+@dataclass(frozen=True)
+class Warned:
+    """Notes that a site's lost gradient has been spoken of."""
+
+    site: str
+
+
 AT_ONCE = 8
 """Sites that are looked at in one call: each takes plain runs of the program."""
 PLACES = 3
@@ -79,7 +86,7 @@ def verify(costs: Costs, done: set[Hashable]) -> bool:
             if row is None:
                 complete = False
                 continue
-            _compare(costs, row)
+            _compare(costs, row, done)
             if row.group is not None:
                 done.add(row.group.owner)
         complete &= _look_for_crossings(costs, done)
@@ -197,7 +204,7 @@ def _check_dims(costs: Costs) -> None:
                 )
 
 
-def _compare(costs: Costs, row: _Row) -> None:
+def _compare(costs: Costs, row: _Row, done: set[Hashable]) -> None:
     program = costs.program
     draws, values = _values_at(costs, row)
     relaxed = row.group is not None and program.alternatives[row.group.owner].relaxed
@@ -217,7 +224,8 @@ def _compare(costs: Costs, row: _Row) -> None:
     if program.vectorized:
         _compare_terms(costs, row, plain, lambda: plain_run(program, draws, values, relaxed))
     for site, value in soft:
-        check_gradients(site, value, row.run, plain)
+        if Warned(site.name) not in done and check_gradients(site, value, row.run, plain):
+            done.add(Warned(site.name))
 
 
 def _compare_terms(costs: Costs, row: _Row, plain: PlainRun, repeated: Callable[[], PlainRun]) -> None:
@@ -234,7 +242,7 @@ def _compare_terms(costs: Costs, row: _Row, plain: PlainRun, repeated: Callable[
         if agree(log_prob, plain.terms[term.key].log_prob):
             _check_dependence(costs, row, term, plain)
             continue
-        if plain.control.noisy:  # layers that the package makes draw noise, which it answers for
+        if plain.control.noisy:
             continue
         again = again or repeated()
         once, twice = plain.terms[term.key].log_prob, again.terms[term.key].log_prob
