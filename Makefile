@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 export MPLBACKEND := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint typecheck doctest docs bench clean
+.PHONY: demo test lint typecheck doctest docs bench fuzz clean
 
 demo: $(INSTALLED)
 	$(PYTHON) examples/vae.py --compare --out results/demo
@@ -36,6 +36,9 @@ docs: $(INSTALLED)
 bench: $(INSTALLED)
 	@$(PYTHON) -m pip install --quiet -c constraints.txt -e '.[bench]'
 	$(PYTHON) -m tests.benchmarks
+
+fuzz: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(PYTHON) -m tests.fuzz
 
 clean:
 	rm -rf $(VENV) build dist docs/_build docs/_generated results *.egg-info \

@@ -23,8 +23,9 @@ from .estimators.default import default_estimator
 from .evaluation.axes import PARTICLES
 from .evaluation.costs import Costs
 from .evaluation.invisible import parameter_restorer
-from .evaluation.modes import REMEMBERED, Vectorize, Way
-from .evaluation.program import Dependencies, Layout, evaluate, plate_nesting
+from .evaluation.modes import REMEMBERED, Vectorize, Way, check_vectorize
+from .evaluation.ordinary import Resolve
+from .evaluation.program import Dependencies, Layout, evaluate, initialise, plate_nesting
 from .evaluation.second_derivative import first_order
 from .evaluation.surrogate import Surrogate, surrogate_loss
 from .temperature import training_step
@@ -46,15 +47,19 @@ class TraceEstimator_ELBO(ELBO):
 
     Estimators that need further evaluations of the program (an antithetic twin, relaxed values, every
     value of a support) get them along one dim left of all plates, in one vectorised run whose cost is
-    linear in the number of sites.
+    linear in the number of sites. For programs that can't be run so see ``vectorize_particles``.
 
     Args:
         estimators: a mapping from site names to estimators, a callable ``site -> Estimator | None`` of
             the Pyro message, one estimator for all sites that it supports, or None.
         num_particles: samples of the guide that are averaged.
         max_plate_nesting: bound on the nesting of plates; guessed by a run of the program if infinite.
-        vectorize_particles: run all particles and evaluations at once. False runs them one by one,
-            for programs of dynamic structure or that can't broadcast: the same estimates, slower.
+        vectorize_particles: how the program is run at many values. True: at all particles and
+            evaluations at once, along dims left of its plates, over which it has to broadcast.
+            ``"vmap"``: at once too, under ``torch.func.vmap``, so that it sees its own shapes only.
+            False: one by one, for programs that branch on values or whose sites depend on them. The
+            same estimates. The first call compares with plain runs of the program; one that fails
+            goes on to the next way, with a warning that says why.
         retain_graph: passed to ``backward``.
 
     What an estimator learns at a site (REBAR's control variate, a baseline) is kept by the ELBO and put
@@ -92,6 +97,7 @@ class TraceEstimator_ELBO(ELBO):
         retain_graph: bool | None = None,
     ) -> None:
         check_configuration(estimators)
+        check_vectorize(vectorize_particles)
         super().__init__(
             num_particles=num_particles,
             max_plate_nesting=max_plate_nesting,
@@ -103,7 +109,6 @@ class TraceEstimator_ELBO(ELBO):
         self._names_checked = False
         self._ways: deque[Way] = deque(maxlen=REMEMBERED)
         self._particles: pyro.plate | None = None
-        self._met: Met = {}
 
     def __call__(self, model: nn.Module, guide: nn.Module) -> ELBOModule:
         """A module that computes the loss; its parameters include what estimators learn.
@@ -112,6 +117,10 @@ class TraceEstimator_ELBO(ELBO):
         or load a ``state_dict``, as with anything in Pyro that is initialised lazily.
         """
         return _EstimatorModule(model, guide, self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the programs that it has seen, which need not be copied or pickled with it."""
+        return {**self.__dict__, "_ways": deque(maxlen=REMEMBERED)}
 
     # -- pyro.infer.ELBO --------------------------------------------------------------------------
 
@@ -171,15 +180,22 @@ class TraceEstimator_ELBO(ELBO):
 
         ``dependencies``: which cost depends on which sites, if known; found by provenance otherwise.
         """
-        self._met = {}
-        with diagnosed(model, guide, args, kwargs, self._met):
+        met: Met = {}
+
+        def noted(message: dict[str, Any]) -> Estimator:
+            estimator = self._resolve(message)
+            met[message["name"]] = estimator, message["fn"]
+            return estimator
+
+        with diagnosed(model, guide, args, kwargs, met):
             way = self._way(model, guide, args, kwargs)
             runs = None
             while runs is None:
                 try:
-                    runs = self._run(way, args, kwargs, dependencies)
+                    runs = self._run(way, model, guide, args, kwargs, noted, dependencies)
                 except CannotVectorize as error:
                     way.fall_back(error)
+        way.say(self.vectorize_particles)
         if not self._names_checked:
             latent = {s.name for run in runs for s in run.program.sites if not s.observed}
             check_names(self.estimators, sorted(latent))
@@ -197,27 +213,37 @@ class TraceEstimator_ELBO(ELBO):
     ) -> Way:
         """How this program is run; it is looked at when it is first seen."""
         for way in self._ways:
-            if way.model is model and way.guide is guide:
+            if way.serves(model, guide):
                 return way
         plates = plate_nesting(model, guide, args, kwargs, self._bound)
-        way = Way(model, guide, self.vectorize_particles, plates)
+        way = Way((model, guide), self.vectorize_particles, plates)
         self._ways.appendleft(way)
         return way
 
     def _run(
-        self, way: Way, args: tuple, kwargs: dict, dependencies: Dependencies | None
+        self,
+        way: Way,
+        model: Callable[..., Any],
+        guide: Callable[..., Any],
+        args: tuple,
+        kwargs: dict,
+        resolve: Resolve,
+        dependencies: Dependencies | None,
     ) -> list[Costs]:
+        if way.mode == "vmap" and not way.initialised:
+            initialise(model, guide, args, kwargs)
+            way.initialised = True
         runs = evaluate(
-            way.model,
-            way.guide,
+            model,
+            guide,
             args,
             kwargs,
-            resolve=self._resolve,
+            resolve=resolve,
             state=self._state,
             layout=self._layout(way),
             dependencies=dependencies,
         )
-        way.check(runs, lambda: plate_nesting(way.model, way.guide, args, kwargs))
+        way.check(runs, lambda: plate_nesting(model, guide, args, kwargs))
         return runs
 
     def _layout(self, way: Way) -> Layout:
@@ -228,7 +254,8 @@ class TraceEstimator_ELBO(ELBO):
         bound = self._bound
         dims = (way.plates if bound == math.inf else int(bound)) + several
         if way.mode == "vmap" or not several:
-            return Layout(self.num_particles, dims, hidden=way.mode == "vmap")
+            hidden = way.mode == "vmap"
+            return Layout(self.num_particles, dims, hidden=hidden, random=way.random)
         if self._particles is None or self._particles.dim != -dims:
             self._particles = pyro.plate(PARTICLES, self.num_particles, dim=-dims)
         return Layout(self.num_particles, dims, particles=self._particles)
@@ -242,9 +269,7 @@ class TraceEstimator_ELBO(ELBO):
     def _resolve(self, message: dict[str, Any]) -> Estimator:
         if message["is_observed"]:  # pyro.factor in a guide: nothing to choose
             return default_estimator(message["fn"], self.num_particles)
-        estimator = resolve(self.estimators, message, self.num_particles)
-        self._met[message["name"]] = estimator, message["fn"]
-        return estimator
+        return resolve(self.estimators, message, self.num_particles)
 
     def _state(self, name: str, estimator: Estimator, like: Tensor) -> nn.Module | None:
         """What ``estimator`` has learned at a site, made at the first call."""

@@ -51,6 +51,8 @@ COVERED_BY = {
     "nn/linear_map.py": "nn/test_layers.py",
     "nn/side_by_side.py": "nn/test_bayesian.py",
     "nn/weight.py": "nn/test_run.py",
+    "study/conditions.py": "study/test_verdict.py",
+    "study/measured.py": "study/test_study.py",
     "study/plot.py": "study/test_study.py",
     "study/sampler.py": "study/test_study.py",
     "study/variant.py": "study/test_study.py",

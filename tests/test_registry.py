@@ -30,6 +30,7 @@ def test_every_estimator_is_public():
 @pytest.mark.parametrize("cls", PUBLIC, ids=lambda cls: cls.__name__)
 def test_declares_what_it_is(cls):
     assert isinstance(cls.unbiased, bool)
+    assert isinstance(cls.condition, str) and (cls.unbiased or not cls.condition)
     assert isinstance(cls.paper, Paper)
     assert 1980 < cls.paper.year < 2100
     assert getattr(pre, cls.__name__) is cls

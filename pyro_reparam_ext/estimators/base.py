@@ -142,6 +142,9 @@ class Estimator(ABC):
 
     unbiased: ClassVar[bool]
     """Whether the mean of the gradient is the gradient of the ELBO."""
+    condition: ClassVar[str] = ""
+    """What ``unbiased`` depends on beyond the distribution of the site, which only the user, or a
+    ``gradient_study``, can tell; empty if nothing."""
     paper: ClassVar[Paper]
     supported: ClassVar[tuple[type, ...]] = (torch.distributions.Distribution,)
     """Distributions of a site's coordinates (under ``to_event``, ``expand``, ``mask``) it can serve."""

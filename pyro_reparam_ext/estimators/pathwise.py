@@ -105,6 +105,10 @@ class Pathwise(Estimator):
     (arXiv 1610.05683). The loss has the second derivatives that the sampler has; where these are
     missing or wrong, they raise.
 
+    Unbiased if the cost is continuous in the value: where the program jumps, as by
+    ``torch.where(z > 0, ...)``, a branch or ``round``, the derivative misses the jump. Use
+    :class:`ScoreFunction` or :class:`LeaveOneOut` there; :func:`gradient_study` finds such sites.
+
     Raises:
         EstimatorError: the distribution has no ``rsample``.
 
@@ -117,6 +121,7 @@ class Pathwise(Estimator):
     """
 
     unbiased = True
+    condition = "the cost is continuous in the value"
     paper = Paper("Kingma, Welling", "Auto-Encoding Variational Bayes", 2013, "1312.6114")
     differentiable = True
 

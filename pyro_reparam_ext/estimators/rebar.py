@@ -62,6 +62,12 @@ class REBAR(Estimator):
     Serves Bernoulli and one-hot sites; three evaluations. Discrete sites downstream of this one are
     relaxed too in its two relaxed evaluations (section 3.3 of the paper).
 
+    Unbiased if the cost, continued to values between the support points, is continuous: the two relaxed
+    terms cancel in the mean because each differentiates it. Where it jumps, as by ``z > 0.5``,
+    ``round``, ``argmax`` or an index, they miss the jump: of its gradient only the part
+    :math:`1 - \eta` is left. Use :class:`DisARM`, :class:`LocalExpectation` or
+    :class:`LeaveOneOut` there; :func:`gradient_study` measures it.
+
     Args:
         temperature: the temperature at which learning starts.
 
@@ -82,6 +88,7 @@ class REBAR(Estimator):
     temperature: float = 0.5
 
     unbiased = True
+    condition = "the cost is continuous in the relaxed value"
     paper = Paper(
         "Tucker, Mnih, Maddison, Lawson, Sohl-Dickstein",
         "REBAR: Low-variance, unbiased gradient estimates for discrete latent variable models",

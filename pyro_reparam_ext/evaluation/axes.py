@@ -100,11 +100,14 @@ class Hidden(Visible):
     Args:
         num_particles: particles to hide, if more than one.
         plate_dims: the number of dims that plates and particles take.
+        random: whether the program's own random numbers may differ between evaluations, as they have
+            to where it draws them in the shape of a value (dropout).
     """
 
     hides = True
 
-    def __init__(self, num_particles: int, plate_dims: int) -> None:
+    def __init__(self, num_particles: int, plate_dims: int, random: bool = False) -> None:
+        self.randomness = "different" if random else "same"
         self.num_particles = num_particles
         self.plates = plate_dims - int(num_particles > 1)
         self._axes: list[_Axis] = []
@@ -136,14 +139,14 @@ class Hidden(Visible):
         if not count:
             yield
             return
-        self._add(count, "same", always=True)
+        self._add(count, self.randomness, always=True)
         try:
             yield
         finally:
             self._drop()
 
     def enumerated(self, size: int) -> None:
-        self._add(size, "same")
+        self._add(size, self.randomness)
 
     def close(self) -> None:
         """Ends what was begun; what the program itself computed can't be used afterwards."""

@@ -53,10 +53,14 @@ _BETWEEN = ("torch._", "torch.overrides", "numpy")
 
 @dataclass(eq=False)
 class ControlFlow:
-    """The sites behind all tensors that a program has read as numbers, and the lines that first did."""
+    """The sites behind all tensors that a program has read as numbers, and the lines that first did.
+
+    ``noisy``: whether a context makes the program's layers draw noise of their own.
+    """
 
     sites: frozenset[str] = frozenset()
     lines: dict[str, str] = field(default_factory=dict)
+    noisy: bool = False
 
     def track(self, value: Tensor, names: frozenset[str]) -> Tensor:
         """``value``, with the sites ``names`` added to its provenance."""

@@ -10,22 +10,19 @@ import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from ..errors import EstimatorError
-from ..estimators.base import Site
+from ..estimators.base import Estimator, Site
 from ..estimators.enumeration import Enumeration
 from .ordinary import is_tracked
 from .passes import Pass, Program
 from .shared_sums import shared_sums
 from .slices import Group
-from .terms import Runs, Term, rows_at, weighed
+from .terms import Key, Runs, Term, rows_at, weighed
 from .unwrap import cat_rows
-
-Key: TypeAlias = tuple[str, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +37,9 @@ class Costs:
     def downstream(self, numbers: Sequence[int]) -> dict[int, Tensor]:
         """The costs of the sites ``numbers``: ``(1 + alternatives, *batch)``, not detached.
 
-        Summed over terms that depend on the site, and over plates that the site is not in. What sites
-        in the same plates have in common is summed once.
+        Summed over terms that depend on the site, over plates that the site is not in, and over those
+        in which a term depends on other elements of the site. What sites in the same plates have in
+        common is summed once.
         """
         costs: dict[int, Tensor] = {}
         for alike in _grouped(numbers, self._view):
@@ -63,10 +61,12 @@ class Costs:
                 costs[number] = cat_rows(parts) if len(parts) > 1 else parts[0]
         return costs
 
-    def _view(self, number: int) -> tuple[frozenset[str], tuple[str, ...]]:
+    def _view(self, number: int) -> tuple[frozenset[str], tuple[str, ...], frozenset[tuple[Key, str]]]:
         """What a term summed to the plates of a site depends on: sites of one view share the sum."""
         outer = [site.name for site in self._all_enumerated if self._outer(site, number)]
-        return self.program.sites[number].frames, tuple(outer)
+        site = self.program.sites[number]
+        crossed = frozenset(c[1:] for c in self.program.crossed if c[0] == site.name)
+        return site.frames, tuple(outer), crossed
 
     @cached_property
     def _spans(self) -> list[dict[int, tuple[int, int]]]:
@@ -238,17 +238,24 @@ class Costs:
         sites = [self.program.sites[n] for n in numbers if self.program.sites[n].estimator.separable]
         if not sites or not sites[0].frames:
             return
+        known = {term.key: term.upstream for term in self.passes[0].terms}
         for p in (self.passes[place] for place in self._places[numbers[0]]):
             for term in self._only(p, keys):
                 missing = sites[0].frames - set(term.frames)
-                if missing:
-                    names = " or ".join(f"'{site.name}'" for site in sites)
-                    raise EstimatorError(
-                        f"site {names}: {type(sites[0].estimator).__name__} changes one coordinate at "
-                        f"a time in all elements of plate {sorted(missing)[0]!r} at once, but "
-                        f"{term.side} site '{term.name}' depends on it from outside that plate. "
-                        f"{_advice(sites[0])} Or move '{term.name}' into the plate."
-                    )
+                upstream = known.get(term.key)
+                if (
+                    not missing
+                    or upstream is not None
+                    and upstream.isdisjoint(site.name for site in sites)
+                ):
+                    continue
+                names = " or ".join(f"'{site.name}'" for site in sites)
+                raise EstimatorError(
+                    f"site {names}: {type(sites[0].estimator).__name__} changes one coordinate at "
+                    f"a time in all elements of plate {sorted(missing)[0]!r} at once, but "
+                    f"{term.side} site '{term.name}' depends on it from outside that plate. "
+                    f"{_advice(sites[0])} Or move '{term.name}' into the plate."
+                )
 
     # -- enumerated sites -------------------------------------------------------------------------
 
@@ -264,14 +271,18 @@ class Costs:
 
         Left to :meth:`weighted` are those enumerated before the site, in no plate but its own.
         """
-        frames = self.program.sites[number].frames
+        site, crossed = self.program.sites[number], self.program.crossed
         rows = term.rows(runs)
-        dims = [dim for name, dim in term.frames.items() if name not in frames]
+        dims = [
+            dim
+            for name, dim in term.frames.items()
+            if name not in site.frames or (crossed and (site.name, term.key, name) in crossed)
+        ]
         if self._all_enumerated:
             rows, weights = rows * self._fraction(term), []
-            for site in self._enumerated(term):
-                if not self._outer(site, number):
-                    probs, dim = p.probs[site.name], self._dim(site)
+            for other in self._enumerated(term):
+                if not self._outer(other, number):
+                    probs, dim = p.probs[other.name], self._dim(other)
                     weights.append(rows_at(probs, runs) if probs.shape[0] > 1 else probs)
                     dims += [] if dim is None else [dim]
             rows = weighed(rows, weights)
@@ -363,7 +374,12 @@ _FEW = 64
 
 def _advice(site: Site) -> str:
     """Estimators of a site that costs outside its plates may depend on."""
-    return site.estimator.advice(site.fn, lambda e: e.separable or isinstance(e, Enumeration))
+    return site.estimator.advice(site.fn, is_at_once)
+
+
+def is_at_once(estimator: Estimator) -> bool:
+    """Whether an estimator changes all elements of a plate at once, each by itself."""
+    return estimator.separable or isinstance(estimator, Enumeration)
 
 
 def plan(program: Program) -> tuple[tuple[Group, ...], list[tuple[Group, ...]]]:

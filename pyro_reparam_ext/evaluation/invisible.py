@@ -37,7 +37,7 @@ def invisible(*programs: Callable[..., Any]) -> Iterator[None]:
         stack.callback(parameter_restorer())
         for x in _objects_of(programs):
             stack.callback(_restorer(x))
-        stack.enter_context(_same_random_state())
+        stack.enter_context(same_random_state())
         stack.enter_context(poutine.block())
         yield
 
@@ -63,7 +63,8 @@ def parameter_restorer() -> Callable[[], None]:
 
 
 @contextmanager
-def _same_random_state() -> Iterator[None]:
+def same_random_state() -> Iterator[None]:
+    """The random states of torch, Python and numpy are afterwards what they were before."""
     of_python, of_numpy = random.getstate(), np.random.get_state()
     on_cuda = torch.cuda.is_initialized()
     devices = range(torch.cuda.device_count()) if on_cuda else ()

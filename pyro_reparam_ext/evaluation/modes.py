@@ -1,15 +1,22 @@
-"""How a program is run at many values at once: which ways it takes is learned when it is first seen."""
+"""How a program is run at many values at once: which way it takes is learned when it is first seen."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from functools import partial
+from types import FunctionType, MethodType
 from typing import Any, Literal, TypeAlias
 
+import torch
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
 from ..callers import outside
-from ..errors import CannotVectorize
+from ..errors import CannotVectorize, EstimatorError
 from .costs import Costs
+from .terms import Crossing
 from .verify import Signature, signature, verify
 
 Vectorize: TypeAlias = bool | Literal["vmap"]
@@ -21,53 +28,110 @@ REMEMBERED = 8
 """Programs of one ELBO whose ways are remembered."""
 
 
+def check_vectorize(given: object) -> None:
+    """Raises for what is none of the modes."""
+    if not any(given is mode or given == mode == "vmap" for mode in MODES):
+        raise EstimatorError(
+            f"vectorize_particles: expected True (the program broadcasts), 'vmap' or False (a loop), was "
+            f"given {given!r}."
+        )
+
+
+@dataclass(eq=False)
+class Shapes:
+    """What is known of a program at some shapes.
+
+    ``calls`` counts them; ``compared`` has what has been compared with plain runs, and ``complete``
+    says whether that is all.
+    """
+
+    calls: int = 0
+    complete: bool = False
+    compared: set[Hashable] = field(default_factory=set)
+
+    def due(self) -> bool:
+        """Whether this call is to be compared: until all has been, and again at calls 2, 4, 8, ...
+
+        What parameters that are zero at first hide, and a program that changes, shows later.
+        """
+        self.calls += 1
+        again = self.calls & (self.calls - 1) == 0
+        if again:
+            self.compared.clear()
+        return again or not self.complete
+
+
 @dataclass(eq=False)
 class Way:
     """How one program, a model and its guide, is run.
 
-    ``plates``: dims that its plates take. ``verified``: the shapes at which it was compared with plain
-    runs; ``begun``: those at which it is being compared, with the numbers of the sites that were.
+    ``plates``: dims that its plates take. ``shapes``: what is known of it, by the shapes of its sites.
+    ``crossed``: what was found to depend on other elements of a plate than its own. ``random``: whether
+    the program's own random numbers may differ between evaluations.
     """
 
-    model: Callable[..., Any]
-    guide: Callable[..., Any]
+    programs: tuple[Callable[..., Any], Callable[..., Any]]
     mode: Vectorize
     plates: int
-    verified: set[Signature] = field(default_factory=set)
-    begun: dict[Signature, set[int]] = field(default_factory=dict)
+    shapes: dict[Signature, Shapes] = field(default_factory=dict)
+    crossed: set[Crossing] = field(default_factory=set)
+    initialised: bool = False
+    random: bool = False
+    reasons: list[CannotVectorize] = field(default_factory=list)
+
+    def serves(self, model: Callable[..., Any], guide: Callable[..., Any]) -> bool:
+        """Whether this is the way of a program, or of one that was made anew of the same parts."""
+        mine, other = self.programs, (model, guide)
+        return all(a is b or identity(a) == identity(b) for a, b in zip(mine, other, strict=True))
 
     def check(self, runs: list[Costs], look: Callable[[], int]) -> None:
-        """Compares a vectorised evaluation with plain runs, the first time at these shapes.
+        """Compares an evaluation with plain runs, the first times at these shapes.
 
         ``look`` runs the program once and returns the dims of its plates.
 
         Raises:
             CannotVectorize: it means something else.
         """
+        self._note(runs)
         shapes = signature(runs[0])
-        if shapes in self.verified:
+        new = shapes not in self.shapes
+        known = self.shapes.setdefault(shapes, Shapes())
+        if not known.due() or not _can_be_read(runs[0]):
             return
-        if shapes not in self.begun and (self.verified or self.begun):
-            if look() > self.plates and self.mode is not False:
-                raise CannotVectorize("plates are nested more deeply than when it was first run")
-        if verify(runs[0], self.begun.setdefault(shapes, set())):
-            self.verified.add(shapes)
-            del self.begun[shapes]
+        if new and len(self.shapes) > 1 and look() > self.plates and self.mode is not False:
+            raise CannotVectorize("plates are nested more deeply than when the program was first run")
+        known.complete = verify(runs[0], known.compared)
+        self.crossed |= runs[0].program.crossed
+        self._note(runs)
+
+    def _note(self, runs: list[Costs]) -> None:
+        if self.crossed:
+            for run in runs:
+                run.program.crossed.update(self.crossed)
 
     def fall_back(self, error: CannotVectorize) -> None:
-        """Goes on to the next way, which takes more programs; says so once."""
-        given = self.mode
-        if given is False:
+        """Goes on to the next way, which takes more programs."""
+        if self.mode is False:
             raise error
-        self.mode = MODES[MODES.index(given) + 1] if error.ever else False
-        self.verified.clear()
-        self.begun.clear()
+        if self.mode == "vmap" and not self.random and "same randomness" in str(error):
+            self.random = True
+            return
+        self.reasons.append(error)
+        self.mode = MODES[MODES.index(self.mode) + 1] if error.ever else False
+        self.shapes.clear()
+
+    def say(self, given: Vectorize) -> None:
+        """Warns, once a way has been found, that it is not the one that was asked for."""
+        if not self.reasons:
+            return
+        reason = str(self.reasons[0]).rstrip(".")
+        self.reasons.clear()
         warnings.warn(
-            f"{_sentence(error)} Evaluations are run "
+            f"{reason[:1].upper()}{reason[1:]}. Evaluations are run "
             + (
                 "by torch.func.vmap instead, which gives the program its own shapes. "
                 if self.mode == "vmap"
-                else "one by one instead, which is slower. "
+                else "one by one instead. "
             )
             + f"Pass vectorize_particles={self.mode!r} to the ELBO to say so yourself, or see 'What "
             f"your program must be able to do' in the documentation for a form that takes "
@@ -76,6 +140,31 @@ class Way:
         )
 
 
-def _sentence(error: CannotVectorize) -> str:
-    text = str(error).rstrip(".")
-    return f"{text[:1].upper()}{text[1:]}."
+def identity(program: Any) -> Hashable:
+    """What two programs have in common if one is the other, made anew: a bound method, a handler
+    around a function, a function of the same code and closure."""
+    if isinstance(program, MethodType):
+        return id(program.__self__), identity(program.__func__)
+    if isinstance(program, partial):
+        return (identity(program.func), *map(identity, program.args))
+    if isinstance(program, Messenger):
+        return type(program)
+    if isinstance(program, FunctionType):
+        cells = [cell.cell_contents for cell in program.__closure__ or ()]
+        return (program.__code__, *(identity(x) for x in cells if not isinstance(x, Tensor)))
+    if isinstance(program, (bool, int, str)):
+        return program
+    return id(program)
+
+
+def _can_be_read(costs: Costs) -> bool:
+    """Whether values are numbers: not inside of a vmap that goes on outside of the ELBO."""
+    return not any(_is_batched(term.log_prob) for term in costs.passes[0].terms)
+
+
+def _is_batched(x: Tensor) -> bool:
+    while torch._C._functorch.is_functorch_wrapped_tensor(x):
+        if torch._C._functorch.is_batchedtensor(x):
+            return True
+        x = torch._C._functorch.get_unwrapped(x)
+    return False

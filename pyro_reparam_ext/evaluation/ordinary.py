@@ -34,7 +34,8 @@ def is_tracked(estimator: Estimator, vectorized: bool) -> bool:
 
     Where values lie along a dim of their own, that dim tells.
     """
-    return estimator.uses_cost or (isinstance(estimator, Enumeration) and not vectorized)
+    at_once = estimator.separable or isinstance(estimator, Enumeration)
+    return estimator.uses_cost or (at_once and not vectorized)
 
 
 class OrdinaryRun(Recorder):

@@ -34,7 +34,7 @@ from .control_flow import ControlFlow
 from .ordinary import OrdinaryGuide, Resolve, run_guide, scored
 from .recorder import Recorder
 from .slices import Group, SlicePass, cat, one
-from .terms import Term, left_padded, log_prob_of
+from .terms import Crossing, Term, left_padded, log_prob_of
 from .unwrap import cat_rows, innermost, log_prob_by
 
 Dependencies: TypeAlias = Mapping[tuple[str, str], frozenset[str]]
@@ -63,6 +63,7 @@ class Program:
     ``batch_dims`` counts the dims of plates, particles and enumerated sites; evaluations lie left of
     them. ``vectorized`` is False where every evaluation is run by itself. ``model_values`` has what the
     model alone drew in the ordinary run, as it saw it; ``model_nodes`` the same with all dims.
+    ``crossed``: in which plates a term depends on other elements of a site than its own.
     """
 
     model: Callable[..., Any]
@@ -82,6 +83,7 @@ class Program:
     model_values: dict[str, dict[str, Any]] = field(default_factory=dict)
     model_nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
     model_parameters: dict[str, Tensor] = field(default_factory=dict)
+    crossed: set[Crossing] = field(default_factory=set)
 
     def run_ordinary(self, track: bool) -> list[Term]:
         """The model's terms at the ordinary values."""

@@ -10,23 +10,25 @@ import torch
 from pyro.distributions import TorchDistribution
 
 from ..errors import CannotVectorize
-from ..estimators.base import Draw
+from ..estimators.base import Draw, Site
 from .axes import Visible, fitted
 from .control_flow import ControlFlow
 from .ordinary import OrdinaryGuide, run_guide
 from .passes import GuideRun, Program, guide_term
 from .recorder import Recorder
-from .terms import Term
+from .terms import Key, Term
 
 
 @dataclass(frozen=True, eq=False)
 class PlainRun:
     """The terms of guide and model at one value of each site, with the sites that each depends on.
 
-    ``control`` knows which sites the program read as numbers, and where.
+    ``sites``: the latent ones of the guide, in their own shapes. ``control`` knows which of them the
+    program read as numbers, and where.
     """
 
-    terms: dict[tuple[str, str], Term]
+    terms: dict[Key, Term]
+    sites: dict[str, Site]
     control: ControlFlow
 
 
@@ -79,7 +81,9 @@ def plain_run(
     )
     run = GuideRun(trace, sites, {}, terms)
     terms = terms + plain.model_terms(run, relaxed, remember=False, track=True)
-    return PlainRun({term.key: term for term in terms}, recorder.control)
+    return PlainRun(
+        {term.key: term for term in terms}, {site.name: site for site in sites}, recorder.control
+    )
 
 
 class _GivenValues(Recorder):

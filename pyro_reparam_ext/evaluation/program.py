@@ -19,7 +19,7 @@ from pyro.util import check_site_shape
 from ..errors import CannotVectorize, EstimatorError
 from .axes import Hidden, Visible
 from .costs import Costs, plan
-from .invisible import invisible
+from .invisible import invisible, same_random_state
 from .ordinary import OrdinaryRun, Resolve, StateOf, ordinary_guide, padded
 from .passes import Dependencies, Pass, Program
 from .slices import Group
@@ -34,12 +34,14 @@ class Layout:
 
     ``plate_dims``: the number of dims that plates and vectorised particles take; None where particles
     and evaluations are run one by one. ``hidden``: whether the program is run under ``vmap``, so that
-    it does not see the dims of particles and evaluations. ``particles``: their plate, where it does.
+    it does not see the dims of particles and evaluations; ``random``: whether its own random numbers may
+    differ between evaluations then. ``particles``: their plate, where it sees them.
     """
 
     num_particles: int
     plate_dims: int | None = None
     hidden: bool = False
+    random: bool = False
     particles: pyro.plate | None = None
 
     @contextmanager
@@ -49,7 +51,7 @@ class Layout:
             yield Visible(self.particles)
             return
         assert self.plate_dims is not None
-        axes = Hidden(self.num_particles, self.plate_dims)
+        axes = Hidden(self.num_particles, self.plate_dims, self.random)
         try:
             yield axes
         finally:
@@ -70,6 +72,12 @@ def plain_traces(
     return of_guide.trace, of_model.trace
 
 
+def initialise(model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict) -> None:
+    """Lets a program make what it makes when it is first run: parameters, a prototype."""
+    with torch.no_grad(), same_random_state(), poutine.block():
+        plain_traces(model, guide, args, kwargs)
+
+
 def plate_nesting(
     model: Callable[..., Any],
     guide: Callable[..., Any],
@@ -85,17 +93,17 @@ def plate_nesting(
     """
     with invisible(model, guide), torch.no_grad():
         traces = plain_traces(model, guide, args, kwargs)
-    nodes = [
-        node
-        for trace in traces
-        for node in trace.nodes.values()
-        if node["type"] == "sample" and not site_is_subsample(node)
-    ]
-    for node in nodes:
-        log_prob = log_prob_of(node["name"], partial(node["fn"].log_prob, node["value"]))
-        site = {**node, "log_prob": scaled_and_masked(log_prob, node)}
-        check_site_shape(site, math.inf)
-        check_site_shape(site, bound)
+        nodes = [
+            node
+            for trace in traces
+            for node in trace.nodes.values()
+            if node["type"] == "sample" and not site_is_subsample(node)
+        ]
+        for node in nodes:
+            log_prob = log_prob_of(node["name"], partial(node["fn"].log_prob, node["value"]))
+            site = {**node, "log_prob": scaled_and_masked(log_prob, node)}
+            check_site_shape(site, math.inf)
+            check_site_shape(site, bound)
     frames = [frame for node in nodes for frame in node["cond_indep_stack"]]
     return -min((frame.dim for frame in frames if frame.vectorized), default=0)
 
@@ -116,7 +124,10 @@ def evaluate(
     One result if vectorised; else one per particle, times one per joint value of enumerated sites.
     """
 
+    recorder: OrdinaryRun | None = None
+
     def run(path: dict[str, int]) -> Costs:
+        nonlocal recorder
         with layout.axes() as axes:
             recorder = OrdinaryRun(resolve, layout.plate_dims, path, dependencies is None, axes)
             ordinary = ordinary_guide(guide, args, kwargs, recorder, state)
@@ -134,21 +145,21 @@ def evaluate(
                 max_plate_nesting=math.inf if layout.plate_dims is None else layout.plate_dims,
                 dependencies=dependencies,
             )
-            # A loop over the values of enumerated sites has no dim that tells what depends on them.
-            in_loop = bool(ordinary.support_sizes) and not program.vectorized
-            track = bool(ordinary.tracked) and (program.num_latent > 1 or in_loop)
+            # A loop has no dim that tells what depends on the values of a site.
+            track = bool(ordinary.tracked) and (program.num_latent > 1 or not program.vectorized)
             return _at_once(program, track) if program.vectorized else _one_by_one(program, track)
 
     if layout.plate_dims is not None:
         try:
             return [run({})]
         except Exception as error:
-            if layout.num_particles == 1 and not layout.hidden or isinstance(error, EstimatorError):
+            several = layout.num_particles > 1 or bool(recorder and recorder.support_sizes)
+            if isinstance(error, EstimatorError) or not (several or layout.hidden):
                 raise
-            where = "" if layout.hidden else f", which lie on dim {-layout.plate_dims}"
+            where = "under vmap" if layout.hidden else f"on dim {-layout.plate_dims}"
             raise CannotVectorize(
-                f"model or guide failed when run for {layout.num_particles} particles at once"
-                f"{where}: {error}"
+                f"model or guide failed when run for all particles and evaluations at once, {where}: "
+                f"{error}"
             ) from error
     results = []
     for _ in range(layout.num_particles):

@@ -65,8 +65,16 @@ class Recorder(TraceMessenger):
             message["value"] = message["fn"](*message["args"], **message["kwargs"])
             message["done"] = True
 
+    def _pyro_param(self, message: dict[str, Any]) -> None:
+        """A parameter is made outside of ``vmap``, and one for all."""
+        if self.axes.hides and not message["done"]:
+            with self.axes.suspended():
+                message["value"] = message["fn"](*message["args"], **message["kwargs"])
+                message["done"] = True
+
     def _pyro_post_sample(self, message: dict[str, Any]) -> None:
         super()._pyro_post_sample(message)
+        self.control.noisy |= message.get("noisy_layers", False)
         fn = self._laws.get(message["name"])
         if fn is None:
             return

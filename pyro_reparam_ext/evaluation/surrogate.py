@@ -111,7 +111,7 @@ def _evaluations(costs: Costs, learn: bool) -> dict[int, Evaluations]:
     numbers = [
         number
         for number, site in enumerate(program.sites)
-        if _has_surrogate(site.estimator, site.fn) and site.log_prob.requires_grad
+        if has_surrogate(site.estimator, site.fn) and site.log_prob.requires_grad
     ]
     if not numbers:
         return {}
@@ -135,7 +135,8 @@ def _evaluations(costs: Costs, learn: bool) -> dict[int, Evaluations]:
     return result
 
 
-def _has_surrogate(estimator: Estimator, fn: Any) -> bool:
+def has_surrogate(estimator: Estimator, fn: Any) -> bool:
+    """Whether an estimator adds a term of its own to the costs at a site."""
     if isinstance(estimator, Pathwise):
         return estimator.has_score(fn)
     return type(estimator).surrogate is not Estimator.surrogate

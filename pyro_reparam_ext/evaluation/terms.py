@@ -16,6 +16,12 @@ Runs: TypeAlias = Sequence[tuple[int, int]]
 """Evaluations that lie side by side: from the first to before the second."""
 
 
+Key: TypeAlias = tuple[str, str]
+"""Side and name of a term."""
+Crossing: TypeAlias = tuple[str, Key, str]
+"""A site, a term, and a plate of both in which the term depends on other elements of the site."""
+
+
 @dataclass(eq=False)
 class Term:
     """One summand of the cost ``log q - log p``: a log density, scaled and masked.

@@ -9,21 +9,24 @@ evaluations; a site's value that the program reads as a Python number.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from ..errors import CannotVectorize
-from ..estimators.base import Draw
-from .costs import Costs
+from ..errors import CannotVectorize, EstimatorError
+from ..estimators.base import Draw, Site
+from ..estimators.enumeration import Enumeration
+from .costs import Costs, is_at_once
+from .crossing import crossings
 from .invisible import invisible
 from .passes import Pass
 from .plain import PlainRun, plain_run
 from .slices import Group
 from .soft import check_gradients, check_reads, is_soft
+from .surrogate import has_surrogate
 from .terms import Term, left_padded
 
 Signature: TypeAlias = tuple
@@ -39,15 +42,17 @@ def signature(costs: Costs) -> Signature:
 
 
 AT_ONCE = 16
-"""Sites whose alternatives are compared in one call: each takes a plain run of the program."""
+"""Sites that are looked at in one call: each takes plain runs of the program."""
 
 
-def verify(costs: Costs, done: set[int]) -> bool:
+def verify(costs: Costs, done: set[Hashable]) -> bool:
     """Compares one evaluation of a program with plain runs.
+
+    What is found of costs that cross the elements of a plate is noted in the program.
 
     Args:
         costs: the evaluation.
-        done: the numbers of sites whose alternatives have been compared; others are added to it.
+        done: what has been looked at in earlier calls; what is now is added to it.
 
     Returns:
         Whether all has been compared. Where all evaluations have equal values, as binary sites may,
@@ -69,6 +74,7 @@ def verify(costs: Costs, done: set[int]) -> bool:
             _compare(costs, row)
             if row.group is not None:
                 done.add(row.group.owner)
+        complete &= _look_for_crossings(costs, done)
     return complete and done.issuperset(program.alternatives)
 
 
@@ -89,7 +95,7 @@ class _Row:
 # -- which evaluations are compared -----------------------------------------------------------------
 
 
-def _rows(costs: Costs, done: set[int]) -> Iterator[_Row | None]:
+def _rows(costs: Costs, done: set[Hashable]) -> Iterator[_Row | None]:
     """The evaluations to compare; None for what these draws can't tell."""
     program, ordinary, sizes = costs.program, costs.passes[0], _inner_sizes(costs)
     last = tuple(size - 1 for size in sizes)
@@ -184,19 +190,15 @@ def _check_dims(costs: Costs) -> None:
 
 def _compare(costs: Costs, row: _Row) -> None:
     program = costs.program
-    draws = {
-        site.name: _draw_at(costs, row, row.run.draws.get(site.name, site.draw), site.fn)
-        for site in program.ordinary.sites
-        if not site.observed
-    }
-    values = {
-        name: {**node, "value": _model_value(costs, row, node)}
-        for name, node in program.model_nodes.items()
-    }
+    draws, values = _values_at(costs, row)
     relaxed = row.group is not None and program.alternatives[row.group.owner].relaxed
     try:
         plain = plain_run(program, draws, values, relaxed)
-    except RuntimeError as error:
+    except EstimatorError:
+        raise
+    except Exception as error:
+        if not program.vectorized:
+            return
         raise CannotVectorize(
             f"model or guide, run plainly at the values of one evaluation, failed: {error}"
         ) from error
@@ -211,10 +213,17 @@ def _compare(costs: Costs, row: _Row) -> None:
         if _agree(log_prob, plain.terms[term.key].log_prob):
             _check_dependence(costs, row, term, plain)
             continue
+        if plain.control.noisy:  # layers that the package makes draw noise, which it answers for
+            continue
         again = again or plain_run(program, draws, values, relaxed)
         once, twice = plain.terms[term.key].log_prob, again.terms[term.key].log_prob
         if once.shape == twice.shape and not _agree(once, twice):
-            continue  # the program draws random numbers of its own: nothing to compare
+            if program.axes.hides:
+                continue  # each evaluation is a run of the program
+            raise CannotVectorize(
+                f"{_named(term)} depends on random numbers that the program draws by itself, so that "
+                f"the vectorised run can't be compared with a plain one"
+            )
         raise CannotVectorize(
             f"{_named(term)} is {_number(log_prob)} in the vectorised run, but {_number(once)} when "
             f"the program is run plainly at the same values"
@@ -277,6 +286,58 @@ def _agree(a: Tensor, b: Tensor) -> bool:
         return False
     tolerance = torch.finfo(a.dtype).eps ** 0.5
     return torch.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True)
+
+
+def _look_for_crossings(costs: Costs, done: set[Hashable]) -> bool:
+    """Notes what crosses the plates of sites whose costs stay unsummed over these; True if all has."""
+    program = costs.program
+    sites = [site for site in program.ordinary.sites if _is_charged(site) and site.name not in done]
+    if not sites:
+        return True
+    row = _Row(costs.passes[0], 0, tuple(size - 1 for size in _inner_sizes(costs)))
+    draws, values = _values_at(costs, row)
+    try:
+        plain = plain_run(program, draws, values)
+    except Exception:  # not to be scored at a given value: nothing can be told
+        return True
+
+    def again(draws: Mapping[str, Draw]) -> PlainRun:
+        return plain_run(program, draws, values)
+
+    for site in sites[:AT_ONCE]:
+        found = crossings(plain.sites[site.name], plain, again)
+        if found and is_at_once(site.estimator):
+            _, (side, name), plate = min(found)
+            raise EstimatorError(
+                f"site '{site.name}': {type(site.estimator).__name__} changes all elements of plate "
+                f"'{plate}' at once, but {side} site '{name}' depends in one element of it on the "
+                f"others. {site.estimator.advice(site.fn, is_at_once)}"
+            )
+        program.crossed.update(found)
+        done.add(site.name)
+    return len(sites) <= AT_ONCE
+
+
+def _is_charged(site: Site) -> bool:
+    """Whether costs are charged to the elements of a site one by one."""
+    enumerated = isinstance(site.estimator, Enumeration)
+    scored = has_surrogate(site.estimator, site.fn) and site.log_prob.requires_grad
+    return bool(site.frames) and not site.observed and (enumerated or scored)
+
+
+def _values_at(costs: Costs, row: _Row) -> tuple[dict[str, Draw], dict[str, dict[str, Any]]]:
+    """The plain values of one evaluation: of the guide's latent sites, and of what the model drew."""
+    program = costs.program
+    draws = {
+        site.name: _draw_at(costs, row, row.run.draws.get(site.name, site.draw), site.fn)
+        for site in program.ordinary.sites
+        if not site.observed
+    }
+    values = {
+        name: {**node, "value": _model_value(costs, row, node)}
+        for name, node in program.model_nodes.items()
+    }
+    return draws, values
 
 
 def _draw_at(costs: Costs, row: _Row, draw: Draw, fn: Any) -> Draw:

@@ -60,6 +60,10 @@ class LayerEstimator(Messenger):
                 f"network first"
             )
 
+    def _pyro_sample(self, msg: Any) -> None:
+        """Lets whoever records the run know that layers may draw noise, unlike in another run."""
+        msg["noisy_layers"] = True
+
     def _pyro_post_sample(self, msg: Any) -> None:
         """A weight is a site with event dims, outside of plates, that a guide gives a value."""
         name, fn = msg["name"], msg["fn"]

@@ -9,39 +9,87 @@ import numpy as np
 from scipy import stats
 from torch import Tensor
 
+LARGE = 16
+"""Coordinates that a parameter needs for a scale of its own; smaller ones take that of all together."""
+FEW = 50
+"""The effective number of draws at which the largest of them is taken to be twice what was seen."""
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """Means over draws, and how far they may be off.
+
+    ``error``: their squared standard errors. ``reach``: how far one more draw, as large as any that
+    was seen in the coordinates of the same scale, would move each mean; NaN where no draw differed
+    from another, so that nothing is known of the draws that were not seen.
+    """
+
+    mean: np.ndarray
+    error: np.ndarray
+    reach: np.ndarray
+
+    @classmethod
+    def exact(cls, mean: np.ndarray) -> Estimate:
+        return cls(mean, np.zeros_like(mean), np.zeros_like(mean))
+
 
 @dataclass(eq=False)
 class Moments:
-    """Count, mean and summed squared deviations per coordinate, and what their total scatters."""
+    """Count, mean, squared and largest deviations per coordinate, and what their total scatters.
 
+    The largest deviations from the mean are bounds, which a mean that moves from chunk to chunk makes
+    a little wider.
+
+    Args:
+        direction: a vector per parameter, chosen without regard to the draws; the component of every
+            draw along it is kept.
+        deterministic: whether the draws are equal by construction, up to rounding.
+    """
+
+    direction: dict[str, Tensor] = field(default_factory=dict)
+    deterministic: bool = False
     count: int = 0
     mean: dict[str, np.ndarray] = field(default_factory=dict)
     squares: dict[str, np.ndarray] = field(default_factory=dict)
+    spans: dict[str, np.ndarray] = field(default_factory=dict)
     pilot: dict[str, Tensor] = field(default_factory=dict)
     distances: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    components: dict[str, list[np.ndarray]] = field(default_factory=dict)
 
     def add(self, chunk: dict[str, Tensor]) -> None:
         """Adds draws, which lie on the leftmost dim."""
         before = self.count
         for name, draws in chunk.items():
             size, flat = len(draws), draws.detach().reshape(len(draws), -1)
+            ones = flat.new_ones(size)  # a product with these is the fastest of sums
             shifted = flat - flat[0]  # draws without variance stay so
-            center = shifted.mean(0)
+            center = ones @ shifted / size
             deviations, center = shifted.sub_(center), flat[0] + center
             squared = deviations.square()
             mean = _double(center).reshape(draws.shape[1:])
-            squares = _double(squared.sum(0)).reshape(draws.shape[1:])
+            squares = _double(ones @ squared).reshape(draws.shape[1:])
+            span = np.sqrt(_double(squared.amax(0))).reshape(draws.shape[1:])
             if name not in self.mean:
                 self.mean[name], self.squares[name] = mean, squares
+                self.spans[name] = span
                 self.pilot[name], self.distances[name] = center, []
+                self.components[name] = []
             else:
                 shift = mean - self.mean[name]
                 total = before + size
                 self.mean[name] = self.mean[name] + shift * (size / total)
                 self.squares[name] += squares + np.square(shift) * (before * size / total)
+                moved = np.abs(shift)
+                self.spans[name] = np.maximum(
+                    self.spans[name] + moved * (size / total), span + moved * (before / total)
+                )
             offset = center - self.pilot[name]
             distances = squared.sum(1) + 2 * (deviations @ offset) + offset.square().sum()
             self.distances[name].append(_double(distances))
+            if name in self.direction:
+                u = self.direction[name].reshape(-1)
+                along = float(np.dot(_double(u), mean.ravel()))
+                self.components[name].append(_double(deviations @ u) + along)
             self.count = before + size
 
     def flat_mean(self, names: list[str]) -> np.ndarray:
@@ -66,20 +114,79 @@ class Moments:
         factor = math.exp(float(stats.norm.ppf(0.975)) * error)
         return total, total / factor, total * factor
 
+    def coordinates(self, names: list[str]) -> Estimate:
+        """The mean of every coordinate of the named parameters, flat."""
+        mean = self.flat_mean(names)
+        if self.count == 1 or self.deterministic:
+            return Estimate.exact(mean)
+        scales = self._scales()
+        largest = max(scales.values()) or np.nan
+        reach = [np.where(self._varies(name), scales[name], largest).ravel() for name in names]
+        error = self.flat_variance(names) / self.count
+        return Estimate(mean, error, np.concatenate(reach) / self.count)
+
+    def groups(self, names: list[str]) -> Estimate | None:
+        """The mean component along the direction, in each named parameter and in all together."""
+        if not all(name in self.direction for name in names):
+            return None
+        mean = np.array(
+            [np.dot(_double(self.direction[n]).ravel(), self.mean[n].ravel()) for n in names]
+        )
+        mean = np.append(mean, mean.sum())
+        if self.count == 1 or self.deterministic:
+            return Estimate.exact(mean)
+        components = np.stack([np.concatenate(self.components[name]) for name in names])
+        components = np.vstack([components, components.sum(0)])
+        seen = np.abs(components - components.mean(1, keepdims=True)).max(1) * self._caution(names)
+        scales = self._scales()
+        unseen = [float(self.direction[name].abs().max()) * scales[name] for name in names]
+        reach = np.maximum(seen, [*unseen, max(unseen)])
+        reach[reach <= 1e-5 * np.abs(mean)] = np.nan  # mere rounding
+        return Estimate(mean, components.var(1, ddof=1) / self.count, reach / self.count)
+
+    def _varies(self, name: str) -> np.ndarray:
+        """Where draws differ by more than rounding."""
+        return self.spans[name] > 1e-5 * np.abs(self.mean[name])
+
+    def _scales(self) -> dict[str, float]:
+        """How far a draw may deviate in each parameter, or in any for a small one.
+
+        The largest deviation seen, and more if few draws make up the variance.
+        """
+        own = {n: float(np.where(self._varies(n), x, 0).max()) for n, x in self.spans.items()}
+        largest = max(own.values()) * self._caution(list(own))
+        return {
+            n: x * self._caution([n]) if self.mean[n].size >= LARGE and x else largest
+            for n, x in own.items()
+        }
+
+    def _caution(self, names: list[str]) -> float:
+        distances = np.sum([np.concatenate(self.distances[name]) for name in names], axis=0)
+        total = float(distances.sum())
+        return 1 + FEW * float(np.square(distances / total).sum()) if total > 0 else 1.0
+
 
 def _double(x: Tensor) -> np.ndarray:
-    return x.cpu().double().numpy()
+    return x.detach().cpu().double().numpy()
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """A gradient that is taken as true, with the variance of what it was estimated by."""
+    """A gradient that is taken as true, with the error of what it was estimated by."""
 
-    mean: np.ndarray
-    error: np.ndarray
-    """Squared standard error per coordinate."""
-    degrees: float
-    """Degrees of freedom of that error; infinite where it is zero."""
+    coordinates: Estimate
+    groups: Estimate | None = None
+    degrees: float = math.inf
+    """Degrees of freedom of its error; infinite where that is zero."""
+
+    @property
+    def mean(self) -> np.ndarray:
+        return self.coordinates.mean
+
+    @property
+    def error(self) -> np.ndarray:
+        """Squared standard error per coordinate."""
+        return self.coordinates.error
 
     @property
     def norm(self) -> float:
@@ -91,35 +198,24 @@ def reference_of(moments: list[Moments], names: list[str]) -> Reference:
     precisions = []
     for m in moments:
         total = float(m.flat_variance(names).sum())
-        precisions.append(m.count / total if total > 0 else math.inf)
+        precisions.append(m.count / total if total > 0 and not m.deterministic else math.inf)
     if math.inf in precisions:
         precisions = [float(p == math.inf) for p in precisions]
     weights = np.array(precisions) / np.sum(precisions)
-    mean = np.sum([w * m.flat_mean(names) for w, m in zip(weights, moments, strict=True)], axis=0)
-    error = np.sum(
-        [w**2 * m.flat_variance(names) / m.count for w, m in zip(weights, moments, strict=True)],
-        axis=0,
+    used = [(w, m) for w, m in zip(weights, moments, strict=True) if w > 0]
+    groups = [m.groups(names) for _, m in used]
+    shares = [w for w, _ in used]
+    return Reference(
+        _weighted(shares, [m.coordinates(names) for _, m in used]),
+        None if None in groups else _weighted(shares, [g for g in groups if g is not None]),
+        min((m.count - 1 for _, m in used if m.count > 1 and not m.deterministic), default=math.inf),
     )
-    degrees = min((m.count - 1 for m in moments if m.count > 1), default=math.inf)
-    return Reference(mean, error, degrees)
 
 
-def bias(moments: Moments, reference: Reference, names: list[str]) -> tuple[float, float]:
-    """Norm of the bias, without what sampling error adds to it, and its corrected z-score.
-
-    Each coordinate has a t-statistic; the p-value of the largest is corrected for their number
-    (Bonferroni) and turned into a z-score. 0 if no coordinate varies or differs.
-    """
-    difference = moments.flat_mean(names) - reference.mean
-    error = moments.flat_variance(names) / moments.count + reference.error
-    size = math.sqrt(max(float(np.square(difference).sum() - error.sum()), 0.0))
-    equal = np.abs(difference) <= 1e-5 * (np.abs(reference.mean) + reference.norm + 1e-30)
-    exact = error <= 1e-10 * reference.norm**2
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = np.where(equal & exact, 0.0, np.abs(difference) / np.sqrt(error))
-    largest, degrees = float(t.max()), min(max(moments.count - 1, 1), reference.degrees)
-    log_p = float(stats.t.logsf(largest, degrees)) + math.log(2 * len(t))
-    if log_p >= 0:
-        return size, 0.0
-    # isf takes a probability, which underflows beyond z = 37.
-    return size, float(stats.norm.isf(math.exp(log_p) / 2)) if log_p > -600 else largest
+def _weighted(weights: list[float], estimates: list[Estimate]) -> Estimate:
+    pairs = list(zip(weights, estimates, strict=True))
+    return Estimate(
+        np.sum([w * e.mean for w, e in pairs], axis=0),
+        np.sum([w**2 * e.error for w, e in pairs], axis=0),
+        np.max([w * e.reach for w, e in pairs], axis=0),
+    )

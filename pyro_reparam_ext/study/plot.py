@@ -8,13 +8,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from .bias import SIGNIFICANT
+
 UNBIASED, BIASED = "#2a6f97", "#d1495b"
 
 
 def plot_summary(summary: pd.DataFrame, axes: Any = None) -> np.ndarray:
     """Draws the summary of a study on two axes: relative variance and relative bias.
 
-    Biased estimators are red. A bias that can't be told from zero (``bias_z`` below 4) is hollow.
+    Biased estimators are red. A bias that can't be told from zero (``bias_z`` below 4) is hollow; one
+    of which nothing is known is so called.
     """
     if axes is None:
         height = 1.2 + 0.35 * len(summary)
@@ -40,11 +43,12 @@ def plot_summary(summary: pd.DataFrame, axes: Any = None) -> np.ndarray:
                 transform=variance_axis.get_yaxis_transform(),
             )
         size, z = summary["relative_bias"].iloc[i], summary["bias_z"].iloc[i]
-        face = colors[i] if z >= 4 else "white"
+        seen = z > SIGNIFICANT
+        face = colors[i] if seen else "white"
         if np.isfinite(size):
             bias_axis.plot(size, place, "o", color=colors[i], markerfacecolor=face)
             bias_axis.annotate(
-                f"{size:.0%}" if z >= 4 else "none seen",
+                f"{size:.0%}" if seen else "not known" if np.isnan(z) else "none seen",
                 (size, place),
                 xytext=(6, 0),
                 textcoords="offset points",

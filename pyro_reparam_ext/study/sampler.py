@@ -11,7 +11,7 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
-from pyro.distributions import TorchDistribution
+from pyro.distributions import Delta, TorchDistribution
 from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceTailAdaptive_ELBO
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
@@ -20,10 +20,11 @@ from torch.func import grad, vmap
 
 from ..elbo import TraceEstimator_ELBO
 from ..estimators.enumeration import Enumeration
-from ..estimators.pathwise import has_biased_gradient
+from ..estimators.pathwise import Pathwise, has_biased_gradient
 from ..evaluation.costs import Costs
 from ..evaluation.passes import Dependencies
 from ..evaluation.unwrap import innermost
+from .conditions import Conditions
 from .substitution import Substitution
 
 Gradients = dict[str, Tensor]
@@ -61,6 +62,7 @@ class Sampler:
         self._data_elements = sum(x.numel() for x in given if isinstance(x, Tensor))
         self._site_elements = 0
         self.unbiased = True
+        self.conditions = Conditions()
         self.batched = False
         self.deterministic = False
         with program.context() as context, poutine.trace(param_only=True) as tracer:
@@ -75,19 +77,28 @@ class Sampler:
         if not isinstance(elbo, TraceEstimator_ELBO):
             with _LatentSites() as latent, torch.no_grad():
                 elbo.loss(program.model, program.guide, *program.args, **program.kwargs)
-            self.unbiased = _is_unbiased(elbo, latent.distributions)
+            self.unbiased = _is_unbiased(elbo, [fn for _, fn in latent.sites])
+            guided = dict(reversed(latent.sites))  # of a name's distributions the first: the guide's
+            pathwise = {name: Pathwise for name, fn in guided.items() if _is_pathwise(fn)}
+            self.conditions = Conditions(pathwise)
             self.evaluations = elbo.num_particles
             return
         runs = program.evaluate()
         sites = [site for run in runs for site in run.program.sites]
         self.unbiased = all(site.estimator.is_unbiased_at(site.fn) for site in sites)
+        conditional = {
+            site.name: type(site.estimator)
+            for site in sites
+            if site.estimator.condition and not site.observed and _is_random(site.fn)
+        }
+        self.conditions = Conditions(conditional)
         self.deterministic = all(
             isinstance(site.estimator, Enumeration) or site.observed for site in sites
         ) and not any(run.program.model_values or _subsamples(run) for run in runs)
         self.evaluations = sum(_evaluations(run) for run in runs)
         elements = sum(site.fn.shape().numel() for site in runs[0].program.sites)  # of all particles
         self._site_elements = elements * self.evaluations
-        if elbo.vectorize_particles:
+        if runs[0].program.vectorized:
             self.evaluations *= elbo.num_particles
             terms = runs[0].passes[0].terms
             self.dependencies = {t.key: t.upstream for t in terms if t.upstream is not None}
@@ -196,6 +207,15 @@ class Sampler:
         return sorted(times)[repeats // 2]
 
 
+def _is_random(fn: TorchDistribution) -> bool:
+    return not isinstance(innermost(fn), Delta)
+
+
+def _is_pathwise(fn: TorchDistribution) -> bool:
+    """Whether Pyro's own ELBOs differentiate through the sample."""
+    return bool(fn.has_rsample) and _is_random(fn)
+
+
 def _evaluations(run: Costs) -> int:
     program = run.program
     sizes = program.ordinary.support_sizes.values() if program.vectorized else ()
@@ -205,7 +225,8 @@ def _evaluations(run: Costs) -> int:
 
 def _subsamples(run: Costs) -> bool:
     nodes = run.program.ordinary.trace.nodes.values()
-    return any(site_is_subsample(node) for node in nodes)
+    plates = (node["fn"] for node in nodes if site_is_subsample(node))
+    return any(plate.subsample_size not in (None, plate.size) for plate in plates)
 
 
 def discrete_sites(program: Program, guide: Callable[..., Any]) -> dict[str, bool]:
@@ -221,11 +242,11 @@ class _LatentSites(Messenger):
 
     def __init__(self) -> None:
         super().__init__()
-        self.distributions: list[TorchDistribution] = []
+        self.sites: list[tuple[str, TorchDistribution]] = []
 
     def _pyro_post_sample(self, message: dict[str, Any]) -> None:
         if not message["is_observed"] and not site_is_subsample(message):
-            self.distributions.append(innermost(message["fn"]))
+            self.sites.append((message["name"], innermost(message["fn"])))
 
 
 def _is_unbiased(elbo: ELBO, distributions: list[TorchDistribution]) -> bool:

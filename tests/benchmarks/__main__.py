@@ -10,7 +10,7 @@ import torch
 
 from .timing import table
 
-BENCHMARKS = ("pathwise", "bernoulli_vae", "study", "distributions", "networks", "chain")
+BENCHMARKS = ("pathwise", "bernoulli_vae", "study", "distributions", "networks", "chain", "modes")
 
 
 def main(args: argparse.Namespace) -> None:

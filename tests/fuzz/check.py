@@ -1,0 +1,224 @@
+"""Whether the package gives a program its right numbers, or says that it can't."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import pyro
+import torch
+from torch import Tensor
+
+import pyro_reparam_ext as pre
+
+from ..registry import REGISTRY
+from ..sampling import gradients
+from ..statistics import SUITE_FALSE_ALARM_RATE, p_value
+from .exact import exact
+from .forms import FORMS, broadcasts
+from .grammar import Program
+from .source import Compiled, compiled
+
+MAX_PROGRAMS = 2000
+STRICT = SUITE_FALSE_ALARM_RATE / (2 * MAX_PROGRAMS)
+"""The p-value below which a program is wrong: nothing else raises a false alarm."""
+WIDE = 64
+"""Particles of a second look, which sees smaller faults in as many calls."""
+
+Stages = tuple[tuple[int, float], ...]
+STAGES: Stages = ((50, 0.01), (400, 1e-3), (3000, STRICT))
+"""Calls under a fresh seed, and the p-value above which a program passes without a further look."""
+WIDE_STAGES: Stages = ((20, 0.01), (100, 1e-3), (600, STRICT))
+QUICK: Stages = ((60, 1e-2), (300, 1e-5), (1500, STRICT))
+"""For what is made of a program that fails: every stage may tell that it still does."""
+
+RELAXING = ("REBAR", "RELAX")
+"""Unbiased where the program is smooth in the relaxed value: a step has to be given up."""
+
+Status = Literal["right", "ran", "refused", "wrong", "failed"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a program.
+
+    ``right``: the numbers are those of the exact answer. ``ran``: an estimator is biased, and the
+    numbers are finite and repeat. ``refused``: an error of ours, where one may be. The rest is a fault:
+    ``wrong`` numbers, or ``failed`` in another way.
+    """
+
+    status: Status
+    detail: str = ""
+
+    @property
+    def fault(self) -> bool:
+        return self.status in ("wrong", "failed")
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An error that programs may meet that broadcast, and which of them."""
+
+    match: str
+    of: Callable[[Program], bool]
+
+
+def estimators(program: Program) -> set[str]:
+    return {latent.estimator for latent in program.latents if latent.estimator}
+
+
+def leaves_a_plate(program: Program) -> bool:
+    """Whether anything reads a value from outside a plate that the value is in."""
+    return any(
+        set(program.latent(source).plates) - set(plates)
+        for _, _, plates, law, _ in program.laws()
+        for feature in law.features
+        for source in feature.sources
+    )
+
+
+def has_exact_site(program: Program) -> bool:
+    return any(REGISTRY[label].inside_only for label in estimators(program))
+
+
+def relaxes(program: Program) -> bool:
+    return any(_relaxing(label) for label in estimators(program))
+
+
+def _relaxing(label: str) -> bool:
+    return label.startswith(RELAXING) or not REGISTRY[label].make().unbiased
+
+
+DOCUMENTED = (
+    Refusal("from outside that plate", lambda p: has_exact_site(p) and leaves_a_plate(p)),
+    Refusal(r"can't be relaxed", lambda p: relaxes(p) and len(p.latents) > 1),
+)
+
+
+def estimates(program: Program) -> bool:
+    """Whether the mean of the gradient has to be the exact one."""
+    if not all(REGISTRY[label].make().unbiased for label in estimators(program)):
+        return False
+    first = next(
+        (i for i, x in enumerate(program.latents) if (x.estimator or "").startswith(RELAXING)), None
+    )
+    if first is None:
+        return True
+    relaxed = {latent.name for latent in program.latents[first:]}
+    return all(
+        FORMS[feature.form].smooth
+        for _, _, _, law, _ in program.laws()
+        for feature in law.features
+        if relaxed & set(feature.sources)
+    )
+
+
+def elbo_of(program: Program) -> pre.TraceEstimator_ELBO:
+    made = {x.name: REGISTRY[x.estimator].make() for x in program.latents if x.estimator}
+    return pre.TraceEstimator_ELBO(
+        made, num_particles=program.num_particles, vectorize_particles=program.mode
+    )
+
+
+def sample(program: Program, run: Compiled, calls: int, seed: int) -> Tensor:
+    """Loss and gradient of each call, as rows."""
+    pyro.clear_param_store()
+    torch.manual_seed(seed)
+    return gradients(elbo_of(program), run.model, run.guide, run.parameters, calls)
+
+
+def check(program: Program, *, quick: bool = False) -> Outcome:
+    """Runs a program and compares it with its exact answer. ``quick``: if it is known to fail."""
+    run = compiled(program)
+    with warnings.catch_warnings(record=True) as caught, torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("always")
+        outcome = _outcome(program, run, quick)
+    said = [str(w.message) for w in caught if not _may_warn(program, w)]
+    if said and not outcome.fault:
+        return Outcome("failed", f"warned: {said[0]}")
+    return outcome
+
+
+def _may_warn(program: Program, warning: warnings.WarningMessage) -> bool:
+    """Whether a warning says what it should: that the program was run in another way."""
+    text = str(warning.message)
+    if "Found plate statements" in text or not issubclass(warning.category, UserWarning):
+        return True
+    if not estimates(program):
+        return True
+    return not broadcasts(program) and "vectorize_particles" in text
+
+
+def _outcome(program: Program, run: Compiled, quick: bool) -> Outcome:
+    try:
+        first = sample(program, run, 2, program.seed)
+        again = sample(program, run, 2, program.seed)
+    except pre.EstimatorError as error:
+        return _refused(program, error)
+    except Exception as error:
+        return Outcome("failed", f"{type(error).__name__}: {error}")
+    if not first.isfinite().all():
+        return Outcome("failed", f"not finite: {first.tolist()}")
+    if not torch.equal(first, again):
+        return Outcome("failed", f"not the same again: {first.tolist()}, {again.tolist()}")
+    if not estimates(program):
+        return Outcome("ran")
+    answer = exact(program)
+    wide = replace(program, num_particles=WIDE)
+    looks = [(program, QUICK if quick else STAGES)]
+    if program.mode is not False:
+        looks.append((wide, QUICK if quick else WIDE_STAGES))
+    for looked_at, stages in looks:
+        outcome = _compared(looked_at, run, answer, stages)
+        if outcome.fault:
+            return outcome
+    return Outcome("right")
+
+
+def _compared(program: Program, run: Compiled, answer: Tensor, stages: Stages) -> Outcome:
+    for number, (calls, enough) in enumerate(stages):
+        try:
+            rows = sample(program, run, calls, program.seed + 1 + number)
+        except Exception as error:
+            return Outcome("failed", f"in some calls only: {type(error).__name__}: {error}")
+        p = p_value(rows, answer)
+        if p > enough:
+            return Outcome("right")
+        if p < STRICT and (stages is QUICK or (number and _sure(rows, answer))):
+            break
+    return Outcome("wrong", report(program, run, rows, answer, p))
+
+
+def _sure(rows: Tensor, answer: Tensor) -> bool:
+    """Whether it is not only of coordinates that were the same in all draws, perhaps by chance."""
+    moving = rows.std(0) > 0
+    return not moving.any() or p_value(rows[:, moving], answer[moving]) < STRICT
+
+
+def _refused(program: Program, error: pre.EstimatorError) -> Outcome:
+    if not broadcasts(program):
+        return Outcome("refused", str(error))
+    for refusal in DOCUMENTED:
+        if re.search(refusal.match, str(error)) and refusal.of(program):
+            return Outcome("refused", str(error))
+    return Outcome("failed", f"refused for no documented reason: {error}")
+
+
+def report(program: Program, run: Compiled, rows: Tensor, answer: Tensor, p: float) -> str:
+    """A table of right and measured numbers."""
+    names = ["loss"]
+    store = pyro.get_param_store()
+    for name in run.parameters:
+        names += [name] * store._params[name].numel()
+    mean, error = rows.mean(0), rows.std(0) / len(rows) ** 0.5
+    lines = [
+        f"p = {p:.1e} after {len(rows)} calls with {program.num_particles} particles",
+        f"{'':24} {'right':>9} {'measured':>9} {'error':>8}",
+    ]
+    for name, right, measured, e in zip(names, answer, mean, error, strict=True):
+        bad = " <--" if abs(right - measured) > 5 * e + 1e-5 else ""
+        lines.append(f"{name:24} {right:9.4f} {measured:9.4f} {e:8.4f}{bad}")
+    return "\n".join(lines)

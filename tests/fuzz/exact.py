@@ -1,0 +1,264 @@
+"""The negative ELBO of a program and its gradient, in plain torch: a sum over all that may be drawn.
+
+Nothing here is vectorised by hand: one assignment of plain values at a time, under
+``torch.func.vmap``. Discrete values are enumerated, continuous ones summed by the trapezoidal rule
+(which converges exponentially for what is smooth and decays on both sides), sub-sampled plates over
+all draws of their indices.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+from types import CodeType
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from .forms import write
+from .grammar import (
+    KINDS,
+    NODES,
+    Law,
+    Numbers,
+    Plate,
+    Program,
+    Side,
+    Term,
+    elements,
+    parameter_shape,
+    parameters,
+    unobserved,
+)
+
+DTYPE = torch.float64
+CHUNK = 2048
+"""Assignments at once."""
+
+_normal_nodes = torch.linspace(-6, 6, NODES, dtype=DTYPE)
+_normal_weights = (-0.5 * _normal_nodes**2).softmax(0)
+_gamma_nodes = torch.linspace(-8.5, 3.5, KINDS["gamma"].values, dtype=DTYPE)
+"""Of the logarithm of a gamma variable of rate 1."""
+_gamma_step = 12 / (KINDS["gamma"].values - 1)
+
+Indices = dict[str, Tensor]
+
+
+def T(x: object) -> Tensor:
+    return torch.tensor(x, dtype=DTYPE)
+
+
+@lru_cache(maxsize=4096)
+def _code(source: str) -> CodeType:
+    return compile(source, "<feature>", "eval")
+
+
+def exact(program: Program) -> Tensor:
+    """The negative ELBO, then its gradient, flat, in the order of the program's parameters."""
+    leaves = {k: T(v).requires_grad_() for k, v in parameters(program).items()}
+    total = torch.zeros((), dtype=DTYPE)
+    draws = list(_subsamples(program))
+    for indices in draws:
+        for assignments in _assignments(program):
+            evaluated = torch.func.vmap(lambda a, i=indices: _Run(program, leaves, i, a).result())
+            weights, costs = evaluated(assignments)
+            total = total + (weights * costs).sum() / len(draws)
+    gradients = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+    flat = [
+        torch.zeros_like(leaf).flatten() if g is None else g.flatten()
+        for leaf, g in zip(leaves.values(), gradients, strict=True)
+    ]
+    return torch.cat([total.detach().reshape(1), *flat])
+
+
+def latent_shapes(program: Program) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Kind, and plain shape of the coordinates, of all that the guide draws."""
+    drawn = [(site.name, site.kind, site.plates) for site in program.latents]
+    drawn += [(unobserved(t), "bernoulli", t.plates) for t in program.terms if t.guide]
+    shapes = {}
+    for name, kind, plates in drawn:
+        one_hot = kind.startswith("one_hot")
+        event = KINDS[kind].event[: len(KINDS[kind].event) - one_hot]
+        shapes[name] = (kind, program.batch(plates) + event)
+    return shapes
+
+
+def size(program: Program) -> int:
+    """How many assignments there are."""
+    shapes = latent_shapes(program).values()
+    count = math.prod(KINDS[kind].values ** elements(shape) for kind, shape in shapes)
+    return count * len(list(_subsamples(program)))
+
+
+def _assignments(program: Program) -> Iterator[dict[str, Tensor]]:
+    """For every site which value of the support, or node, each coordinate takes."""
+    shapes = latent_shapes(program)
+    count = math.prod(KINDS[kind].values ** elements(shape) for kind, shape in shapes.values())
+    for start in range(0, count, CHUNK):
+        number = torch.arange(start, min(start + CHUNK, count))
+        chunk = {}
+        for name, (kind, shape) in shapes.items():
+            digits = []
+            for _ in range(elements(shape)):
+                digits.append(number % KINDS[kind].values)
+                number = number // KINDS[kind].values
+            chunk[name] = torch.stack(digits, -1).reshape(-1, *shape)
+        # vmap needs something to map over
+        yield chunk or {"": torch.zeros(1)}
+
+
+def _subsamples(program: Program) -> Iterator[Indices]:
+    """All indices, in all orders, that sub-sampling plates may draw."""
+    plates = [plate for plate in program.plates if plate.subsample]
+    choices = [itertools.permutations(range(p.size), p.length) for p in plates]
+    for drawn in itertools.product(*choices):
+        yield {p.name: torch.tensor(i) for p, i in zip(plates, drawn, strict=True)}
+
+
+class _Run:
+    """One assignment: the probability of its values, and the cost ``log q - log p``."""
+
+    def __init__(
+        self,
+        program: Program,
+        leaves: dict[str, Tensor],
+        indices: Indices,
+        assignment: dict[str, Tensor],
+    ) -> None:
+        self.program, self.leaves, self.indices = program, leaves, indices
+        self.assignment = assignment
+        self.values: dict[str, Tensor] = {}
+        self.log_weight = torch.zeros((), dtype=DTYPE)
+        self.cost = torch.zeros((), dtype=DTYPE)
+
+    def result(self) -> tuple[Tensor, Tensor]:
+        program = self.program
+        for latent in program.latents:
+            self.draw(latent.name, latent.kind, latent.plates, latent.guide)
+        for term in program.terms:
+            if term.guide:
+                name = unobserved(term)
+                mask = ~self.mask(term.law.seed + 4, term.plates)
+                self.draw(name, "bernoulli", term.plates, term.guide, mask)
+            if term.side == "guide":
+                self.cost = self.cost + self.score(*self.term(term), term.plates, term.law)
+        for name in program.order:
+            latent = program.latent(name)
+            if latent.model is not None:
+                eta, s = self.parameters("model", name, latent.kind, latent.model, latent.plates)
+                log_p = log_prob(latent.kind, eta, s, self.values[name])
+                self.cost = self.cost - self.score(log_p, None, latent.plates, latent.model)
+        for term in program.terms:
+            if term.side == "model":
+                self.cost = self.cost - self.score(*self.term(term), term.plates, term.law)
+        return self.log_weight.exp(), self.cost
+
+    def draw(
+        self, name: str, kind: str, plates: tuple[str, ...], law: Law, mask: Tensor | None = None
+    ) -> None:
+        eta, s = self.parameters("guide", name, kind, law, plates)
+        value, log_weight = value_at(kind, eta, s, self.assignment[name])
+        self.values[name] = value
+        log_q = log_prob(kind, eta, s, value)
+        log_weight = log_q if log_weight is None else log_weight
+        self.log_weight = self.log_weight + log_weight.sum()
+        self.cost = self.cost + self.score(log_q, mask, plates, law)
+
+    def term(self, term: Term) -> tuple[Tensor, Tensor | None]:
+        """The log density of a term, and its mask of what is observed."""
+        eta, s = self.parameters(term.side, term.name, term.kind, term.law, term.plates)
+        eta = eta.expand(torch.broadcast_shapes(eta.shape, self.program.batch(term.plates)))
+        batch, numbers = self.program.batch(term.plates, full=True), Numbers(term.law.seed + 3)
+        if term.kind == "factor":
+            return eta, None
+        if term.kind == "gaussian":
+            data = self.taken(T(numbers(*batch)), term.plates, 0)
+            return normal(data, eta, T(0.8)), None
+        data = self.taken(T(numbers.bits(*batch)), term.plates, 0)
+        if term.kind == "partly_observed":
+            observed = self.mask(term.law.seed + 4, term.plates)
+            data = torch.where(observed, data, self.values[unobserved(term)])
+        return log_prob("bernoulli", eta, s, data), None
+
+    def score(self, log_prob: Tensor, mask: Tensor | None, plates: tuple[str, ...], law: Law) -> Tensor:
+        """A log density summed over plates, with masks and scales."""
+        if law.mask is not None:
+            log_prob = log_prob * self.mask(law.seed + 2, plates)
+        if mask is not None:
+            log_prob = log_prob * mask
+        scale = math.prod(p.size / p.length for p in map(self.program.plate, plates))
+        return log_prob.sum() * scale * (law.scale or 1.0)
+
+    def parameters(
+        self, side: Side, name: str, kind: str, law: Law, plates: tuple[str, ...]
+    ) -> tuple[Tensor, Tensor]:
+        dims = len(parameter_shape(kind))
+        eta = self.leaves[f"{side}_{name}"]
+        if law.local:
+            eta = self.taken(eta, plates, dims)
+        for number, feature in enumerate(law.features):
+            source = write(self.program, feature, plates, plain=True)
+            result = eval(_code(source), {"torch": torch, "T": T, **self.values})
+            eta = eta + self.leaves[f"{side}_{name}_{number}"] * result[(..., *[None] * dims)]
+        return eta, self.leaves.get(f"{side}_{name}_s", T(0.0))
+
+    def mask(self, seed: int, plates: tuple[str, ...]) -> Tensor:
+        bits = Numbers(seed).bits(*self.program.batch(plates, full=True))
+        return self.taken(torch.tensor(bits), plates, 0)
+
+    def taken(self, tensor: Tensor, plates: tuple[str, ...], event_dims: int) -> Tensor:
+        for plate in map(self.program.plate, plates):
+            tensor = self.rows(tensor, plate, event_dims)
+        return tensor
+
+    def rows(self, tensor: Tensor, plate: Plate, event_dims: int) -> Tensor:
+        if plate.name not in self.indices:
+            return tensor
+        return tensor.index_select(plate.dim - event_dims, self.indices[plate.name])
+
+
+def value_at(kind: str, eta: Tensor, s: Tensor, index: Tensor) -> tuple[Tensor, Tensor | None]:
+    """A value, and the logarithm of its weight where that is not its probability."""
+    if kind in ("normal", "log_normal"):
+        loc, scale = _location_scale(kind, eta, s)
+        value = loc + scale * _normal_nodes[index]
+        weight = _normal_weights[index].log()
+        return (value if kind == "normal" else value.exp()), weight
+    if kind == "gamma":
+        # the nodes stay where they are while the density changes
+        value = _gamma_nodes[index].exp() / (0.3 * eta).exp().detach()
+        return value, log_prob(kind, eta, s, value) + value.log() + math.log(_gamma_step)
+    if kind.startswith("one_hot"):
+        return torch.eye(3, dtype=DTYPE)[index], None
+    return (index if kind.startswith("categorical") else index.to(DTYPE)), None
+
+
+def _location_scale(kind: str, eta: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+    return (eta, s.exp()) if kind == "normal" else (0.3 * eta, (0.5 * s).exp())
+
+
+def normal(x: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
+    return -0.5 * ((x - loc) / scale) ** 2 - scale.log() - 0.5 * math.log(2 * math.pi)
+
+
+def log_prob(kind: str, eta: Tensor, s: Tensor, value: Tensor) -> Tensor:
+    """The log density of an element, events summed."""
+    if kind in ("bernoulli", "bernoulli-event"):
+        log_p = value * logsigmoid(eta) + (1 - value) * logsigmoid(-eta)
+        return log_p.sum(-1) if kind == "bernoulli-event" else log_p
+    if kind == "binomial":
+        choices = torch.where(value == 1, math.log(2.0), 0.0)
+        return value * logsigmoid(eta) + (2 - value) * logsigmoid(-eta) + choices
+    if kind == "normal":
+        return normal(value, *_location_scale(kind, eta, s))
+    if kind == "log_normal":
+        return normal(value.log(), *_location_scale(kind, eta, s)) - value.log()
+    if kind == "gamma":
+        a, rate = 3 * (0.3 * s).exp(), (0.3 * eta).exp()
+        return a * rate.log() - torch.lgamma(a) + (a - 1) * value.log() - rate * value
+    one_hot = torch.eye(3, dtype=DTYPE)[value] if kind.startswith("categorical") else value
+    log_p = (one_hot * eta.log_softmax(-1)).sum(-1)
+    return log_p.sum(-1) if kind.endswith("event") else log_p

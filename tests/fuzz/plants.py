@@ -1,0 +1,171 @@
+"""Faults to plant in the package, each for as long as a context lasts: the programs must find them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+
+import pyro_reparam_ext as pre
+from pyro_reparam_ext.estimators import leave_one_out
+from pyro_reparam_ext.estimators.base import Evaluations
+from pyro_reparam_ext.evaluation.costs import Costs
+from pyro_reparam_ext.evaluation.passes import Program
+from pyro_reparam_ext.evaluation.terms import Term
+from pyro_reparam_ext.evaluation.unwrap import sum_rightmost
+
+from .check import Outcome, check, estimators
+from .forms import features
+from .generate import generate
+from .grammar import Mode
+from .grammar import Program as FuzzProgram
+
+
+@dataclass(frozen=True)
+class Plant:
+    """A fault, and the programs among which it is looked for (at most ``within``)."""
+
+    context: Callable[[], AbstractContextManager]
+    mode: Mode
+    broadcasting: bool | None = None
+    of: Callable[[FuzzProgram], bool] = lambda program: True
+    """Whether a program could show the fault."""
+    within: int = 500
+    planted: bool = True
+    """False: the fault is in the package as it is."""
+
+    def programs(self) -> Iterator[FuzzProgram]:
+        drawn = (generate(seed, self.mode, self.broadcasting) for seed in range(self.within))
+        return (program for program in drawn if self.of(program))
+
+    def found_by(self, program: FuzzProgram) -> Outcome | None:
+        """What the fault does to a program that is right without it, if anything."""
+        with self.context():
+            outcome = check(program, quick=True)
+        found = outcome.fault and not (self.planted and check(program).fault)
+        return outcome if found else None
+
+
+def having(*labels: str) -> Callable[[FuzzProgram], bool]:
+    """Programs with one of these estimators."""
+    return lambda program: any(label.startswith(labels) for label in estimators(program))
+
+
+@contextmanager
+def unchecked_broadcasting() -> Iterator[None]:
+    """A: a program that does not broadcast is run as if it did."""
+    yield  # there is no check to switch off yet
+
+
+@contextmanager
+def constant_branch() -> Iterator[None]:
+    """B: what a program reads as a number is the ordinary value, whatever the alternative."""
+    ordinary: dict[int, tuple[Tensor, Tensor]] = {}
+    replayed = Program._replayed
+
+    def remembering(self: Program, run: Any, *args: Any) -> Any:
+        trace = replayed(self, run, *args)
+        ordinary.clear()
+        for name in run.draws:
+            value = trace.nodes[name]["value"]
+            # the value is kept as well, so that no other gets its id
+            ordinary[id(value)] = (value, self.ordinary.trace.nodes[name]["value"])
+        return trace
+
+    def constant(read: Callable) -> Callable:
+        return lambda value: read(ordinary.get(id(value), (value, value))[1])
+
+    with (
+        patch.object(Program, "_replayed", remembering),
+        patch.object(Tensor, "item", constant(Tensor.item)),
+        patch.object(Tensor, "__int__", constant(Tensor.__int__)),
+        patch.object(Tensor, "__index__", constant(Tensor.__index__)),
+    ):
+        yield
+
+
+def wrong_enumeration_weights() -> AbstractContextManager:
+    """C: what sites add that are sampled after an enumerated one is not weighted by its values."""
+    return patch.object(Costs, "weighted", lambda self, surrogate, number: surrogate)
+
+
+def lost_particle() -> AbstractContextManager:
+    """C: in a loop the costs of the first particle are left out."""
+    evaluate = pre.TraceEstimator_ELBO.evaluate
+
+    def fewer(self: pre.TraceEstimator_ELBO, *args: Any, **kwargs: Any) -> Any:
+        runs = evaluate(self, *args, **kwargs)
+        return runs[1:] if len(runs) > 1 else runs
+
+    return patch.object(pre.TraceEstimator_ELBO, "evaluate", fewer)
+
+
+def missing_detach() -> AbstractContextManager:
+    """DisARM's coefficient carries a gradient."""
+
+    def surrogate(self: pre.DisARM, evaluations: Evaluations) -> Tensor:
+        site, costs = evaluations.site, evaluations.costs
+        logits = site.base.logits
+        assert evaluations.alternatives is not None
+        twins = evaluations.alternatives.values(0, len(costs) - 1)
+        values = torch.cat([site.value[None], twins[1::2]])
+        coefficient = (values - twins[0::2]) * logits.abs().sigmoid()
+        differences = 0.5 * (costs[0::2] - costs[1::2])
+        dims = len(site.fn.event_shape)
+        return (differences * sum_rightmost(coefficient * logits, dims)).mean(0)
+
+    return patch.object(pre.DisARM, "surrogate", surrogate)
+
+
+def baseline_with_own_cost() -> AbstractContextManager:
+    """LeaveOneOut's baseline has the particle's own cost in it: too small by a factor."""
+
+    def mean_of_all(evaluations: Evaluations) -> Tensor | float:
+        dim = evaluations.particle_dim
+        return 0.0 if dim is None else evaluations.cost.mean(dim, keepdim=True)
+
+    return patch.object(leave_one_out, "_mean_of_others", mean_of_all)
+
+
+def lost_scale() -> AbstractContextManager:
+    """The model's terms are not scaled: neither by ``poutine.scale`` nor in sub-sampled plates."""
+    of_model = Term.of_model
+
+    def unscaled(node: Any, *args: Any) -> Term:
+        return of_model({**node, "scale": 1.0}, *args)
+
+    return patch.object(Term, "of_model", unscaled)
+
+
+def enumerates_first(program: FuzzProgram) -> bool:
+    first = any(latent.estimator == "Enumeration" for latent in program.latents[:-1])
+    return first and len(program.latents) == 2 and program.num_particles == 1
+
+
+def reads_numbers(program: FuzzProgram) -> bool:
+    """Whether a site that may have alternatives is read as a number; small programs only."""
+    read = {
+        source
+        for feature in features(program)
+        if feature.form in ("branch_item", "index_int")
+        for source in feature.sources
+    }
+    alternatives = having("DisARM", "LocalExpectation")
+    few = len(program.latents) < 3 and not program.plates
+    return few and alternatives(program) and any(program.latent(name).estimator for name in read)
+
+
+PLANTS: dict[str, Plant] = {
+    "unchecked-broadcasting": Plant(unchecked_broadcasting, True, False, planted=False),
+    "constant-branch": Plant(constant_branch, False, False, reads_numbers),
+    "wrong-enumeration-weights": Plant(wrong_enumeration_weights, False, None, enumerates_first),
+    "lost-particle": Plant(lost_particle, False, None, lambda program: program.num_particles > 1),
+    "missing-detach": Plant(missing_detach, True, True, having("DisARM")),
+    "baseline-with-own-cost": Plant(baseline_with_own_cost, True, True, having("LeaveOneOut")),
+    "lost-scale": Plant(lost_scale, True, True),
+}

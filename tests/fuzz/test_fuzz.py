@@ -1,0 +1,64 @@
+"""A hundred random programs; that the answer they are compared with is right; and that it bites."""
+
+import pyro
+import pytest
+import torch
+from pyro.infer import Trace_ELBO
+
+from ..statistics import assert_mean
+from . import plants
+from .campaign import Tally, explain, program_of
+from .check import check
+from .exact import exact
+from .forms import broadcasts
+from .generate import generate
+from .grammar import Latent, Law, Program, Term
+from .source import compiled, render
+
+PROGRAMS, PER_TEST = 100, 10
+
+
+@pytest.mark.parametrize("start", range(0, PROGRAMS, PER_TEST))
+def test_programs(start):
+    tally = Tally()
+    for program in map(program_of, range(start, start + PER_TEST)):
+        outcome = check(program)
+        assert not outcome.fault, explain(program, outcome)
+        tally.add(program, outcome)
+    assert not tally.refusing(least=PER_TEST), tally
+
+
+@pytest.mark.parametrize("seed", range(0, 40, 4))
+def test_exact_loss_is_the_mean_of_pyros(seed):
+    """Programs of all kinds, run as Pyro runs them."""
+    program = generate(seed)
+    run, elbo = compiled(program), Trace_ELBO()
+    with torch.no_grad():
+        losses = [[elbo.loss(run.model, run.guide)] for _ in range(200)]
+    assert_mean(torch.tensor(losses, dtype=torch.float64), exact(program)[:1])
+
+
+def test_exact_answer_by_hand():
+    """One Bernoulli site and a factor: two terms."""
+    guide, prior, factor = Law(10), Law(20), Law(30, scale=2.0)
+    latent = Latent("z0", (), "bernoulli", guide, prior)
+    program = Program((), (latent,), ("z0",), (Term("f0", (), "factor", factor),))
+    run = compiled(program)
+    Trace_ELBO().loss(run.model, run.guide)
+    a, b, f = (pyro.param(name) for name in ("guide_z0", "model_z0", "model_f0"))
+    q, p = a.sigmoid(), b.sigmoid()
+    loss = q * (q / p).log() + (1 - q) * ((1 - q) / (1 - p)).log() - 2 * f
+    gradient = torch.autograd.grad(loss, [a, b, f])
+    torch.testing.assert_close(exact(program), torch.stack([loss, *gradient]).detach())
+
+
+def test_both_kinds_are_drawn():
+    drawn = [generate(seed) for seed in range(40)]
+    assert 10 < sum(map(broadcasts, drawn)) < 35
+    assert generate(3) == generate(3) and render(generate(3)) == render(generate(3))
+
+
+@pytest.mark.parametrize("name", sorted(plants.PLANTS))
+def test_planted_fault_is_found(name):
+    plant = plants.PLANTS[name]
+    assert any(plant.found_by(program) for program in plant.programs())
