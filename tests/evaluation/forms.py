@@ -2,8 +2,9 @@
 
 import itertools
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache
+from typing import Any
 
 import pyro
 import pyro.distributions as dist
@@ -17,14 +18,19 @@ X = torch.randn(ROWS, SIZE, generator=_generator, dtype=torch.float64)
 W = torch.randn(2 * SIZE, generator=_generator, dtype=torch.float64)
 
 
-def tensor(x):
+def tensor(x: float) -> Tensor:
     return torch.tensor(x, dtype=torch.float64)
 
 
-def fixed(z: Tensor) -> Tensor:
+def filled_in_place(z: Tensor) -> Tensor:
     filled = torch.zeros(SIZE, dtype=z.dtype)
     filled += z
     return filled.sum(-1)
+
+
+def unpacked(z: Tensor) -> Tensor:
+    a, b, c = z
+    return a + 2 * b * c
 
 
 @dataclass(frozen=True)
@@ -51,25 +57,22 @@ FORMS = {
     "flip": Form(lambda z: (z.flip(0) * X[0]).sum(-1)),
     "repeat": Form(lambda z: (z.repeat(2) * W).sum(-1)),
     "reshape": Form(lambda z: (z.reshape(SIZE) * X[0]).sum(-1)),
-    "filled in place": Form(fixed),
+    "filled in place": Form(filled_in_place),
     "outer": Form(lambda z: (torch.outer(z, z) * (X.T @ X)).sum((-1, -2))),
-    "diagonal": Form(lambda z: (torch.diag(z) @ X[0]).sum(-1)),
-    "max over all": Form(lambda z: z.max() + z[..., 0]),
+    "outer by diag": Form(lambda z: (torch.diag(z) @ X[0]).sum(-1)),
     "norm": Form(lambda z: (z + 0.1).norm()),
     "dot": Form(lambda z: torch.dot(z, X[0])),
-    "unpacking": Form(lambda z: (lambda a, b, c: a + 2 * b * c)(*z)),
+    "unpacking": Form(unpacked),
 }
 
 BROADCASTING = {
     "index": Form(lambda z: z[..., 0] + 2 * z[..., 1]),
     "sum": Form(lambda z: z.sum(-1)),
-    "matmul": Form(lambda z: (X * z.unsqueeze(-2)).sum(-1), ROWS),
+    "matmul": Form(lambda z: (X * z).sum(-1), ROWS),
     "cat": Form(lambda z: (torch.cat([z, 1 - z], -1) * W).sum(-1)),
-    "element by element": Form(lambda z: z.squeeze(-2) if z.dim() > 2 and z.shape[-2] == 1 else z, SIZE),
     "centred": Form(lambda z: ((z - z.mean(-1, keepdim=True)) * X[0]).sum(-1)),
     "softmax": Form(lambda z: (z.softmax(-1) * X[0]).sum(-1)),
 }
-del BROADCASTING["element by element"]
 
 
 class Programs:
@@ -93,13 +96,13 @@ class Programs:
         pyro.param("l", torch.linspace(-0.4, 0.6, SIZE, dtype=torch.float64))
         pyro.param("s", tensor(0.7))
 
-    def _latent(self, parameter: Tensor):
+    def _latent(self, parameter: Tensor) -> dist.TorchDistribution:
         if self.continuous:
             return dist.Normal(parameter, 1.0).to_event(1)
         return dist.Bernoulli(logits=parameter).to_event(1)
 
-    def _plate(self):
-        return pyro.plate("rows", self.form.rows) if self.form.rows else poutine.block(hide_all=False)
+    def _plate(self) -> Any:
+        return pyro.plate("rows", self.form.rows) if self.form.rows else nullcontext()
 
     def guide(self) -> None:
         z = pyro.sample("z", self._latent(pyro.param("l")))
@@ -118,9 +121,8 @@ class Programs:
             pyro.sample("x", dist.Normal(loc * pyro.param("s"), 1.0), obs=self._data())
 
     def _data(self) -> Tensor:
-        return torch.linspace(0.2, 1.5, self.form.rows or 1, dtype=torch.float64).reshape(
-            (self.form.rows,) if self.form.rows else ()
-        )
+        data = torch.linspace(0.2, 1.5, self.form.rows or 1, dtype=torch.float64)
+        return data if self.form.rows else data.squeeze()
 
     def exact(self) -> Tensor:
         """The negative ELBO, then its gradient, by enumeration of plain runs."""
@@ -129,7 +131,8 @@ class Programs:
         if self.place == "guide":
             sizes["w"] = self.form.rows or 1
         loss = tensor(0.0)
-        with poutine.block(), _given(dict(zip(self.names, parameters, strict=True))):
+        given = dict(zip(self.names, parameters, strict=True))
+        with poutine.block(), poutine.substitute(data=given):
             for bits in itertools.product((0.0, 1.0), repeat=sum(sizes.values())):
                 values, rest = {}, torch.tensor(bits, dtype=torch.float64)
                 for name, size in sizes.items():
@@ -145,7 +148,3 @@ class Programs:
         pairs = zip(gradient, parameters, strict=True)
         flat = [torch.zeros_like(p).flatten() if g is None else g.flatten() for g, p in pairs]
         return torch.cat([loss.detach().reshape(1), *flat])
-
-
-def _given(values: dict[str, Tensor]):
-    return poutine.substitute(data=values)
