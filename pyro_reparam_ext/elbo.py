@@ -215,7 +215,10 @@ class TraceEstimator_ELBO(ELBO):
         for way in self._ways:
             if way.serves(model, guide):
                 return way
-        plates = plate_nesting(model, guide, args, kwargs, self._bound)
+        if math.isfinite(self._bound) and torch._C._functorch.peek_interpreter_stack() is not None:
+            plates = int(self._bound)  # a transform of torch.func may refuse a plain run
+        else:
+            plates = plate_nesting(model, guide, args, kwargs, self._bound)
         way = Way((model, guide), self.vectorize_particles, plates)
         self._ways.appendleft(way)
         return way

@@ -231,7 +231,8 @@ class Hidden(Visible):
         """A distribution or transform with all dims in its parameters, the hidden ones ``pad`` dims
         left of its own batch dims; and which axes it lies along."""
         batch = fn.batch_shape
-        parts, along = {}, frozenset()
+        parts: dict[str, Any] = {}
+        along: frozenset[int] = frozenset()
         for key, part in vars(fn).items():
             new, axes = self._lifted_part(part, pad, len(batch), _event_dims(fn, key, part))
             if axes:
@@ -261,7 +262,8 @@ class Hidden(Visible):
         return x, frozenset()
 
     def _lifted_transform(self, x: Any, pad: int, batch: int, event: int) -> tuple[Any, frozenset[int]]:
-        parts, along = {}, frozenset()
+        parts: dict[str, Any] = {}
+        along: frozenset[int] = frozenset()
         for key, part in vars(x).items():
             if key == "_inv":  # a weak reference to its inverse, with the parameters of before
                 continue

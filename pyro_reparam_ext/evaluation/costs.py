@@ -295,13 +295,8 @@ class Costs:
     def _enumerated(self, term: Term) -> list[Site]:
         """The enumerated sites whose probabilities weigh a term: those in no plate but its own."""
         for site in self._all_enumerated:
-            outside = site.frames - set(term.frames)
-            if outside and self._reaches(site, term):
-                raise EstimatorError(
-                    f"site '{site.name}': Enumeration gives all elements of plate "
-                    f"{sorted(outside)[0]!r} the same value at a time, but {term.side} site "
-                    f"'{term.name}' depends on it from outside that plate. {_advice(site)}"
-                )
+            if self._reaches(site, term):
+                check_inside(site, term)
         return [site for site in self._all_enumerated if site.frames <= set(term.frames)]
 
     @cached_property
@@ -370,6 +365,17 @@ def _grouped(numbers: Sequence[int], by: Callable[[int], Hashable]) -> list[list
 
 _FEW = 64
 """A pass of so many evaluations hardly takes longer than one of few: sites may share it."""
+
+
+def check_inside(site: Site, term: Term) -> None:
+    """Raises where a term that depends on an enumerated site lies outside of its plates."""
+    outside = site.frames - set(term.frames)
+    if outside:
+        raise EstimatorError(
+            f"site '{site.name}': Enumeration gives all elements of plate {sorted(outside)[0]!r} the "
+            f"same value at a time, but {term.side} site '{term.name}' depends on it from outside that "
+            f"plate. {_advice(site)}"
+        )
 
 
 def _advice(site: Site) -> str:

@@ -32,6 +32,8 @@ def crossings(
         again: runs it at other values.
     """
     found: set[Crossing] = set()
+    if ("guide", site.name) in plain.unscored:
+        return found
     own, draws = plain.terms["guide", site.name], {s.name: s.draw for s in plain.sites.values()}
     ancestors = _ancestors(plain)
     random: set[Key] | None = None

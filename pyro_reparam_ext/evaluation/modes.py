@@ -32,8 +32,8 @@ def check_vectorize(given: object) -> None:
     """Raises for what is none of the modes."""
     if not any(given is mode or given == mode == "vmap" for mode in MODES):
         raise EstimatorError(
-            f"vectorize_particles: expected True (the program broadcasts), 'vmap' or False (a loop), was "
-            f"given {given!r}."
+            f"vectorize_particles: expected True (the program broadcasts), 'vmap' or False (a loop), "
+            f"was given {given!r}."
         )
 
 
@@ -148,7 +148,7 @@ def identity(program: Any) -> Hashable:
     if isinstance(program, partial):
         return (identity(program.func), *map(identity, program.args))
     if isinstance(program, Messenger):
-        return type(program)
+        return id(type(program))
     if isinstance(program, FunctionType):
         cells = [cell.cell_contents for cell in program.__closure__ or ()]
         return (program.__code__, *(identity(x) for x in cells if not isinstance(x, Tensor)))

@@ -16,19 +16,21 @@ from .control_flow import ControlFlow
 from .ordinary import OrdinaryGuide, run_guide
 from .passes import GuideRun, Program, guide_term
 from .recorder import Recorder
-from .terms import Key, Term
+from .terms import Key, Term, vectorized_frames
 
 
 @dataclass(frozen=True, eq=False)
 class PlainRun:
     """The terms of guide and model at one value of each site, with the sites that each depends on.
 
-    ``sites``: the latent ones of the guide, in their own shapes. ``control`` knows which of them the
+    ``sites``: the latent ones of the guide, in their own shapes. ``unscored``: terms that could not be
+    had at values given from outside. ``control`` knows which of them the
     program read as numbers, and where.
     """
 
     terms: dict[Key, Term]
     sites: dict[str, Site]
+    unscored: set[Key]
     control: ControlFlow
 
 
@@ -50,13 +52,18 @@ def plain_run(
     recorder = _GivenValues(program, draws)
     trace = run_guide(program.guide, program.args, program.kwargs, recorder)
     known = {site.name: site for site in program.ordinary.sites}
-    sites, terms = [], []
+    sites, terms, unscored = [], [], set()
     for name in trace.nodes:
         if name in recorder.draws:
             node, draw = recorder.nodes[name], recorder.draws[name]
-            site = replace(known[name], fn=node["fn"], draw=draw)
-            term = guide_term(site, node, draw, relaxed)
+            frames = frozenset(vectorized_frames(node))
+            site = replace(known[name], fn=node["fn"], draw=draw, frames=frames)
             sites.append(site)
+            try:
+                term = guide_term(site, node, draw, relaxed)
+            except (AssertionError, KeyError):  # a density that is known at draws of its own only
+                unscored.add(("guide", name))
+                continue
             terms.append(replace(term, upstream=recorder.upstream[name] | recorder.control.sites))
     ordinary = OrdinaryGuide(
         trace=trace,
@@ -82,7 +89,10 @@ def plain_run(
     run = GuideRun(trace, sites, {}, terms)
     terms = terms + plain.model_terms(run, relaxed, remember=False, track=True)
     return PlainRun(
-        {term.key: term for term in terms}, {site.name: site for site in sites}, recorder.control
+        terms={term.key: term for term in terms},
+        sites={site.name: site for site in sites},
+        unscored=unscored,
+        control=recorder.control,
     )
 
 

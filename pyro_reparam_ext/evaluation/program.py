@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import pyro
@@ -23,7 +22,7 @@ from .invisible import invisible, same_random_state
 from .ordinary import OrdinaryRun, Resolve, StateOf, ordinary_guide, padded
 from .passes import Dependencies, Pass, Program
 from .slices import Group
-from .terms import log_prob_of, scaled_and_masked
+from .terms import scaled_and_masked
 
 __all__ = ["Dependencies", "Layout", "evaluate", "plain_traces", "plate_nesting"]
 
@@ -34,8 +33,8 @@ class Layout:
 
     ``plate_dims``: the number of dims that plates and vectorised particles take; None where particles
     and evaluations are run one by one. ``hidden``: whether the program is run under ``vmap``, so that
-    it does not see the dims of particles and evaluations; ``random``: whether its own random numbers may
-    differ between evaluations then. ``particles``: their plate, where it sees them.
+    it does not see the dims of particles and evaluations; ``random``: whether its own random numbers
+    may differ between evaluations then. ``particles``: their plate, where it sees them.
     """
 
     num_particles: int
@@ -93,19 +92,32 @@ def plate_nesting(
     """
     with invisible(model, guide), torch.no_grad():
         traces = plain_traces(model, guide, args, kwargs)
-        nodes = [
-            node
-            for trace in traces
-            for node in trace.nodes.values()
-            if node["type"] == "sample" and not site_is_subsample(node)
-        ]
-        for node in nodes:
-            log_prob = log_prob_of(node["name"], partial(node["fn"].log_prob, node["value"]))
-            site = {**node, "log_prob": scaled_and_masked(log_prob, node)}
-            check_site_shape(site, math.inf)
-            check_site_shape(site, bound)
+    nodes = [
+        node
+        for trace in traces
+        for node in trace.nodes.values()
+        if node["type"] == "sample" and not site_is_subsample(node)
+    ]
+    for node in nodes:
+        site = {**node, "log_prob": scaled_and_masked(torch.zeros(_batch_shape(node)), node)}
+        check_site_shape(site, math.inf)
+        check_site_shape(site, bound)
     frames = [frame for node in nodes for frame in node["cond_indep_stack"]]
     return -min((frame.dim for frame in frames if frame.vectorized), default=0)
+
+
+def _batch_shape(node: dict[str, Any]) -> torch.Size:
+    """The shape of the log density of a site, which may be one that can't be scored here."""
+    fn, value = node["fn"], node["value"]
+    shape = value.shape if isinstance(value, torch.Tensor) else torch.Size()
+    own = shape[: max(len(shape) - len(fn.event_shape), 0)]
+    try:
+        return torch.broadcast_shapes(fn.batch_shape, own)
+    except RuntimeError as error:
+        raise ValueError(
+            f"at site '{node['name']}': the value has shape {tuple(shape)}, which does not broadcast "
+            f"with batch_shape {tuple(fn.batch_shape)} and event_shape {tuple(fn.event_shape)}"
+        ) from error
 
 
 def evaluate(

@@ -19,7 +19,7 @@ from torch import Tensor
 from ..errors import CannotVectorize, EstimatorError
 from ..estimators.base import Draw, Site
 from ..estimators.enumeration import Enumeration
-from .costs import Costs, is_at_once
+from .costs import Costs, check_inside, is_at_once
 from .crossing import crossings
 from .invisible import invisible
 from .passes import Pass
@@ -206,8 +206,11 @@ def _compare(costs: Costs, row: _Row) -> None:
     if not program.vectorized:
         return
     _check_reads(costs, plain)
+    _check_enumerated(plain)
     again: PlainRun | None = None
     for term, log_prob in _terms_at(costs, row):
+        if term.key in plain.unscored:
+            continue
         if term.key not in plain.terms:
             raise CannotVectorize(f"{_named(term)} occurs in some evaluations only", ever=False)
         if _agree(log_prob, plain.terms[term.key].log_prob):
@@ -244,11 +247,11 @@ def _terms_at(costs: Costs, row: _Row) -> Iterator[tuple[Term, Tensor]]:
 def _check_soft(costs: Costs, row: _Row, plain: PlainRun) -> None:
     """Relaxed and straight-through values, or alternatives, reach the costs by their gradient."""
     program = costs.program
+    soft: list[tuple[Site, Tensor | None]] = []
     if row.group is None:
         soft = [(site, site.value) for site in program.ordinary.sites if is_soft(site)]
-    else:
-        alternatives = program.alternatives[row.group.owner]
-        soft = [(program.sites[row.group.owner], alternatives.tensor)] if alternatives.relaxed else []
+    elif program.alternatives[row.group.owner].relaxed:
+        soft = [(program.sites[row.group.owner], program.alternatives[row.group.owner].tensor)]
     for site, value in soft:
         assert value is not None
         check_reads(site, plain)
@@ -266,6 +269,15 @@ def _check_reads(costs: Costs, plain: PlainRun) -> None:
                 f"(a branch, .item(), an index of a list) at {plain.control.lines[name]}",
                 ever=False,
             )
+
+
+def _check_enumerated(plain: PlainRun) -> None:
+    """All elements of a plate have one value at a time, which is not to be told by a sum over it."""
+    for site in plain.sites.values():
+        if isinstance(site.estimator, Enumeration):
+            for term in plain.terms.values():
+                if site.name in (term.upstream or ()):
+                    check_inside(site, term)
 
 
 def _check_dependence(costs: Costs, row: _Row, term: Term, plain: PlainRun) -> None:
