@@ -507,6 +507,18 @@ def test_what_cannot_be_shown_is_an_error(name, particles):
     assert maybe_current_level() is None
 
 
+def test_random_numbers_of_the_program_itself():
+    """Another one for each particle, the same one for all evaluations."""
+    axes = Hidden(PARTICLES, 1)
+    with axes.evaluations(4), axes.running():
+        fn = dist.Normal(torch.randn(3), 1.0).to_event(1)
+        with axes.suspended():
+            mean = axes.shown(fn).mean
+    axes.close()
+    assert mean.shape == (PARTICLES, 3)
+    assert len(mean.unique()) == PARTICLES * 3
+
+
 # -- the levels of vmap -----------------------------------------------------------------------------
 
 
