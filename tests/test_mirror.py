@@ -29,7 +29,6 @@ COVERED_BY = {
     "evaluation/noise.py": "evaluation/test_coupling.py",
     "evaluation/ordinary.py": "evaluation/test_control_flow.py",
     "evaluation/passes.py": "test_unbiased.py",
-    "evaluation/program.py": "test_unbiased.py",
     "evaluation/slices.py": "test_unbiased.py",
     "evaluation/surrogate.py": "test_unbiased.py",
     "evaluation/terms.py": "test_elbo.py",
