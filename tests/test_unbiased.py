@@ -43,13 +43,3 @@ def test_mean_with_few_particles(label):
     elbo = elbo_of(label, layout, num_particles=REGISTRY[label].num_particles)
     samples = layout_gradients(elbo, layout, 600)
     assert_mean(samples, layout.exact_gradient())
-
-
-@pytest.mark.parametrize("label", [*PAIRED, "DisARM-2"])
-@pytest.mark.parametrize("layout", ["hierarchy", "pathwise_downstream"])
-def test_mean_in_a_loop(label, layout):
-    layout = layout_of(layout, "Bernoulli")
-    particles = max(REGISTRY[label].num_particles, 2)
-    elbo = elbo_of(label, layout, num_particles=particles, vectorize_particles=False)
-    samples = layout_gradients(elbo, layout, 150)
-    assert_mean(samples, layout.exact_gradient())

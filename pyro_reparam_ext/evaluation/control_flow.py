@@ -55,8 +55,8 @@ _BETWEEN = ("torch._", "torch.overrides", "numpy")
 class ControlFlow:
     """The sites behind all tensors that a program has read as numbers, and the lines that first did.
 
-    ``noisy``: whether something of the model is drawn anew in each run: its own latent sites, or noise of
-    layers that a context of the package makes draw some.
+    ``noisy``: whether something of the model is drawn anew in each run: its own latent sites, or noise
+    of layers that a context of the package makes draw some.
     """
 
     sites: frozenset[str] = frozenset()

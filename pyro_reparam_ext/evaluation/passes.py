@@ -119,8 +119,8 @@ class Program:
             raise EstimatorError(
                 f"site '{owner.name}': its estimator evaluates relaxed values, between the support "
                 f"points, which guide or model turn into Python numbers (.item(), a branch) at "
-                f"{next(iter(watch.lines.values()))}; expected only tensor operations on them. {owner.estimator.advice(owner.fn)} They only "
-                f"evaluate values of the support."
+                f"{next(iter(watch.lines.values()))}; expected only tensor operations on them. "
+                f"{owner.estimator.advice(owner.fn)} They only evaluate values of the support."
             )
         return self.collect(groups, ordinary, run.terms + model_terms, run.draws)
 
