@@ -8,6 +8,7 @@ for each place along the dims of evaluations and particles, don't.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -58,9 +59,10 @@ def probe(program: Program, owner: str | None = None) -> None:
             f"{f'site {owner!r}: ' if owner else ''}model or guide failed when run at random values: "
             f"{told(error)}"
         ) from error
-    for place in _places(shape):
+    for index in _indices(shape):
+        place = _Place(shape, index, program.plate_dims)
         values = {
-            name: _at(node["value"], len(node["fn"].event_shape), program.plate_dims, place)
+            name: place.of(node["value"], len(node["fn"].event_shape), f"site '{name}'")
             for name, node in guide.items()
             if not node["is_observed"] and isinstance(node["value"], Tensor)
         }
@@ -68,7 +70,7 @@ def probe(program: Program, owner: str | None = None) -> None:
 
 
 def _compare(
-    program: Program, place: tuple[int, ...], values: Mapping[str, Tensor], scores: Mapping[Key, Tensor]
+    program: Program, place: _Place, values: Mapping[str, Tensor], scores: Mapping[Key, Tensor]
 ) -> None:
     def plain() -> dict[Key, Tensor]:
         return _run(program, _Given(program, values), Visible(), values)[1]
@@ -77,7 +79,7 @@ def _compare(
     for key, score in scores.items():
         if key not in once:
             raise CannotVectorize(f"{named(key)} occurs for some values only", ever=False)
-        own = _at(score, 0, program.plate_dims, place)
+        own = place.of(score, 0, named(key))
         if agree(own, once[key]):
             continue
         twice = twice or plain()
@@ -99,7 +101,7 @@ def number(x: Tensor) -> str:
     return f"of shape {tuple(x.shape)} and sum {x.sum().item():.6g}"
 
 
-def _places(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+def _indices(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
     """Some places along the hidden dims, all of them if they are few."""
     size = torch.Size(shape).numel()
     for index in torch.randperm(size)[:ROWS].tolist():
@@ -135,11 +137,26 @@ def _scored(side: str, nodes: Mapping[str, Any], trace: Trace) -> Iterator[tuple
             yield (side, name), scaled_and_masked(log_prob, node)
 
 
-def _at(x: Tensor, events: int, plates: int, place: tuple[int, ...]) -> Tensor:
-    """``x`` at one place along its dims left of the plates, counted from the right."""
-    for index in place[len(place) - max(x.dim() - events - plates, 0) :]:
-        x = x[index if x.shape[0] > 1 else 0]
-    return x
+@dataclass(frozen=True)
+class _Place:
+    """One place along the dims left of the ``plates``, which have the sizes ``shape``."""
+
+    shape: tuple[int, ...]
+    index: tuple[int, ...]
+    plates: int
+
+    def of(self, x: Tensor, events: int, what: str) -> Tensor:
+        """``x`` at this place."""
+        lead = max(x.dim() - events - self.plates, 0)
+        dims = list(zip(self.shape, self.index, strict=True))[max(len(self.shape) - lead, 0) :]
+        if lead > len(dims) or any(n not in (1, d[0]) for n, d in zip(x.shape, dims, strict=False)):
+            raise CannotVectorize(
+                f"{what} has shape {tuple(x.shape)}, where {self.plates} dims of plates and, left of "
+                f"them, {self.shape} were expected"
+            )
+        for _, index in dims:
+            x = x[index if x.shape[0] > 1 else 0]
+        return x
 
 
 class _Random(Recorder):

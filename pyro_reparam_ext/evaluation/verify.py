@@ -78,10 +78,7 @@ def verify(costs: Costs, done: set[Hashable]) -> bool:
         _check_dims(costs)
     complete = True
     with invisible(program.model, program.guide):
-        if program.vectorized and not program.axes.hides:
-            probe(program)
-            for owner in [n for n in program.alternatives if n not in done][:AT_ONCE]:
-                probe(program, program.sites[owner].name)
+        owners = [n for n in program.alternatives if n not in done][:AT_ONCE]
         for row in _rows(costs, done):
             if row is None:
                 complete = False
@@ -89,6 +86,9 @@ def verify(costs: Costs, done: set[Hashable]) -> bool:
             _compare(costs, row, done)
             if row.group is not None:
                 done.add(row.group.owner)
+        if program.vectorized and not program.axes.hides:
+            for name in (None, *(program.sites[owner].name for owner in owners)):
+                probe(program, name)
         complete &= _look_for_crossings(costs, done)
     return complete and done.issuperset(program.alternatives)
 

@@ -25,7 +25,7 @@ def _parameters():
 
 
 class Returning:
-    """``z`` in a plate, ``w`` outside that depends on all of it, ``y`` in the plate that depends on w."""
+    """``z`` in a plate, ``w`` outside that depends on all of it, ``y`` inside that depends on ``w``."""
 
     @staticmethod
     def guide():
@@ -36,10 +36,11 @@ class Returning:
 
     @staticmethod
     def model():
-        with pyro.plate("plate", 3, dim=-1):
+        plate = pyro.plate("plate", 3, dim=-1)
+        with plate:
             pyro.sample("z", dist.Bernoulli(logits=_tensor(-0.46)))
         w = pyro.sample("w", dist.Bernoulli(logits=_tensor(1.06)))
-        with pyro.plate("plate", 3, dim=-1):
+        with plate:
             pyro.sample("y", dist.Normal(0.3 + 1.7 * w, 0.8), obs=Y)
 
     @staticmethod

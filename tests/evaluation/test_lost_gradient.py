@@ -56,7 +56,7 @@ soft = pytest.mark.parametrize(("make", "estimator"), SOFT.values(), ids=SOFT)
 def test_value_read_as_a_number(make, estimator, mode):
     model, guide = programs(lambda z: pyro.factor("y", TABLE[int(z.item() > 0.5)]), make)
     elbo = pre.TraceEstimator_ELBO(estimator, vectorize_particles=mode)
-    with pytest.raises(pre.EstimatorError, match=r"'z'.*test_soft.py:\d+.*LocalExpectation"):
+    with pytest.raises(pre.EstimatorError, match=r"'z'.*test_lost_gradient.py:\d+.*LocalExpectation"):
         elbo.loss_and_grads(model, guide)
 
 
