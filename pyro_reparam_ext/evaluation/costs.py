@@ -213,7 +213,7 @@ class Costs:
             return {}
         relaxed = []
         total = torch.zeros((), device=self.program.sites[numbers[0]].log_prob.device)
-        for alike in _grouped(numbers, self._view):
+        for alike in _grouped(numbers, lambda n: (self._view(n), self._averaged_over(n))):
             owners: dict[int, list[int]] = {}
             for number in alike:
                 tensor = self.program.alternatives[number].tensor
@@ -223,12 +223,30 @@ class Costs:
                     owners.setdefault(place, []).append(number)
             for place, those in owners.items():
                 p, runs = self.passes[place], self._runs(those, place, first=False)
+                weights = [rows_at(p.probs[x], runs).detach() for x in self._averaged_over(those[0])]
                 for term in self._varying(p):
-                    total = term.added_to(total, self._expect(term, p, those[0], runs).sum())
+                    part = weighed(self._expect(term, p, those[0], runs), weights)
+                    total = term.added_to(total, part.sum())
         gradients = torch.autograd.grad(
             total, [tensor for _, tensor in relaxed], create_graph=learn, retain_graph=True
         )
         return {number: x for (number, _), x in zip(relaxed, gradients, strict=True)}
+
+    def _averaged_over(self, number: int) -> tuple[str, ...]:
+        """The sites enumerated before a relaxed one on which its alternatives don't depend.
+
+        One value of its own stands for all of theirs: its gradient is the average over them.
+        """
+        site, relaxed = self.program.sites[number], self.program.alternatives[number].tensor
+        assert relaxed is not None
+        events = len(site.fn.event_shape)
+        return tuple(
+            other.name
+            for other in self._all_enumerated
+            if self._outer(other, number)
+            and (dim := self._dim(other)) is not None
+            and relaxed.shape[dim - events] == 1
+        )
 
     def _check_separable(self, numbers: list[int], keys: set[Key]) -> None:
         """Raises where a cost lies outside a plate whose elements are changed all at once.
@@ -238,23 +256,21 @@ class Costs:
         sites = [self.program.sites[n] for n in numbers if self.program.sites[n].estimator.separable]
         if not sites or not sites[0].frames:
             return
-        known = {term.key: term.upstream for term in self.passes[0].terms}
+        names = {site.name for site in sites}
+        # In a loop, where no dim tells, the sites are tracked.
+        known = {} if self.program.vectorized else {t.key: t.upstream for t in self.passes[0].terms}
         for p in (self.passes[place] for place in self._places[numbers[0]]):
             for term in self._only(p, keys):
                 missing = sites[0].frames - set(term.frames)
                 upstream = known.get(term.key)
-                if (
-                    not missing
-                    or upstream is not None
-                    and upstream.isdisjoint(site.name for site in sites)
-                ):
+                if not missing or (upstream is not None and upstream.isdisjoint(names)):
                     continue
-                names = " or ".join(f"'{site.name}'" for site in sites)
+                listed = " or ".join(f"'{site.name}'" for site in sites)
                 raise EstimatorError(
-                    f"site {names}: {type(sites[0].estimator).__name__} changes one coordinate at "
-                    f"a time in all elements of plate {sorted(missing)[0]!r} at once, but "
-                    f"{term.side} site '{term.name}' depends on it from outside that plate. "
-                    f"{_advice(sites[0])} Or move '{term.name}' into the plate."
+                    f"site {listed}: {type(sites[0].estimator).__name__} changes one coordinate at a "
+                    f"time in all elements of plate {sorted(missing)[0]!r} at once, but {term.side} "
+                    f"site '{term.name}' depends on it from outside that plate. {_advice(sites[0])} Or "
+                    f"move '{term.name}' into the plate."
                 )
 
     # -- enumerated sites -------------------------------------------------------------------------

@@ -29,8 +29,8 @@ from .unwrap import coordinates
 
 EVALUATIONS = 5
 """Evaluations of the run: a size that plates and events seldom have."""
-ROWS = 3
-"""How many of them are compared with a plain run."""
+ROWS = 4
+"""How many of them are compared with a plain run: the first two, and others at random."""
 
 
 @torch.no_grad()
@@ -70,23 +70,26 @@ def probe(program: Program, owner: str | None = None) -> None:
 
 
 def _compare(
-    program: Program, place: _Place, values: Mapping[str, Tensor], scores: Mapping[Key, Tensor]
+    program: Program, place: _Place, values: Mapping[str, Tensor], scores: Mapping[Key, Tensor | None]
 ) -> None:
-    def plain() -> dict[Key, Tensor]:
+    def plain() -> dict[Key, Tensor | None]:
         return _run(program, _Given(program, values), Visible(), values)[1]
 
-    once, twice = plain(), None
+    once = plain()
     for key, score in scores.items():
         if key not in once:
             raise CannotVectorize(f"{named(key)} occurs for some values only", ever=False)
-        own = place.of(score, 0, named(key))
-        if agree(own, once[key]):
+        known = once[key]
+        if score is None or known is None:
             continue
-        twice = twice or plain()
-        if key in twice and agree(once[key], twice[key]):
+        own = place.of(score, 0, named(key))
+        if agree(own, known):
+            continue
+        again = plain().get(key)
+        if again is not None and agree(known, again):
             raise CannotVectorize(
-                f"{named(key)} is {number(own)} in the vectorised run, but {number(once[key])} when "
-                f"the program is run plainly at the same values"
+                f"{named(key)} is {number(own)} in the vectorised run, but {number(known)} when the "
+                f"program is run plainly at the same values"
             )
 
 
@@ -102,15 +105,18 @@ def number(x: Tensor) -> str:
 
 
 def _indices(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Some places along the hidden dims, all of them if they are few."""
+    """Some places along the hidden dims: two of each of the first, and others."""
     size = torch.Size(shape).numel()
-    for index in torch.randperm(size)[:ROWS].tolist():
+    row = max(size // shape[0], 1)
+    chosen = {int(torch.randint(row, ())), row + int(torch.randint(row, ()))}
+    chosen |= set(torch.randperm(size)[:ROWS].tolist())
+    for index in sorted(chosen)[: ROWS + 2]:
         yield tuple(int(i) for i in torch.unravel_index(torch.tensor(index), shape))
 
 
 def _run(
     program: Program, recorder: Recorder, axes: Visible, values: Mapping[str, Tensor]
-) -> tuple[dict[str, dict[str, Any]], dict[Key, Tensor]]:
+) -> tuple[dict[str, dict[str, Any]], dict[Key, Tensor | None]]:
     """The sites of guide and model at what ``recorder`` gives them, and their log densities."""
     trace = run_guide(program.guide, program.args, program.kwargs, recorder).copy()
     for name, node in program.model_values.items():
@@ -118,7 +124,7 @@ def _run(
     model = ModelRun(axes, ControlFlow(), tracking=False)
     with model, poutine.replay(trace=trace), axes.running():
         program.model(*program.args, **program.kwargs)
-    scores: dict[Key, Tensor] = {}
+    scores: dict[Key, Tensor | None] = {}
     for side, nodes, of in (
         ("guide", recorder.nodes, trace),
         ("model", model.nodes, model.trace),
@@ -127,14 +133,15 @@ def _run(
     return {**model.nodes, **recorder.nodes}, scores
 
 
-def _scored(side: str, nodes: Mapping[str, Any], trace: Trace) -> Iterator[tuple[Key, Tensor]]:
+def _scored(side: str, nodes: Mapping[str, Any], trace: Trace) -> Iterator[tuple[Key, Tensor | None]]:
     for name, node in nodes.items():
         if name in trace.nodes:
             try:
                 log_prob = node["fn"].log_prob(node["value"])
             except (AssertionError, KeyError, NotImplementedError):
-                continue  # a density that is known at draws of its own only
-            yield (side, name), scaled_and_masked(log_prob, node)
+                yield (side, name), None  # a density that is known at draws of its own only
+            else:
+                yield (side, name), scaled_and_masked(log_prob, node)
 
 
 @dataclass(frozen=True)
@@ -222,13 +229,28 @@ def _same_indices(program: Program, message: dict[str, Any]) -> None:
 
 
 def _random_value(fn: TorchDistribution) -> Tensor:
-    """Any value of the support, where that is small: what the guide says may hardly vary."""
-    base = coordinates(fn)
+    """Any value of the support, where that is small: what the guide says may hardly vary.
+
+    The first two along the leftmost dim of size 2 or more are the ends of the support, by which a
+    maximum or a mean differ most.
+    """
+    base, shape = coordinates(fn), fn.shape()
     if isinstance(base, torch.distributions.Bernoulli):
-        return torch.randint(0, 2, fn.shape()).to(base.logits)
-    if isinstance(base, torch.distributions.Categorical):
-        return torch.randint(0, base.logits.shape[-1], fn.shape(), device=base.logits.device)
-    if isinstance(base, torch.distributions.OneHotCategorical):
-        index = torch.randint(0, base.logits.shape[-1], fn.shape()[:-1])
-        return torch.nn.functional.one_hot(index, base.logits.shape[-1]).to(base.logits)
+        return _with_ends(torch.randint(0, 2, shape), 1).to(base.logits)
+    if isinstance(base, (torch.distributions.Categorical, torch.distributions.OneHotCategorical)):
+        classes = base.logits.shape[-1]
+        one_hot = isinstance(base, torch.distributions.OneHotCategorical)
+        index = torch.randint(0, classes, shape[:-1] if one_hot else shape)
+        index = _with_ends(index, classes - 1).to(base.logits.device)
+        if not one_hot:
+            return index
+        return torch.nn.functional.one_hot(index, classes).to(base.logits)
     return fn.sample()
+
+
+def _with_ends(x: Tensor, last: int) -> Tensor:
+    dim = next((d for d in range(x.dim()) if x.shape[d] > 1), None)
+    if dim is not None:
+        x.select(dim, 0).fill_(0)
+        x.select(dim, 1).fill_(last)
+    return x

@@ -126,7 +126,7 @@ def _evaluations(costs: Costs, learn: bool) -> dict[int, Evaluations]:
         given = site.infer.get("baseline_input", program.args)
         result[number] = Evaluations(
             site=site,
-            costs=downstream[number],
+            costs=downstream[number].detach(),
             alternatives=program.alternatives.get(number),
             gradients=gradients.get(number),
             particle_dim=program.particle_dim,

@@ -52,8 +52,8 @@ class Warned:
 
 AT_ONCE = 8
 """Sites that are looked at in one call: each takes plain runs of the program."""
-PLACES = 3
-"""Particles and enumerated values that are picked at random, beside the last ones."""
+PLACES = 16
+"""Particles and joint enumerated values that are compared: all of them, if they are so few."""
 
 
 def verify(costs: Costs, done: set[Hashable]) -> bool:
@@ -114,9 +114,8 @@ def _rows(costs: Costs, done: set[Hashable]) -> Iterator[_Row | None]:
     """The evaluations to compare; None for what these draws can't tell."""
     program, ordinary, sizes = costs.program, costs.passes[0], _inner_sizes(costs)
     last = tuple(size - 1 for size in sizes)
-    places = {tuple(int(torch.randint(size, ())) for size in sizes) for _ in range(PLACES)}
     if any(last):
-        yield from (_Row(ordinary, 0, place) for place in sorted(places - {last}))
+        yield from (_Row(ordinary, 0, place) for place in _some_places(sizes) if place != last)
     if any(last) or program.alternatives or any(map(is_soft, program.sites)):
         yield _Row(ordinary, 0, last)
     if _has_particles(costs) and program.num_latent and not _particles_differ(costs):
@@ -125,6 +124,12 @@ def _rows(costs: Costs, done: set[Hashable]) -> Iterator[_Row | None]:
         done |= {owner for owner, other in program.alternatives.items() if not other.relaxed}
     left = [owner for owner in program.alternatives if owner not in done]
     yield from (_row_of_alternative(costs, owner, sizes) for owner in left[:AT_ONCE])
+
+
+def _some_places(sizes: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    size = torch.Size(sizes).numel()
+    for index in torch.randperm(size)[: PLACES if size <= PLACES else PLACES // 2].tolist():
+        yield tuple(int(i) for i in torch.unravel_index(torch.tensor(index), sizes))
 
 
 def _row_of_alternative(costs: Costs, owner: int, sizes: tuple[int, ...]) -> _Row | None:
