@@ -223,7 +223,8 @@ class Costs:
                     owners.setdefault(place, []).append(number)
             for place, those in owners.items():
                 p, runs = self.passes[place], self._runs(those, place, first=False)
-                weights = [rows_at(p.probs[x], runs).detach() for x in self._averaged_over(those[0])]
+                probs = [p.probs[name].detach() for name in self._averaged_over(those[0])]
+                weights = [rows_at(x, runs) if x.shape[0] > 1 else x for x in probs]
                 for term in self._varying(p):
                     part = weighed(self._expect(term, p, those[0], runs), weights)
                     total = term.added_to(total, part.sum())
