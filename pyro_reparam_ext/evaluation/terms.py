@@ -165,5 +165,6 @@ def agree(a: Tensor, b: Tensor) -> bool:
     a, b = (left_padded(x, max(a.dim(), b.dim())) for x in (a, b))
     if a.shape != b.shape:
         return False
-    tolerance = torch.finfo(a.dtype).eps ** 0.7
-    return torch.allclose(a, b.to(a), rtol=tolerance, atol=tolerance, equal_nan=True)
+    coarser = max((a.dtype, b.dtype), key=lambda dtype: torch.finfo(dtype).eps)
+    tolerance = torch.finfo(coarser).eps ** 0.7
+    return torch.allclose(a.to(coarser), b.to(coarser), rtol=tolerance, atol=tolerance, equal_nan=True)
