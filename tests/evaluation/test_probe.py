@@ -20,7 +20,7 @@ ESTIMATORS = {
 }
 ACCIDENTAL = {
     "max": Form(lambda z: z.max() + z[..., 0]),
-    **{name: FORMS[name] for name in ("flip", "centred", "mean of squares", "stack", "cumsum", "softmax")},
+    **{n: FORMS[n] for n in ("flip", "centred", "mean of squares", "stack", "cumsum", "softmax")},
 }
 
 
