@@ -5,7 +5,7 @@ from torch import Tensor
 
 SUITE_FALSE_ALARM_RATE = 1e-5
 """How often a run of the whole suite may fail although everything is right."""
-MAX_CASES = 2000
+MAX_CASES = 3000
 """An upper bound on the calls of :func:`assert_mean` in the suite (Bonferroni)."""
 
 

@@ -208,6 +208,24 @@ def test_deepcopy_keeps_what_was_learned():
     torch.testing.assert_close(*rows)
 
 
+@pytest.mark.parametrize("mode", [True, "vmap", False])
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_copies_after_a_step(name, mode):
+    """An ELBO keeps no graph of its last step, and no program, that could not be copied."""
+    make, num_particles = ESTIMATORS[name]
+    layout = layout_of("plate", "Bernoulli-event")
+    elbo = pre.TraceEstimator_ELBO({"z": make()}, num_particles=num_particles, vectorize_particles=mode)
+    elbo.differentiable_loss(layout.model, layout.guide)
+    copies = [copy.deepcopy(elbo)]
+    if name != "REBAR":  # its temperature is a parameter in Pyro's store, which Pyro can't pickle
+        copies.append(pickle.loads(pickle.dumps(elbo)))
+    losses = []
+    for one in (elbo, *copies):
+        torch.manual_seed(1)
+        losses.append(one.loss(layout.model, layout.guide))
+    assert losses == losses[:1] * len(losses)
+
+
 def test_pickle():
     """Before a step: afterwards Pyro's parameter store holds weak references, as in any module."""
     elbo = pre.TraceEstimator_ELBO({"z": pre.REBAR()}, num_particles=3)

@@ -1,5 +1,6 @@
 """Runs that a user never asked for change nothing that the user can see."""
 
+import itertools
 import random
 from functools import partial
 
@@ -240,6 +241,52 @@ def test_guide_runs_once_in_its_first_step(vectorized):
     pre.TraceEstimator_ELBO(vectorize_particles=vectorized).loss_and_grads(model, stateful)
     assert stateful.calls == 1
     assert stateful.norm.num_batches_tracked == 1
+
+
+NORMALISED = {
+    "DisARM": (pre.DisARM(), 1),
+    "LocalExpectation": (pre.LocalExpectation(), 1),
+    "Enumeration": (pre.Enumeration(), 1),
+    "LeaveOneOut": (pre.LeaveOneOut(), 2),
+    "Pathwise": (None, 2),
+}
+
+
+@pytest.mark.parametrize("vectorized", [True, "vmap", False])
+@pytest.mark.parametrize("place", ["model", "guide"])
+@pytest.mark.parametrize("name", NORMALISED)
+def test_batch_normalisation_that_is_trained(name, place, vectorized):
+    """The graph of a step has saved buffers that a run in between must leave alone."""
+    norm, rows = nn.BatchNorm1d(2), torch.arange(8.0).reshape(4, 2)
+    estimator, num_particles = NORMALISED[name]
+    normal = estimator is None
+
+    def added(side):
+        if side != place:
+            return torch.tensor(0.0)
+        pyro.module("norm", norm)
+        return 0.1 * norm(rows).square().sum()
+
+    def guide():
+        loc = pyro.param("l", torch.tensor(0.2)) + added("guide")
+        pyro.sample("z", dist.Normal(loc, 1.0) if normal else dist.Bernoulli(logits=loc))
+
+    def model():
+        z = pyro.sample("z", dist.Normal(0.0, 1.0) if normal else dist.Bernoulli(0.3))
+        pyro.sample("x", dist.Normal(z + added("model"), 1.0), obs=torch.tensor(0.5))
+
+    elbo = pre.TraceEstimator_ELBO(
+        estimator, num_particles=num_particles, vectorize_particles=vectorized
+    )
+    counts = [0]
+    for _ in range(5):
+        elbo.loss_and_grads(model, guide)
+        counts.append(int(norm.num_batches_tracked))
+    steps = [after - before for before, after in itertools.pairwise(counts)]
+    assert steps[1:] == steps[1:2] * 4  # also where the program is compared again
+    if vectorized != "vmap":  # which makes parameters by a run of its own
+        assert steps[0] == steps[1]
+    assert norm.weight.grad.isfinite().all()
 
 
 def test_resumed_run_repeats():

@@ -4,6 +4,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.distributions import transforms
 from pyro.infer import Trace_ELBO
 
 import pyro_reparam_ext as pre
@@ -197,3 +198,45 @@ def test_failed_ways_leave_no_parameters_behind():
     with pytest.warns(UserWarning, match="vmap"):
         pre.TraceEstimator_ELBO({"z": pre.DisARM()}, num_particles=3).loss_and_grads(model, guide)
     assert set(pyro.get_param_store().keys()) == {"l", "c"}
+
+
+# -- densities that are known at draws of their own only ----------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("make", [transforms.planar, transforms.radial, transforms.sylvester])
+def test_flows_without_an_inverse(make, mode):
+    """Looking at a program does not score what can't be scored."""
+    torch.manual_seed(0)
+    flow = make(2)
+
+    def guide():
+        base = dist.Normal(torch.zeros(2), pyro.param("a", torch.ones(2))).to_event(1)
+        pyro.sample("w", dist.TransformedDistribution(base, [flow]))
+
+    def model():
+        pyro.sample("w", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+
+    losses = []
+    for elbo in (Trace_ELBO(), pre.TraceEstimator_ELBO(vectorize_particles=mode)):
+        torch.manual_seed(1)
+        losses.append([elbo.loss_and_grads(model, guide) for _ in range(4)])
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["vmap", False])
+@pytest.mark.parametrize("make", [transforms.planar, transforms.radial, transforms.sylvester])
+def test_flows_without_an_inverse_for_particles(make, mode):
+    torch.manual_seed(0)
+    flow = make(2)
+
+    def guide():
+        base = dist.Normal(torch.zeros(2), pyro.param("a", torch.ones(2))).to_event(1)
+        pyro.sample("w", dist.TransformedDistribution(base, [flow]))
+
+    def model():
+        pyro.sample("w", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+
+    elbo = pre.TraceEstimator_ELBO(num_particles=3, vectorize_particles=mode)
+    for _ in range(4):
+        elbo.loss_and_grads(model, guide)
