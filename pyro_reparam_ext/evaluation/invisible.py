@@ -14,6 +14,9 @@ import numpy as np
 import pyro
 import torch
 from pyro import poutine
+from pyro.poutine.block_messenger import BlockMessenger
+from pyro.poutine.runtime import _PYRO_STACK
+from pyro.poutine.trace_messenger import TraceMessenger
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -38,7 +41,7 @@ def invisible(*programs: Callable[..., Any]) -> Iterator[None]:
         for x in _objects_of(programs):
             stack.callback(_restorer(x))
         stack.enter_context(same_random_state())
-        stack.enter_context(poutine.block())
+        stack.enter_context(unrecorded())
         yield
 
 
@@ -60,6 +63,18 @@ def parameter_restorer() -> Callable[[], None]:
         store._param_to_name.update(names)
 
     return restore
+
+
+@contextmanager
+def unrecorded() -> Iterator[None]:
+    """Handlers outside record nothing of what runs inside; all others of them act on it."""
+    acting = [x for x in _PYRO_STACK if not isinstance(x, (TraceMessenger, BlockMessenger))]
+    with poutine.block():
+        _PYRO_STACK.extend(acting)  # once more, inside of the block
+        try:
+            yield
+        finally:
+            del _PYRO_STACK[len(_PYRO_STACK) - len(acting) :]
 
 
 @contextmanager

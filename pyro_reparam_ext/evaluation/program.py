@@ -19,7 +19,7 @@ from ..callers import told
 from ..errors import CannotVectorize, EstimatorError
 from .axes import Hidden, Visible
 from .costs import Costs, plan
-from .invisible import invisible, same_random_state
+from .invisible import invisible, same_random_state, unrecorded
 from .ordinary import OrdinaryRun, Resolve, StateOf, ordinary_guide, padded
 from .passes import Dependencies, Pass, Program
 from .slices import Group
@@ -74,7 +74,7 @@ def plain_traces(
 
 def initialise(model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict) -> None:
     """Lets a program make what it makes when it is first run: parameters, a prototype."""
-    with torch.no_grad(), same_random_state(), poutine.block():
+    with torch.no_grad(), same_random_state(), unrecorded():
         plain_traces(model, guide, args, kwargs)
 
 
