@@ -22,10 +22,11 @@ from pyro.poutine.indep_messenger import CondIndepStackFrame
 from torch import Tensor
 from torch._C._functorch import (
     _add_batch_dim,
-    _remove_batch_dim,
     _vmap_decrement_nesting,
     _vmap_increment_nesting,
+    get_unwrapped,
     is_batchedtensor,
+    maybe_get_bdim,
     maybe_get_level,
     pop_dynamic_layer_stack,
     push_dynamic_layer_stack,
@@ -215,15 +216,18 @@ class Hidden(Visible):
         """``x`` with all dims, ``ones`` of size 1 between the hidden ones and its own; and which axes
         it lies along."""
         own, along = x.dim(), []
+        dims = list(
+            range(own)
+        )  # what each dim of the tensor inside is: its own ones, and axes as -1, -2
         for number in reversed(range(len(self._axes))):
-            axis = self._axes[number]
-            if is_batchedtensor(x) and maybe_get_level(x) == axis.level:
-                x = _remove_batch_dim(x, axis.level, axis.size, 0)
+            if is_batchedtensor(x) and maybe_get_level(x) == self._axes[number].level:
+                dims.insert(maybe_get_bdim(x), -1 - number)
+                x = get_unwrapped(x)
                 along.append(number)
         if not along:
             return x, frozenset()
-        found = x.dim() - own  # the dims of axes in ascending order
-        x = x.permute(*reversed(range(found)), *range(found, x.dim()))
+        x = x.permute(*(dims.index(-1 - number) for number in along), *map(dims.index, range(own)))
+        found = len(along)
         return x.reshape((*self._lead(along), *(1,) * ones, *x.shape[found:])), frozenset(along)
 
     def _lead(self, along: Collection[int]) -> tuple[int, ...]:
