@@ -224,7 +224,7 @@ def test_flows_without_an_inverse(make, mode):
     assert losses[1] == pytest.approx(losses[0], abs=1e-5)
 
 
-@pytest.mark.parametrize("mode", ["vmap", False])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("make", [transforms.planar, transforms.radial, transforms.sylvester])
 def test_flows_without_an_inverse_for_particles(make, mode):
     torch.manual_seed(0)

@@ -6,6 +6,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro import poutine
 
 import pyro_reparam_ext as pre
 
@@ -184,6 +185,28 @@ def test_numbers_of_several_precisions(name):
         elbo.loss_and_grads(model, guide)
 
 
+@pytest.mark.parametrize(
+    ("logit", "prior"),
+    [
+        (torch.tensor(0.3), torch.tensor(0.4)),
+        (torch.tensor(0.3), tensor(0.4)),
+        (tensor(0.3), tensor(0.4)),
+    ],
+    ids=["single", "double prior", "double"],
+)
+def test_relaxed_values_of_several_precisions(logit, prior):
+    def guide():
+        pyro.sample("z", dist.Bernoulli(logits=pyro.param("l", logit)))
+
+    def model():
+        z = pyro.sample("z", dist.Bernoulli(prior))
+        pyro.sample("x", dist.Normal(4.0 * z, 1.0), obs=tensor(0.5))
+
+    elbo = pre.TraceEstimator_ELBO(pre.REBAR())
+    for _ in range(4):
+        elbo.loss_and_grads(model, guide)
+
+
 # -- what numbers hide ------------------------------------------------------------------------------
 
 
@@ -307,3 +330,51 @@ def test_dropout():
     loss = divergence + 10 * (1 - 2 * mean + 2 * square) + 10 * tensor(2 * torch.pi).log()
     exact = torch.stack([loss.detach(), *torch.autograd.grad(loss, mean)])
     assert_mean(samples, exact)
+
+
+def test_each_value_of_a_small_support():
+    """A fault that shows at one of three values only."""
+
+    def guide():
+        pyro.sample("z", dist.Categorical(logits=pyro.param("l", torch.zeros(3).double())))
+
+    def model():
+        z = pyro.sample("z", dist.Categorical(torch.ones(3).double()))
+        middle = (z == 1).double()
+        loc = z + middle * z.sum()  # right for one value at a time
+        pyro.sample("x", dist.Normal(loc, 1.0), obs=tensor(1.0))
+
+    for seed in range(20):
+        torch.manual_seed(seed)
+        assert first_warning(pre.TraceEstimator_ELBO(pre.Enumeration()), model, guide, 1) == 1
+
+
+# -- contexts outside of the ELBO -------------------------------------------------------------------
+
+OUTSIDE = {
+    "scale": lambda: poutine.scale(scale=0.5),
+    "mask": lambda: poutine.mask(mask=torch.tensor(False)),
+    "block": lambda: poutine.block(),
+}
+
+
+@pytest.mark.parametrize("mode", [True, "vmap", False])
+@pytest.mark.parametrize("name", ["DisARM", "Enumeration", "LeaveOneOut", "REBAR"])
+@pytest.mark.parametrize("context", OUTSIDE)
+def test_contexts_outside_of_the_elbo(context, name, mode):
+    """What is entered around a step acts when the program is looked at as well."""
+    make, num_particles = ESTIMATORS[name]
+
+    def guide():
+        pyro.sample("z", dist.Bernoulli(logits=pyro.param("l", tensor(0.3))))
+        pyro.sample("e", dist.Normal(pyro.param("m", tensor(0.1)), 1.0))
+
+    def model():
+        z = pyro.sample("z", dist.Bernoulli(tensor(0.4)))
+        e = pyro.sample("e", dist.Normal(tensor(0.0), 1.0))
+        pyro.sample("x", dist.Normal(z + e, 1.0), obs=tensor(0.5))
+
+    elbo = pre.TraceEstimator_ELBO({"z": make()}, num_particles=num_particles, vectorize_particles=mode)
+    for _ in range(4):
+        with OUTSIDE[context]():
+            elbo.loss_and_grads(model, guide)

@@ -214,6 +214,27 @@ def test_the_loss_of_particles(name, context, elbo):
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
+@pytest.mark.parametrize("mode", [True, "vmap"])
+@pytest.mark.parametrize("context", [pre.nn.local_reparameterization, pre.nn.flipout])
+def test_noise_of_layers_is_no_fault_of_the_program(context, mode):
+    """Particles stay side by side although no plain run has their noise."""
+    x = torch.linspace(-1.0, 1.0, 30).reshape(10, 3)
+    network = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1))
+    bnn = pre.nn.to_bayesian(network, NORMAL)
+
+    def model():
+        loc = bnn(x).squeeze(-1)
+        with pyro.plate("data", 10):
+            pyro.sample("y", dist.Normal(loc, 1.0), obs=x.sum(-1))
+
+    guide = AutoNormal(model)
+    elbo = pre.TraceEstimator_ELBO(num_particles=3, vectorize_particles=mode)
+    for _ in range(5):
+        with context():
+            elbo.loss_and_grads(model, guide)
+    assert [way.mode for way in elbo._ways] == [mode]
+
+
 AMBIGUOUS = {
     "features or plates": (lambda: nn.Linear(4, F), X, 2, "its first 1 dims are rows"),
     "one example": (lambda: nn.Linear(4, F), X[0], 1, "none of its dims"),
