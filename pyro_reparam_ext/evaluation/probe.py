@@ -27,7 +27,7 @@ from .recorder import Recorder
 from .terms import Key, agree, scaled_and_masked
 from .unwrap import coordinates
 
-EVALUATIONS = 5
+EVALUATIONS = 7
 """Evaluations of the run: a size that plates and events seldom have."""
 ROWS = 4
 """How many of them are compared with a plain run: the first two, and others at random."""
@@ -253,4 +253,7 @@ def _with_ends(x: Tensor, last: int) -> Tensor:
     if dim is not None:
         x.select(dim, 0).fill_(0)
         x.select(dim, 1).fill_(last)
+        if x.shape[dim] > 3:  # the other way round at the other end: a reversed order shows
+            x.select(dim, -2).fill_(0)
+            x.select(dim, -1).fill_(last)
     return x
