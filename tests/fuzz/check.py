@@ -120,11 +120,16 @@ def check(program: Program, *, quick: bool = False) -> Outcome:
     run = compiled(program)
     with warnings.catch_warnings(record=True) as caught, torch.random.fork_rng(devices=[]):
         warnings.simplefilter("always")
-        outcome = _outcome(program, run, quick)
+        outcome = _first_calls(program, run) or _warned(program, caught)
+        if outcome is None:
+            outcome = _against_exact(program, run, quick) if estimates(program) else Outcome("ran")
+        return outcome if outcome.fault else _warned(program, caught) or outcome
+
+
+def _warned(program: Program, caught: list[warnings.WarningMessage]) -> Outcome | None:
+    """The fault of a warning that should not be."""
     said = [str(w.message) for w in caught if not _may_warn(program, w)]
-    if said and not outcome.fault:
-        return Outcome("failed", f"warned: {said[0]}")
-    return outcome
+    return Outcome("failed", f"warned: {said[0]}") if said else None
 
 
 def _may_warn(program: Program, warning: warnings.WarningMessage) -> bool:
@@ -140,7 +145,8 @@ def _may_warn(program: Program, warning: warnings.WarningMessage) -> bool:
     return fell_back and not broadcasts(program)
 
 
-def _outcome(program: Program, run: Compiled, quick: bool) -> Outcome:
+def _first_calls(program: Program, run: Compiled) -> Outcome | None:
+    """What becomes of a program that is not served, or is not the same again."""
     try:
         first = sample(program, run, 2, program.seed)
         again = sample(program, run, 2, program.seed)
@@ -152,8 +158,10 @@ def _outcome(program: Program, run: Compiled, quick: bool) -> Outcome:
         return Outcome("failed", f"not finite: {first.tolist()}")
     if not torch.equal(first, again):
         return Outcome("failed", f"not the same again: {first.tolist()}, {again.tolist()}")
-    if not estimates(program):
-        return Outcome("ran")
+    return None
+
+
+def _against_exact(program: Program, run: Compiled, quick: bool) -> Outcome:
     answer = exact(program)
     wide = replace(program, num_particles=WIDE)
     looks = [(program, QUICK if quick else STAGES)]
