@@ -8,10 +8,10 @@ from collections.abc import Iterable
 
 import torch
 
-from .campaign import MODES, Tally, explain, program_of, run
+from .campaign import MODES, Tally, explain, mode_of, program_of, run
 from .check import Outcome, check
 from .generate import generate
-from .grammar import Program
+from .grammar import Mode, Program
 from .plants import PLANTS
 from .source import compiled
 
@@ -43,8 +43,8 @@ def plant(name: str) -> int:
     return 1
 
 
-def one(seed: int, mode: str, broadcasting: bool | None) -> int:
-    program = generate(seed, {"True": True, "False": False}.get(mode, mode), broadcasting)
+def one(seed: int, mode: Mode, broadcasting: bool | None) -> int:
+    program = generate(seed, mode, broadcasting)
     outcome = check(program)
     print(compiled(program).source)
     print(program, outcome.status, outcome.detail, sep="\n")
@@ -56,7 +56,9 @@ def main(args: argparse.Namespace) -> int:
     if args.plant:
         return max(plant(name) for name in (PLANTS if args.plant == "all" else [args.plant]))
     if args.seed is not None:
-        return one(args.seed, args.mode, {"yes": True, "no": False}.get(args.broadcasting))
+        named = {str(mode): mode for mode in MODES}
+        mode = named.get(args.mode, mode_of(args.seed))
+        return one(args.seed, mode, {"yes": True, "no": False}.get(args.broadcasting))
     programs: Iterable[Program] = map(program_of, range(args.start, args.start + args.programs))
     if args.mode != "each":
         programs = (program for program in programs if str(program.mode) == args.mode)
@@ -72,8 +74,9 @@ if __name__ == "__main__":
     parser.add_argument("--programs", type=int, default=2000, help="how many (%(default)s)")
     parser.add_argument("--start", type=int, default=0, help="the first seed")
     parser.add_argument("--stop", type=int, default=10, help="stop after so many faults")
-    parser.add_argument("--mode", default="each", help=f"one of {MODES}, or each in turn")
+    modes = [*map(str, MODES), "each"]
+    parser.add_argument("--mode", default="each", choices=modes, help="each: one after the other")
     parser.add_argument("--plant", choices=[*PLANTS, "all"], help="plant a fault and look for it")
-    parser.add_argument("--seed", type=int, help="print and check one program; needs --mode")
+    parser.add_argument("--seed", type=int, help="print and check one program")
     parser.add_argument("--broadcasting", choices=["yes", "no", "any"], default="any")
     sys.exit(main(parser.parse_args()))

@@ -2,39 +2,29 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from itertools import count
-
-import pyro_reparam_ext as pre
 
 from ..registry import REGISTRY
-from .check import Outcome, check, estimators
+from .check import Outcome, check
 from .forms import broadcasts
 from .generate import generate
 from .grammar import Mode, Program
-from .served import served
 from .shrink import shrink
 from .source import compiled
+from .structure import estimators
 
-HAS_VMAP = "vmap" in str(
-    inspect.signature(pre.TraceEstimator_ELBO).parameters["vectorize_particles"].annotation
-)
-STRIDE = 1_000_000
-"""From the seed of a program that is left out to that of the one in its place."""
-MODES: tuple[Mode, ...] = (True, False, "vmap") if HAS_VMAP else (True, False)
+MODES: tuple[Mode, ...] = (True, False, "vmap")
+
+
+def mode_of(seed: int) -> Mode:
+    """The modes in turn."""
+    return MODES[seed % len(MODES)]
 
 
 def program_of(seed: int) -> Program:
-    """A program for a seed, the modes in turn.
-
-    Without vmap to fall back to, a vectorised run serves only what broadcasts.
-    """
-    mode = MODES[seed % len(MODES)]
-    broadcasting = None if HAS_VMAP or mode is False else True
-    return next(p for p in (generate(n, mode, broadcasting) for n in count(seed, STRIDE)) if served(p))
+    return generate(seed, mode_of(seed))
 
 
 @dataclass

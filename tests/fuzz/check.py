@@ -21,6 +21,7 @@ from .exact import exact
 from .forms import FORMS, broadcasts
 from .grammar import Program
 from .source import Compiled, compiled
+from .structure import estimators, has_exact_site, leaves_a_plate, read_sites, reenters
 
 MAX_PROGRAMS = 2000
 STRICT = SUITE_FALSE_ALARM_RATE / (2 * MAX_PROGRAMS)
@@ -60,28 +61,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Refusal:
-    """An error that programs may meet that broadcast, and which of them."""
+    """An error that programs may meet, and which of them."""
 
     match: str
     of: Callable[[Program], bool]
-
-
-def estimators(program: Program) -> set[str]:
-    return {latent.estimator for latent in program.latents if latent.estimator}
-
-
-def leaves_a_plate(program: Program) -> bool:
-    """Whether anything reads a value from outside a plate that the value is in."""
-    return any(
-        set(program.latent(source).plates) - set(plates)
-        for _, _, plates, law, _ in program.laws()
-        for feature in law.features
-        for source in feature.sources
-    )
-
-
-def has_exact_site(program: Program) -> bool:
-    return any(REGISTRY[label].inside_only for label in estimators(program))
 
 
 def relaxes(program: Program) -> bool:
@@ -94,7 +77,9 @@ def _relaxing(label: str) -> bool:
 
 DOCUMENTED = (
     Refusal("from outside that plate", lambda p: has_exact_site(p) and leaves_a_plate(p)),
-    Refusal(r"can't be relaxed", lambda p: relaxes(p) and len(p.latents) > 1),
+    Refusal("in one element of it on the others", lambda p: has_exact_site(p) and reenters(p)),
+    Refusal("can't be relaxed", lambda p: relaxes(p) and len(p.latents) > 1),
+    Refusal("Python number", lambda p: relaxes(p) and bool(read_sites(p))),
 )
 
 
@@ -135,11 +120,16 @@ def check(program: Program, *, quick: bool = False) -> Outcome:
     run = compiled(program)
     with warnings.catch_warnings(record=True) as caught, torch.random.fork_rng(devices=[]):
         warnings.simplefilter("always")
-        outcome = _outcome(program, run, quick)
+        outcome = _first_calls(program, run) or _warned(program, caught)
+        if outcome is None:
+            outcome = _against_exact(program, run, quick) if estimates(program) else Outcome("ran")
+        return outcome if outcome.fault else _warned(program, caught) or outcome
+
+
+def _warned(program: Program, caught: list[warnings.WarningMessage]) -> Outcome | None:
+    """The fault of a warning that should not be."""
     said = [str(w.message) for w in caught if not _may_warn(program, w)]
-    if said and not outcome.fault:
-        return Outcome("failed", f"warned: {said[0]}")
-    return outcome
+    return Outcome("failed", f"warned: {said[0]}") if said else None
 
 
 def _may_warn(program: Program, warning: warnings.WarningMessage) -> bool:
@@ -149,10 +139,14 @@ def _may_warn(program: Program, warning: warnings.WarningMessage) -> bool:
         return True
     if not estimates(program):
         return True
-    return not broadcasts(program) and "vectorize_particles" in text
+    fell_back = "vectorize_particles" in text and program.mode is not False
+    if program.mode == "vmap":
+        return fell_back and bool(read_sites(program))
+    return fell_back and not broadcasts(program)
 
 
-def _outcome(program: Program, run: Compiled, quick: bool) -> Outcome:
+def _first_calls(program: Program, run: Compiled) -> Outcome | None:
+    """What becomes of a program that is not served, or is not the same again."""
     try:
         first = sample(program, run, 2, program.seed)
         again = sample(program, run, 2, program.seed)
@@ -164,12 +158,14 @@ def _outcome(program: Program, run: Compiled, quick: bool) -> Outcome:
         return Outcome("failed", f"not finite: {first.tolist()}")
     if not torch.equal(first, again):
         return Outcome("failed", f"not the same again: {first.tolist()}, {again.tolist()}")
-    if not estimates(program):
-        return Outcome("ran")
+    return None
+
+
+def _against_exact(program: Program, run: Compiled, quick: bool) -> Outcome:
     answer = exact(program)
     wide = replace(program, num_particles=WIDE)
     looks = [(program, QUICK if quick else STAGES)]
-    if program.mode is not False:
+    if program.mode is not False and not read_sites(program):
         looks.append((wide, QUICK if quick else WIDE_STAGES))
     for looked_at, stages in looks:
         outcome = _compared(looked_at, run, answer, stages)
@@ -199,8 +195,6 @@ def _sure(rows: Tensor, answer: Tensor) -> bool:
 
 
 def _refused(program: Program, error: pre.EstimatorError) -> Outcome:
-    if not broadcasts(program):
-        return Outcome("refused", str(error))
     for refusal in DOCUMENTED:
         if re.search(refusal.match, str(error)) and refusal.of(program):
             return Outcome("refused", str(error))

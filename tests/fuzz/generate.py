@@ -12,7 +12,7 @@ import torch
 from ..registry import REGISTRY
 from .exact import size
 from .forms import FORMS, applies, broadcasts
-from .grammar import KINDS, Feature, Latent, Law, Mode, Plate, Program, Term
+from .grammar import KINDS, Feature, Latent, Law, Mode, Plate, Program, Side, Term, TermKind
 
 MAX_ASSIGNMENTS = 6000
 
@@ -79,7 +79,7 @@ class _Draw:
         if rng.random() < 0.4:
             program = self.with_term(program, "f0", "factor")
         if rng.random() < 0.3:
-            kind = rng.choice(("gaussian", "binary", "partly_observed"))
+            kind: TermKind = rng.choice(("gaussian", "binary", "partly_observed"))
             program = self.with_term(program, "y1", kind)
         if rng.random() < 0.15:
             program = self.with_term(program, "g0", "factor", "guide")
@@ -121,7 +121,7 @@ class _Draw:
             known.append(name)
         return program
 
-    def with_term(self, program: Program, name: str, kind: str, side: str = "model") -> Program:
+    def with_term(self, program: Program, name: str, kind: TermKind, side: Side = "model") -> Program:
         plates = self.subset()
         shared = [x.name for x in program.latents if x.model is not None or side == "guide"]
         law = self.law(program, shared, plates, 0.95)

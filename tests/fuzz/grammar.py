@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 Side = Literal["guide", "model"]
-Mode = bool | str
+TermKind = Literal["gaussian", "binary", "partly_observed", "factor"]
+Mode = bool | Literal["vmap"]
 """A value of ``vectorize_particles``."""
 
 
@@ -105,7 +106,7 @@ class Term:
 
     name: str
     plates: tuple[str, ...]
-    kind: Literal["gaussian", "binary", "partly_observed", "factor"]
+    kind: TermKind
     law: Law
     guide: Law | None = None
     side: Side = "model"

@@ -9,7 +9,7 @@ from ..registry import REGISTRY
 from .check import Outcome, check
 from .forms import FORMS, applies
 from .generate import SMALL
-from .grammar import Feature, Latent, Law, Program, Term
+from .grammar import Feature, Latent, Law, Program, Term, parameters
 
 SIMPLE_FORMS = ("value", "weighted", "table", "table_event", "weighted_matrix")
 
@@ -19,7 +19,7 @@ def shrink(program: Program, outcome: Outcome) -> tuple[Program, Outcome]:
     smaller = True
     while smaller:
         smaller = False
-        for candidate in candidates(program):
+        for candidate in filter(parameters, candidates(program)):
             again = check(candidate, quick=True)
             if again.status == outcome.status and _same(again, outcome):
                 program, outcome, smaller = candidate, again, True

@@ -1,5 +1,7 @@
 """A hundred random programs; that the answer they are compared with is right; and that it bites."""
 
+import warnings
+
 import pyro
 import pytest
 import torch
@@ -8,12 +10,13 @@ from pyro.infer import Trace_ELBO
 from ..statistics import assert_mean
 from . import plants
 from .campaign import Tally, explain, program_of
-from .check import check
+from .check import check, relaxes, sample
 from .exact import exact
 from .forms import broadcasts
 from .generate import generate
 from .grammar import Latent, Law, Program, Term
 from .source import compiled, render
+from .structure import has_exact_site
 
 PROGRAMS, PER_TEST = 100, 10
 
@@ -58,7 +61,24 @@ def test_both_kinds_are_drawn():
     assert generate(3) == generate(3) and render(generate(3)) == render(generate(3))
 
 
-@pytest.mark.parametrize("name", sorted(plants.PLANTS))
+def test_what_does_not_broadcast_is_spoken_of_once():
+    said = []
+    for seed in range(15):
+        program = generate(seed, True, broadcasting=False)
+        run = compiled(program)
+        if not (relaxes(program) or has_exact_site(program)):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                sample(program, run, 5, seed)
+            said.append(sum("vectorize_particles" in str(w.message) for w in caught))
+    assert set(said) <= {0, 1} and sum(said) > 3
+
+
+SLOW = {"wrong-enumeration-weights"}
+"""Found by ``python -m tests.fuzz --plant``."""
+
+
+@pytest.mark.parametrize("name", sorted(plants.PLANTS.keys() - SLOW))
 def test_planted_fault_is_found(name):
     plant = plants.PLANTS[name]
     assert any(plant.found_by(program) for program in plant.programs())
