@@ -216,9 +216,7 @@ class Hidden(Visible):
         """``x`` with all dims, ``ones`` of size 1 between the hidden ones and its own; and which axes
         it lies along."""
         own, along = x.dim(), []
-        dims = list(
-            range(own)
-        )  # what each dim of the tensor inside is: its own ones, and axes as -1, -2
+        dims = list(range(own))  # those of the tensor inside: its own, and axes as -1, -2, ...
         for number in reversed(range(len(self._axes))):
             if is_batchedtensor(x) and maybe_get_level(x) == self._axes[number].level:
                 dims.insert(maybe_get_bdim(x), -1 - number)
