@@ -38,7 +38,12 @@ def exact_program(
             )
         return None
 
-    return Program(TraceEstimator_ELBO(estimator), model, _Free()(guide), args, kwargs)
+    return Program(_elbo(estimator), model, _Free()(guide), args, kwargs)
+
+
+def _elbo(estimator: Callable[[dict[str, Any]], Estimator | None]) -> TraceEstimator_ELBO:
+    """Whatever the program does with its shapes: under ``vmap`` it need not broadcast."""
+    return TraceEstimator_ELBO(estimator, vectorize_particles="vmap")
 
 
 def scored_program(
@@ -62,7 +67,7 @@ def scored_program(
             return None
         return ScoreFunction("ema")
 
-    return Program(TraceEstimator_ELBO(estimator), model, _Free()(guide), args, kwargs)
+    return Program(_elbo(estimator), model, _Free()(guide), args, kwargs)
 
 
 class _Free(Messenger):

@@ -374,12 +374,14 @@ def test_as_a_site_of_a_guide(name, elbo):
         with pyro.plate("plate", 2):
             fn = entry.make(**given)
             value = pyro.sample("x", fn)
-        seen.append(fn.log_prob(value).detach().sum() / 3)
+        log_prob = fn.log_prob(value).detach()
+        if log_prob.shape == (3, 2):  # not in a plain run, to guess plates or to compare
+            seen.append(log_prob.sum() / 3)
 
     loss = elbo(num_particles=3, max_plate_nesting=1, vectorize_particles=True).loss_and_grads(
         lambda: program("model", model_parameters), lambda: program("guide", guide_parameters)
     )
-    guide, model = seen[-2:]
+    guide, model = seen[:2]
     assert loss == pytest.approx((guide - model).item(), rel=1e-8, abs=1e-8)
     for k, p in pyro.get_param_store()._params.items():
         assert p.grad is not None, k

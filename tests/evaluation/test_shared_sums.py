@@ -69,7 +69,7 @@ ESTIMATORS = {
 def calls_of_a_gradient(options, sites):
     """Calls of functions, in Python and in C, that one gradient of a chain takes."""
     elbo, chain, count = pre.TraceEstimator_ELBO(**options), Chain(sites), 0
-    for _ in range(8):  # the first ones compare some sites each with plain runs
+    for _ in range(30):  # the first ones, and the 16th and the next, compare sites with plain runs
         elbo.loss_and_grads(chain.model, chain.guide)
 
     def counting(frame, event, argument):
