@@ -66,8 +66,7 @@ def verify(costs: Costs, done: set[Hashable]) -> bool:
         done: what has been looked at in earlier calls; what is now is added to it.
 
     Returns:
-        Whether all has been compared. Where all evaluations have equal values, as binary sites may,
-        they show nothing: to be tried again, as are sites beyond the first few.
+        Whether all has been compared. Sites beyond the first few are left to later calls.
 
     Raises:
         CannotVectorize: the vectorised run means something else; names the term.
@@ -76,20 +75,15 @@ def verify(costs: Costs, done: set[Hashable]) -> bool:
     program = costs.program
     if program.vectorized:
         _check_dims(costs)
-    complete = True
     with invisible(program.model, program.guide):
         owners = [n for n in program.alternatives if n not in done][:AT_ONCE]
-        for row in _rows(costs, done):
-            if row is None:
-                complete = False
-                continue
+        for row in _rows(costs, owners):
             _compare(costs, row, done)
-            if row.group is not None:
-                done.add(row.group.owner)
         if program.vectorized and not program.axes.hides:
             for name in (None, *(program.sites[owner].name for owner in owners)):
                 probe(program, name)
-        complete &= _look_for_crossings(costs, done)
+        done.update(owners)
+        complete = _look_for_crossings(costs, done)
     return complete and done.issuperset(program.alternatives)
 
 
@@ -110,20 +104,20 @@ class _Row:
 # -- which evaluations are compared -----------------------------------------------------------------
 
 
-def _rows(costs: Costs, done: set[Hashable]) -> Iterator[_Row | None]:
-    """The evaluations to compare; None for what these draws can't tell."""
+def _rows(costs: Costs, owners: list[int]) -> Iterator[_Row]:
+    """The evaluations to compare: ordinary ones, and one alternative of each of the ``owners``."""
     program, ordinary, sizes = costs.program, costs.passes[0], _inner_sizes(costs)
     last = tuple(size - 1 for size in sizes)
     if any(last):
         yield from (_Row(ordinary, 0, place) for place in _some_places(sizes) if place != last)
     if any(last) or program.alternatives or any(map(is_soft, program.sites)):
         yield _Row(ordinary, 0, last)
-    if _has_particles(costs) and program.num_latent and not _particles_differ(costs):
-        yield None
-    if not program.vectorized:  # only what relaxes needs to be looked at
-        done |= {owner for owner, other in program.alternatives.items() if not other.relaxed}
-    left = [owner for owner in program.alternatives if owner not in done]
-    yield from (_row_of_alternative(costs, owner, sizes) for owner in left[:AT_ONCE])
+    for owner in owners:
+        # In a loop, only what relaxes needs to be looked at.
+        if program.vectorized or program.alternatives[owner].relaxed:
+            row = _row_of_alternative(costs, owner, sizes)
+            if row is not None:  # else its values are those of the ordinary evaluation
+                yield row
 
 
 def _some_places(sizes: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
@@ -177,17 +171,6 @@ def _inner_sizes(costs: Costs) -> tuple[int, ...]:
         return ()
     particles = (program.num_particles,) if _has_particles(costs) else ()
     return particles + tuple(program.ordinary.support_sizes.values())
-
-
-def _particles_differ(costs: Costs) -> bool:
-    place = -_plates(costs) - 1
-    for site in costs.program.ordinary.sites:
-        values, dim = site.value, place - len(site.fn.event_shape)
-        if not site.observed and values.dim() >= -dim and values.shape[dim] > 1:
-            first, rest = values.select(dim, 0), values.narrow(dim, 1, values.shape[dim] - 1)
-            if bool((rest != first.unsqueeze(dim)).any()):
-                return True
-    return False
 
 
 # -- comparing --------------------------------------------------------------------------------------
