@@ -18,7 +18,7 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from ..callers import told
-from ..errors import CannotVectorize
+from ..errors import CannotVectorize, EstimatorError
 from .axes import Visible, fitted
 from .control_flow import ControlFlow
 from .ordinary import run_guide
@@ -52,7 +52,9 @@ def probe(program: Program, owner: str | None = None) -> None:
         return
     try:
         guide, scores = _run(program, _Random(program, owner, shape, particles), program.axes, {})
-    except _CannotBeDrawn:
+    except CannotVectorize:
+        raise
+    except (_CannotBeDrawn, EstimatorError):  # of a context: nothing to compare
         return
     except Exception as error:
         raise CannotVectorize(
