@@ -18,7 +18,7 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from ..callers import told
-from ..errors import CannotVectorize, EstimatorError
+from ..errors import CannotVectorize
 from .axes import Visible, fitted
 from .control_flow import ControlFlow
 from .ordinary import run_guide
@@ -52,9 +52,7 @@ def probe(program: Program, owner: str | None = None) -> None:
         return
     try:
         guide, scores = _run(program, _Random(program, owner, shape, particles), program.axes, {})
-    except CannotVectorize:
-        raise
-    except (_CannotBeDrawn, EstimatorError):  # of a context: nothing to compare
+    except _CannotBeDrawn:
         return
     except Exception as error:
         raise CannotVectorize(

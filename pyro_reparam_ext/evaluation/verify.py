@@ -198,10 +198,8 @@ def _compare(costs: Costs, row: _Row, done: set[Hashable]) -> None:
     relaxed = row.group is not None and program.alternatives[row.group.owner].relaxed
     try:
         plain = plain_run(program, draws, values, relaxed)
-    except CannotVectorize:
+    except EstimatorError:
         raise
-    except EstimatorError:  # a context that does not know a watched value: the probe compares
-        return
     except Exception as error:
         if not program.vectorized:
             return

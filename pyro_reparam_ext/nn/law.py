@@ -9,6 +9,7 @@ import pyro.distributions as dist
 from pyro.distributions import TorchDistribution, constraints
 from pyro.ops.provenance import detach_provenance
 from pyro.poutine.trace_struct import Trace
+from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from ..evaluation.unwrap import coordinates, innermost
@@ -55,7 +56,9 @@ def _part(name: str, joint: dict[str, Any], trace: Trace) -> Law | None:
     parts = {
         node["name"]: node["value"]
         for node in trace.nodes.values()
-        if node["type"] == "sample" and node is not joint and not node["is_observed"]
+        if node["type"] == "sample"
+        and node is not joint
+        and not (node["is_observed"] or site_is_subsample(node))
     }
     sizes = [value.numel() // math.prod(batch) for value in parts.values()]
     if sum(sizes) != size:
