@@ -247,6 +247,7 @@ class TraceEstimator_ELBO(ELBO):
             resolve=resolve,
             state=self._state,
             layout=self._layout(way),
+            crossed=way.crossed,
             dependencies=dependencies,
         )
         way.check(runs, lambda: plate_nesting(model, guide, args, kwargs))

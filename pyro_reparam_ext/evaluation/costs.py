@@ -20,7 +20,6 @@ from ..estimators.enumeration import Enumeration
 from .ordinary import is_tracked
 from .passes import Pass, Program
 from .shared_sums import shared_sums
-from .slices import Group
 from .terms import Key, Runs, Term, rows_at, weighed
 from .unwrap import cat_rows
 
@@ -380,10 +379,6 @@ def _grouped(numbers: Sequence[int], by: Callable[[int], Hashable]) -> list[list
     return list(groups.values())
 
 
-_FEW = 64
-"""A pass of so many evaluations hardly takes longer than one of few: sites may share it."""
-
-
 def check_inside(site: Site, term: Term) -> None:
     """Raises where a term that depends on an enumerated site lies outside of its plates."""
     outside = site.frames - set(term.frames)
@@ -403,32 +398,3 @@ def _advice(site: Site) -> str:
 def is_at_once(estimator: Estimator) -> bool:
     """Whether an estimator changes all elements of a plate at once, each by itself."""
     return estimator.separable or isinstance(estimator, Enumeration)
-
-
-def plan(program: Program) -> tuple[tuple[Group, ...], list[tuple[Group, ...]]]:
-    """The groups that run with the ordinary evaluation, and those of passes without a graph.
-
-    Sites of few alternatives share a pass with the one before them, if they are in the same plates.
-    """
-    together: list[Group] = []
-    apart: list[tuple[Group, ...]] = []
-    room, enumerated, before = 0, 0, None
-    for number, site in enumerate(program.sites):
-        enumerated += isinstance(site.estimator, Enumeration)
-        if number not in program.alternatives:
-            continue
-        alternatives = program.alternatives[number]
-        count, chunk = alternatives.count, alternatives.chunk or alternatives.count
-        if alternatives.marginal or alternatives.relaxed:
-            together.append(Group(number, 0, count))
-            continue
-        most = min(alternatives.chunk or _FEW, _FEW)
-        surroundings = site.frames, enumerated
-        if surroundings == before and count <= min(room, most - sum(map(len, apart[-1]))):
-            apart[-1] += (Group(number, 0, count),)
-        else:
-            room, before = most, surroundings
-            for start in range(0, count, chunk):
-                apart.append((Group(number, start, min(start + chunk, count)),))
-        room -= count
-    return tuple(together), apart

@@ -94,7 +94,6 @@ class Way:
         Raises:
             CannotVectorize: it means something else.
         """
-        self._note(runs)
         shapes = signature(runs[0])
         new = shapes not in self.shapes
         if len(self.shapes) > SHAPES:
@@ -105,13 +104,6 @@ class Way:
         if new and len(self.shapes) > 1 and look() > self.plates and self.mode is not False:
             raise CannotVectorize("plates are nested more deeply than when the program was first run")
         known.complete = verify(runs[0], known.compared)
-        self.crossed |= runs[0].program.crossed
-        self._note(runs)
-
-    def _note(self, runs: list[Costs]) -> None:
-        if self.crossed:
-            for run in runs:
-                run.program.crossed.update(self.crossed)
 
     def fall_back(self, error: CannotVectorize) -> None:
         """Goes on to the next way, which takes more programs."""

@@ -133,18 +133,25 @@ class Program:
         }
 
     @property
+    def particles(self) -> tuple[int, ...]:
+        """The size of the dim of particles, if there is one."""
+        return (self.num_particles,) if self.vectorized and self.num_particles > 1 else ()
+
+    @property
+    def inner_shape(self) -> tuple[int, ...]:
+        """The sizes of the dims between evaluations and plates: enumerated sites, then particles."""
+        sizes = self.ordinary.support_sizes.values() if self.vectorized else ()
+        return (*reversed(tuple(sizes)), *self.particles)
+
+    @property
     def plate_dims(self) -> int:
         """The number of dims that plates take, without particles and enumerated sites."""
-        particles = int(self.vectorized and self.num_particles > 1)
-        enumerated = len(self.ordinary.support_sizes) if self.vectorized else 0
-        return self.batch_dims - particles - enumerated
+        return self.batch_dims - len(self.inner_shape)
 
     @property
     def particle_dim(self) -> int | None:
-        """The dim of vectorised particles, the leftmost of the plates."""
-        if not self.vectorized or self.num_particles == 1:
-            return None
-        return len(self.ordinary.support_sizes) - self.batch_dims
+        """The dim of vectorised particles, left of those of the plates."""
+        return -1 - self.plate_dims if self.particles else None
 
     @property
     def num_latent(self) -> int:

@@ -15,7 +15,7 @@ from .axes import Visible, fitted
 from .control_flow import ControlFlow
 from .ordinary import OrdinaryGuide, run_guide
 from .passes import GuideRun, Program, guide_term
-from .recorder import Recorder
+from .recorder import Rerun
 from .terms import Key, Term, vectorized_frames
 
 
@@ -49,7 +49,7 @@ def plain_run(
         model_values: the same of what the model alone drew, as nodes of a trace.
         relaxed: whether values are scored as in evaluations that relax discrete sites.
     """
-    recorder = _GivenValues(program, draws)
+    recorder = GivenValues(program, draws, tracking=True)
     trace = run_guide(program.guide, program.args, program.kwargs, recorder)
     known = {site.name: site for site in program.ordinary.sites}
     sites, terms, unscored = [], [], set()
@@ -96,19 +96,16 @@ def plain_run(
     )
 
 
-class _GivenValues(Recorder):
-    """Gives each latent site of the guide a value, and watches what becomes of it."""
+class GivenValues(Rerun):
+    """Gives each latent site of the guide a value, without dims of particles and evaluations.
 
-    def __init__(self, program: Program, given: Mapping[str, Draw]) -> None:
-        super().__init__(Visible(), ControlFlow(), tracking=True)
-        self.program = program
+    ``tracking``: whether to watch what becomes of the values.
+    """
+
+    def __init__(self, program: Program, given: Mapping[str, Draw], tracking: bool) -> None:
+        super().__init__(program, Visible(), ControlFlow(), tracking)
         self.given = given
         self.draws: dict[str, Draw] = {}
-
-    def subsample(self, message: dict[str, Any]) -> None:
-        node = self.program.ordinary.trace.nodes.get(message["name"])
-        if node is not None:
-            message["value"], message["done"] = node["value"], True
 
     def sample(self, message: dict[str, Any], fn: TorchDistribution) -> frozenset[str]:
         name = message["name"]
@@ -120,4 +117,4 @@ class _GivenValues(Recorder):
         draw = Draw(self.given[name].value, self.given[name].coordinate)
         self.draws[name] = draw = draw.map(lambda x: fitted(x, torch.Size(), fn.shape()))
         self.give(message, draw.value)
-        return frozenset([name])
+        return frozenset([name] if self.tracking else [])

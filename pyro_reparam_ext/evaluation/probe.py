@@ -8,7 +8,6 @@ for each place along the dims of evaluations and particles, don't.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,11 +18,14 @@ from torch import Tensor
 
 from ..callers import told
 from ..errors import CannotVectorize
-from .axes import Visible, fitted
+from ..estimators.base import Draw
+from .axes import Visible
 from .control_flow import ControlFlow
 from .ordinary import run_guide
 from .passes import ModelRun, Program
-from .recorder import Recorder
+from .place import Place, some_indices, unraveled
+from .plain import GivenValues
+from .recorder import Recorder, Rerun
 from .terms import Key, agree, scaled_and_masked
 from .unwrap import coordinates
 
@@ -45,13 +47,12 @@ def probe(program: Program, owner: str | None = None) -> None:
     Raises:
         CannotVectorize: the program means something else when run at many values at once.
     """
-    particles = (program.num_particles,) if program.particle_dim is not None else ()
-    enumerated = len(program.ordinary.support_sizes)
-    shape = (EVALUATIONS, *(1,) * enumerated, *particles) if owner else particles
+    enumerated = len(program.inner_shape) - len(program.particles)
+    shape = (EVALUATIONS, *(1,) * enumerated, *program.particles) if owner else program.particles
     if not shape:
         return
     try:
-        guide, scores = _run(program, _Random(program, owner, shape, particles), program.axes, {})
+        guide, scores = _run(program, _Random(program, owner, shape), program.axes, {})
     except _CannotBeDrawn:
         return
     except Exception as error:
@@ -60,7 +61,7 @@ def probe(program: Program, owner: str | None = None) -> None:
             f"{told(error)}"
         ) from error
     for index in _indices(shape):
-        place = _Place(shape, index, program.plate_dims)
+        place = Place(shape, index, program.plate_dims)
         values = {
             name: place.of(node["value"], len(node["fn"].event_shape), f"site '{name}'")
             for name, node in guide.items()
@@ -70,15 +71,16 @@ def probe(program: Program, owner: str | None = None) -> None:
 
 
 def _compare(
-    program: Program, place: _Place, values: Mapping[str, Tensor], scores: Mapping[Key, Tensor | None]
+    program: Program, place: Place, values: Mapping[str, Tensor], scores: Mapping[Key, Tensor | None]
 ) -> None:
     def plain() -> dict[Key, Tensor | None]:
-        return _run(program, _Given(program, values), Visible(), values)[1]
+        draws = {name: Draw(value) for name, value in values.items()}
+        return _run(program, GivenValues(program, draws, tracking=False), Visible(), values)[1]
 
     once = plain()
     for key, score in scores.items():
         if key not in once:
-            raise CannotVectorize(f"{named(key)} occurs for some values only", ever=False)
+            raise CannotVectorize(f"{named(key)} occurs in some evaluations only", ever=False)
         known = once[key]
         if score is None or known is None:
             continue
@@ -87,31 +89,34 @@ def _compare(
             continue
         again = plain().get(key)
         if again is not None and agree(known, again):
-            raise CannotVectorize(
-                f"{named(key)} is {number(own)} in the vectorised run, but {number(known)} when the "
-                f"program is run plainly at the same values"
-            )
+            raise mismatch(key, own, known)
+
+
+def mismatch(key: Key, own: Tensor, plain: Tensor) -> CannotVectorize:
+    """The error for a term that is another in the vectorised run than in a plain one."""
+    return CannotVectorize(
+        f"{named(key)} is {_number(own)} in the vectorised run, but {_number(plain)} when the program "
+        f"is run plainly at the same values"
+    )
 
 
 def named(key: Key) -> str:
+    """What errors call a term."""
     side, name = key
     return f"the log density of site '{name}' of the {side}"
 
 
-def number(x: Tensor) -> str:
+def _number(x: Tensor) -> str:
     if x.numel() == 1:
         return f"{x.item():.6g}"
     return f"of shape {tuple(x.shape)} and sum {x.sum().item():.6g}"
 
 
-def _indices(shape: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Some places along the hidden dims: two of each of the first, and others."""
-    size = torch.Size(shape).numel()
-    row = max(size // shape[0], 1)
-    chosen = {int(torch.randint(row, ())), row + int(torch.randint(row, ()))}
-    chosen |= set(torch.randperm(size)[:ROWS].tolist())
-    for index in sorted(chosen)[: ROWS + 2]:
-        yield tuple(int(i) for i in torch.unravel_index(torch.tensor(index), shape))
+def _indices(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Some places along the hidden dims: one at each of the first two of the leftmost, and others."""
+    row = max(torch.Size(shape).numel() // shape[0], 1)
+    ends = {unraveled(start + int(torch.randint(row, ())), shape) for start in (0, row)}
+    return sorted(ends | set(some_indices(shape, ROWS)))
 
 
 def _run(
@@ -144,47 +149,15 @@ def _scored(side: str, nodes: Mapping[str, Any], trace: Trace) -> Iterator[tuple
                 yield (side, name), scaled_and_masked(log_prob, node)
 
 
-@dataclass(frozen=True)
-class _Place:
-    """One place along the dims left of the ``plates``, which have the sizes ``shape``."""
-
-    shape: tuple[int, ...]
-    index: tuple[int, ...]
-    plates: int
-
-    def of(self, x: Tensor, events: int, what: str) -> Tensor:
-        """``x`` at this place."""
-        lead = max(x.dim() - events - self.plates, 0)
-        dims = list(zip(self.shape, self.index, strict=True))[max(len(self.shape) - lead, 0) :]
-        if lead > len(dims) or any(n not in (1, d[0]) for n, d in zip(x.shape, dims, strict=False)):
-            raise CannotVectorize(
-                f"{what} has shape {tuple(x.shape)}, where {self.plates} dims of plates and, left of "
-                f"them, {self.shape} were expected"
-            )
-        for _, index in dims:
-            x = x[index if x.shape[0] > 1 else 0]
-        return x
-
-
-class _Random(Recorder):
+class _Random(Rerun):
     """Gives each latent site of the guide random values, other ones for each particle, and those of
     ``owner`` for each evaluation as well."""
 
-    def __init__(
-        self,
-        program: Program,
-        owner: str | None,
-        shape: tuple[int, ...],
-        particles: tuple[int, ...],
-    ) -> None:
-        super().__init__(program.axes, ControlFlow(), tracking=False)
-        self.program = program
+    def __init__(self, program: Program, owner: str | None, shape: tuple[int, ...]) -> None:
+        super().__init__(program, program.axes, ControlFlow())
         self.owner = owner
         plates = (1,) * program.plate_dims
-        self.shape, self.particles = shape + plates, particles + plates
-
-    def subsample(self, message: dict[str, Any]) -> None:
-        _same_indices(self.program, message)
+        self.shape, self.particles = shape + plates, program.particles + plates
 
     def sample(self, message: dict[str, Any], fn: TorchDistribution) -> frozenset[str]:
         if not message["is_observed"]:
@@ -200,32 +173,6 @@ class _Random(Recorder):
 
 class _CannotBeDrawn(Exception):
     """A distribution that can't be expanded, or has no ``sample``."""
-
-
-class _Given(Recorder):
-    """Gives each latent site of the guide one value."""
-
-    def __init__(self, program: Program, values: Mapping[str, Tensor]) -> None:
-        super().__init__(Visible(), ControlFlow(), tracking=False)
-        self.program = program
-        self.values = values
-
-    def subsample(self, message: dict[str, Any]) -> None:
-        _same_indices(self.program, message)
-
-    def sample(self, message: dict[str, Any], fn: TorchDistribution) -> frozenset[str]:
-        name = message["name"]
-        if not message["is_observed"]:
-            if name not in self.values:
-                raise CannotVectorize(f"site '{name}': it occurs for some values only", ever=False)
-            self.give(message, fitted(self.values[name], torch.Size(), fn.shape()))
-        return frozenset()
-
-
-def _same_indices(program: Program, message: dict[str, Any]) -> None:
-    node = program.ordinary.trace.nodes.get(message["name"])
-    if node is not None:
-        message["value"], message["done"] = node["value"], True
 
 
 def _random_value(fn: TorchDistribution) -> Tensor:

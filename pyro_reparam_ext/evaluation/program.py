@@ -18,12 +18,13 @@ from pyro.util import check_site_shape
 from ..callers import told
 from ..errors import CannotVectorize, EstimatorError
 from .axes import Hidden, Visible
-from .costs import Costs, plan
+from .costs import Costs
 from .invisible import invisible, same_random_state, unrecorded
 from .ordinary import OrdinaryRun, Resolve, StateOf, ordinary_guide, padded
 from .passes import Dependencies, Pass, Program
+from .plan import plan
 from .slices import Group
-from .terms import scaled_and_masked
+from .terms import Crossing, scaled_and_masked
 
 __all__ = ["Dependencies", "Layout", "evaluate", "plain_traces", "plate_nesting"]
 
@@ -130,11 +131,13 @@ def evaluate(
     resolve: Resolve,
     state: StateOf,
     layout: Layout,
+    crossed: set[Crossing],
     dependencies: Dependencies | None = None,
 ) -> list[Costs]:
     """Runs guide and model as often as the estimators of the guide's sites need.
 
     One result if vectorised; else one per particle, times one per joint value of enumerated sites.
+    ``crossed``: what is known, or will be found, to cross the elements of a plate.
     """
 
     recorder: OrdinaryRun | None = None
@@ -157,6 +160,7 @@ def evaluate(
                 batch_dims=(layout.plate_dims or 0) + len(ordinary.support_sizes),
                 max_plate_nesting=math.inf if layout.plate_dims is None else layout.plate_dims,
                 dependencies=dependencies,
+                crossed=crossed,
             )
             # A loop has no dim that tells what depends on the values of a site.
             track = bool(ordinary.tracked) and (program.num_latent > 1 or not program.vectorized)

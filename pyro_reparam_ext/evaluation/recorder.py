@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyro.distributions import TorchDistribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
@@ -12,6 +12,9 @@ from torch import Tensor
 
 from .axes import Visible
 from .control_flow import ControlFlow, provenance_of, untracked, without_provenance
+
+if TYPE_CHECKING:
+    from .passes import Program
 
 
 class Recorder(TraceMessenger):
@@ -90,3 +93,20 @@ class Recorder(TraceMessenger):
                 self.upstream[message["name"]] = upstream
             node["value"] = self.axes.shown_value(node["value"], message["fn"])
             self.nodes[message["name"]] = self.axes.shown_site(node)
+
+
+class Rerun(Recorder):
+    """Another run of the guide of a program that was evaluated, at the same indices of its plates."""
+
+    def __init__(
+        self, program: Program, axes: Visible, control: ControlFlow, tracking: bool = False
+    ) -> None:
+        super().__init__(axes, control, tracking)
+        self.program = program
+
+    def subsample(self, message: dict[str, Any]) -> None:
+        node = self.program.ordinary.trace.nodes.get(message["name"])
+        if node is None:
+            super().subsample(message)
+        else:
+            message["value"], message["done"] = node["value"], True

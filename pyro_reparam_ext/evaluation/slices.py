@@ -19,7 +19,7 @@ from ..estimators.enumeration import Enumeration
 from ..estimators.relaxation import RELAXABLE, coordinate, noisy_logits, to_value
 from .control_flow import ControlFlow
 from .noise import noise_given
-from .recorder import Recorder
+from .recorder import Rerun
 from .unwrap import cat_rows, coordinates
 
 if TYPE_CHECKING:
@@ -38,13 +38,12 @@ class Group:
         return self.stop - self.start
 
 
-class SlicePass(Recorder):
+class SlicePass(Rerun):
     """Gives each latent site of the guide its values in the evaluations of a pass."""
 
     def __init__(self, program: Program, groups: tuple[Group, ...], watch: ControlFlow | None) -> None:
-        super().__init__(program.axes, watch or ControlFlow(), tracking=watch is not None)
+        super().__init__(program, program.axes, watch or ControlFlow(), tracking=watch is not None)
         self.watch = watch
-        self.program = program
         self.groups = groups
         self.index = {site.name: i for i, site in enumerate(program.sites)}
         self.sites = {site.name: site for site in program.sites}
@@ -52,10 +51,6 @@ class SlicePass(Recorder):
         self.changed: dict[str, Draw] = {}
         self.owners = [group.owner for group in groups]
         self.starts = [0, *accumulate(len(group) for group in groups)]
-
-    def subsample(self, message: dict[str, Any]) -> None:
-        node = self.program.ordinary.trace.nodes[message["name"]]
-        message["value"], message["done"] = node["value"], True
 
     def sample(self, message: dict[str, Any], fn: TorchDistribution) -> frozenset[str]:
         name = message["name"]

@@ -24,8 +24,9 @@ from .costs import Costs, check_inside, is_at_once
 from .crossing import crossings
 from .invisible import invisible
 from .passes import Pass
+from .place import Place, check_dims, some_indices
 from .plain import PlainRun, plain_run
-from .probe import named, number, probe
+from .probe import mismatch, named, probe
 from .slices import Group
 from .soft import check_gradients, check_reads, is_soft
 from .surrogate import has_surrogate
@@ -74,7 +75,7 @@ def verify(costs: Costs, done: set[Hashable]) -> bool:
     """
     program = costs.program
     if program.vectorized:
-        _check_dims(costs)
+        _check_terms(costs)
     with invisible(program.model, program.guide):
         owners = [n for n in program.alternatives if n not in done][:AT_ONCE]
         for row in _rows(costs, owners):
@@ -89,8 +90,8 @@ def verify(costs: Costs, done: set[Hashable]) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class _Row:
-    """One evaluation: number ``number`` of a pass; ``inner``: the place along each dim between
-    evaluations and plates, from the right (particles, then enumerated sites).
+    """One evaluation: number ``number`` of a pass, at the place ``inner`` along the dims between
+    evaluations and plates.
 
     ``group``: whose alternative it is, if it is not the ordinary one.
     """
@@ -106,31 +107,28 @@ class _Row:
 
 def _rows(costs: Costs, owners: list[int]) -> Iterator[_Row]:
     """The evaluations to compare: ordinary ones, and one alternative of each of the ``owners``."""
-    program, ordinary, sizes = costs.program, costs.passes[0], _inner_sizes(costs)
-    last = tuple(size - 1 for size in sizes)
+    program, ordinary = costs.program, costs.passes[0]
+    shape, last = program.inner_shape, _last(costs)
     if any(last):
-        yield from (_Row(ordinary, 0, place) for place in _some_places(sizes) if place != last)
+        few = PLACES if torch.Size(shape).numel() <= PLACES else PLACES // 2
+        yield from (_Row(ordinary, 0, place) for place in some_indices(shape, few) if place != last)
     if any(last) or program.alternatives or any(map(is_soft, program.sites)):
         yield _Row(ordinary, 0, last)
     for owner in owners:
         # In a loop, only what relaxes needs to be looked at.
         if program.vectorized or program.alternatives[owner].relaxed:
-            row = _row_of_alternative(costs, owner, sizes)
+            row = _row_of_alternative(costs, owner)
             if row is not None:  # else its values are those of the ordinary evaluation
                 yield row
 
 
-def _some_places(sizes: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    size = torch.Size(sizes).numel()
-    for index in torch.randperm(size)[: PLACES if size <= PLACES else PLACES // 2].tolist():
-        yield tuple(int(i) for i in torch.unravel_index(torch.tensor(index), sizes))
+def _last(costs: Costs) -> tuple[int, ...]:
+    return tuple(size - 1 for size in costs.program.inner_shape)
 
 
-def _row_of_alternative(costs: Costs, owner: int, sizes: tuple[int, ...]) -> _Row | None:
+def _row_of_alternative(costs: Costs, owner: int) -> _Row | None:
     """An alternative of a site that differs from its ordinary value, and a particle where it does."""
-    program = costs.program
-    site, particles = program.sites[owner], sizes[0] if _has_particles(costs) else 1
-    last = [size - 1 for size in sizes]
+    program, site, last = costs.program, costs.program.sites[owner], _last(costs)
     for place, run in reversed(list(enumerate(costs.passes))):
         for group in run.groups:
             if group.owner != owner:
@@ -139,57 +137,39 @@ def _row_of_alternative(costs: Costs, owner: int, sizes: tuple[int, ...]) -> _Ro
             changed = values != site.value
             events = values.dim() - 1 - program.batch_dims
             changed = changed.reshape(*changed.shape[: changed.dim() - events], -1).any(-1)
-            if particles > 1:
-                dims = [d for d in range(1, changed.dim()) if d != changed.dim() - _plates(costs) - 1]
-                changed = changed.any(dims) if dims else changed
-                changed = changed.expand(len(values), particles)
+            if program.particle_dim is not None:
+                changed = changed.movedim(changed.dim() + program.particle_dim, 1)
+                changed = changed.reshape(*changed.shape[:2], -1).any(2)
+                changed = changed.expand(-1, program.num_particles)
             else:
-                changed = (
-                    changed.flatten(1).any(1, keepdim=True) if changed.dim() > 1 else changed[:, None]
-                )
-            places = changed.nonzero()
-            if len(places):
-                row, particle = places[-1].tolist()
-                inner = (particle, *last[1:]) if particles > 1 else tuple(last)
-                return _Row(run, costs.start(place, owner) + row, inner, group)
+                changed = changed.reshape(len(values), -1).any(1, keepdim=True)
+            found = changed.nonzero()
+            if len(found):
+                number, particle = found[-1].tolist()
+                inner = (*last[:-1], particle) if program.particles else last
+                return _Row(run, costs.start(place, owner) + number, inner, group)
     return None
-
-
-def _has_particles(costs: Costs) -> bool:
-    return costs.program.vectorized and costs.program.num_particles > 1
-
-
-def _plates(costs: Costs) -> int:
-    """The number of dims of plates, without particles and enumerated sites."""
-    return costs.program.plate_dims
-
-
-def _inner_sizes(costs: Costs) -> tuple[int, ...]:
-    """Particles, then the support of each enumerated site: the dims left of the plates."""
-    program = costs.program
-    if not program.vectorized:
-        return ()
-    particles = (program.num_particles,) if _has_particles(costs) else ()
-    return particles + tuple(program.ordinary.support_sizes.values())
 
 
 # -- comparing --------------------------------------------------------------------------------------
 
 
-def _check_dims(costs: Costs) -> None:
+def _check_terms(costs: Costs) -> None:
     """Every term has the dims that its sites say: none left of the evaluations, none of other sizes."""
-    sizes, plates = _inner_sizes(costs), _plates(costs)
     for run in costs.passes:
-        rows = run.ordinary + sum(map(len, run.groups))
-        expected = [*(rows if run.groups else 1,), *reversed(sizes)]
         for term in run.terms:
-            lead = list(term.log_prob.shape)[: max(term.log_prob.dim() - plates, 0)]
-            fits = zip(reversed(lead), reversed(expected), strict=False)
-            if len(lead) > len(expected) or any(size not in (1, good) for size, good in fits):
-                raise CannotVectorize(
-                    f"{named(term.key)} has shape {tuple(term.log_prob.shape)}, where {plates} dims of "
-                    f"plates and, left of them, {expected} were expected"
-                )
+            shape = (_evaluations(run), *costs.program.inner_shape)
+            check_dims(term.log_prob, 0, costs.program.plate_dims, shape, named(term.key))
+
+
+def _evaluations(run: Pass) -> int:
+    return run.ordinary + sum(map(len, run.groups)) if run.groups else 1
+
+
+def _place(costs: Costs, run: Pass, number: int, inner: tuple[int, ...]) -> Place:
+    """One evaluation of a pass, as a place along the dims of what differs between evaluations."""
+    shape = (_evaluations(run), *costs.program.inner_shape)
+    return Place(shape, (number, *inner), costs.program.plate_dims)
 
 
 def _compare(costs: Costs, row: _Row, done: set[Hashable]) -> None:
@@ -241,21 +221,19 @@ def _compare_terms(costs: Costs, row: _Row, plain: PlainRun, repeated: Callable[
                 f"{named(term.key)} depends on random numbers that the program draws by itself, so "
                 f"that the vectorised run can't be compared with a plain one"
             )
-        raise CannotVectorize(
-            f"{named(term.key)} is {number(log_prob)} in the vectorised run, but {number(once)} when "
-            f"the program is run plainly at the same values"
-        )
+        raise mismatch(term.key, log_prob, once)
 
 
 def _terms_at(costs: Costs, row: _Row) -> Iterator[tuple[Term, Tensor]]:
     """Each term as it is used for an evaluation, without dims of particles and evaluations."""
     ordinary = {term.key: term for term in costs.passes[0].terms}
-    plates = _plates(costs)
+    own = _place(costs, row.run, row.number, row.inner)
+    first = _place(costs, costs.passes[0], 0, row.inner)
     for term in row.run.terms:
-        number = row.number
+        place = own
         if not term.sliced and row.run is not costs.passes[0]:
-            term, number = ordinary[term.key], 0  # what no alternative changes cancels
-        yield term, _at(term.log_prob.detach(), 0, plates, number, row.inner)
+            term, place = ordinary[term.key], first  # what no alternative changes cancels
+        yield term, place.of(term.log_prob.detach(), 0, named(term.key))
 
 
 def _soft_values(costs: Costs, row: _Row) -> list[tuple[Site, Tensor]]:
@@ -309,7 +287,7 @@ def _look_for_crossings(costs: Costs, done: set[Hashable]) -> bool:
     sites = [site for site in program.ordinary.sites if _is_charged(site) and site.name not in done]
     if not sites:
         return True
-    row = _Row(costs.passes[0], 0, tuple(size - 1 for size in _inner_sizes(costs)))
+    row = _Row(costs.passes[0], 0, _last(costs))
     draws, values = _values_at(costs, row)
     try:
         plain = plain_run(program, draws, values)
@@ -342,36 +320,23 @@ def _is_charged(site: Site) -> bool:
 
 def _values_at(costs: Costs, row: _Row) -> tuple[dict[str, Draw], dict[str, dict[str, Any]]]:
     """The plain values of one evaluation: of the guide's latent sites, and of what the model drew."""
-    program = costs.program
-    draws = {
-        site.name: _draw_at(costs, row, row.run.draws.get(site.name, site.draw), site.fn)
-        for site in program.ordinary.sites
-        if not site.observed
-    }
+    program, place = costs.program, _place(costs, row.run, row.number, row.inner)
+
+    def draw_of(site: Site) -> Draw:
+        draw, events = row.run.draws.get(site.name, site.draw), len(site.fn.event_shape)
+        whole = Draw(draw.value, draw.coordinate)
+        return whole.map(lambda x: place.of(x.detach(), events, f"site '{site.name}'"))
+
+    draws = {site.name: draw_of(site) for site in program.ordinary.sites if not site.observed}
     values = {
-        name: {**node, "value": _model_value(costs, row, node)}
+        name: {**node, "value": _value_of_model(place, name, node)}
         for name, node in program.model_nodes.items()
     }
     return draws, values
 
 
-def _draw_at(costs: Costs, row: _Row, draw: Draw, fn: Any) -> Draw:
-    events, plates = len(fn.event_shape), _plates(costs)
-    whole = Draw(draw.value, draw.coordinate)
-    return whole.map(lambda x: _at(x.detach(), events, plates, row.number, row.inner))
-
-
-def _model_value(costs: Costs, row: _Row, node: Mapping[str, Any]) -> Any:
+def _value_of_model(place: Place, name: str, node: Mapping[str, Any]) -> Any:
     """What the model drew by itself; the indices of a plate are the same for all evaluations."""
     fn, value = node["fn"], node["value"]
-    if not hasattr(fn, "event_shape"):
-        return value
-    return _at(value, len(fn.event_shape), _plates(costs), row.number, row.inner)
-
-
-def _at(x: Tensor, events: int, plates: int, number: int, inner: tuple[int, ...]) -> Tensor:
-    """``x`` at one place along its dims left of the plates."""
-    places = (*inner, number)
-    for dim in reversed(range(max(x.dim() - events - plates, 0))):
-        x = x[places[dim] if x.shape[0] > 1 else 0]
-    return x
+    known = hasattr(fn, "event_shape")
+    return place.of(value, len(fn.event_shape), f"site '{name}'") if known else value

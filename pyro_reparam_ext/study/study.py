@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import arviz as az
 import numpy as np
@@ -17,22 +16,18 @@ from pyro.infer import ELBO
 from torch import nn
 from tqdm.auto import tqdm
 
-from ..elbo import TraceEstimator_ELBO
 from ..errors import EstimatorError
 from ..evaluation.invisible import parameter_restorer
 from ..temperature import measuring
 from .bias import bias
-from .measured import Measured
+from .measured import Job, Measured, direction_of, kept_draws, measure, needed
 from .moments import Moments, Reference, reference_of
+from .names import Names, select, shared
 from .programs import exact_program, scored_program
 from .sampler import Sampler, discrete_sites
 from .variant import program_of
 from .verdict import judged, trusted_reference
 
-Names: TypeAlias = Iterable[str] | Callable[[str], bool] | None
-
-KEPT_BYTES = 2**28
-"""Draws are kept as long as all together take no more memory than this."""
 BASELINE_STEPS = 50
 """Steps in which the baseline of the score function that checks a reference learns."""
 PILOT = 100
@@ -102,7 +97,7 @@ class GradientStudy:
         Args:
             params: names of parameters, or a predicate of them, to restrict it to.
         """
-        names = _select(self.names, params)
+        names = select(self.names, params)
         rows, norm = {}, self.reference_gradient(names).norm
         for label, result in self.results.items():
             variance, low, high = result.moments.variance(names)
@@ -126,7 +121,7 @@ class GradientStudy:
 
     def reference_gradient(self, params: Names = None) -> Reference:
         """The gradient that is taken as true, flat, with its squared standard error."""
-        names = _select(self.names, params)
+        names = select(self.names, params)
         if self.reference is not None:
             return reference_of([self.reference], names)
         return reference_of([r.moments for r in self.results.values() if r.unbiased], names)
@@ -146,7 +141,7 @@ class GradientStudy:
         Args:
             params: names of parameters, or a predicate of them, to restrict it to.
         """
-        labels, names = list(self.results), _select(self.names, params)
+        labels, names = list(self.results), select(self.names, params)
         gradients = {
             name: np.stack([self.results[k].kept[name] for k in labels], axis=1)[None] for name in names
         }
@@ -276,32 +271,32 @@ def gradient_study(
         elif reference is not None:
             of_reference = Sampler(program_of("reference", reference, model, guide, args, kwargs))
         everything = [*samplers.values(), *([of_reference] if of_reference else [])]
-        names = _select(_shared(everything), params)
-        keep = _kept_draws(everything[0], names, num_draws, len(samplers))
-        jobs = [_Job(label, sampler, num_draws, warmup, keep) for label, sampler in samplers.items()]
+        names = select(shared(everything), params)
+        keep = kept_draws(everything[0], names, num_draws, len(samplers))
+        jobs = [Job(label, sampler, num_draws, warmup, keep) for label, sampler in samplers.items()]
         taken = of_reference or samplers.get(label_of_reference or "")
         unbiased = [sampler for sampler in samplers.values() if sampler.unbiased]
         candidates = [taken] if taken else unbiased
         compares = taken is not None or len(samplers) > 1
         if of_reference:
-            jobs.append(_Job("reference", of_reference, _needed(of_reference, num_draws), warmup))
+            jobs.append(Job("reference", of_reference, needed(of_reference, num_draws), warmup))
         witness = None
         if compares and candidates and all(sampler.conditions for sampler in candidates):
             doubtful = {site for sampler in candidates for site in sampler.conditions.estimators}
             witness = _witness(names, doubtful, model, guide, args, kwargs)
         if witness:
-            jobs.append(_Job("score function", witness, num_draws, max(warmup, BASELINE_STEPS)))
+            jobs.append(Job("score function", witness, num_draws, max(warmup, BASELINE_STEPS)))
         pilot = (candidates or everything)[0]
         torch.manual_seed(seed + 1_000_003 * len(jobs))
         pilot_draws = min(num_draws, max(PILOT, num_draws // 10))
-        direction = _direction(pilot, names, pilot_draws) if compares else {}
+        direction = direction_of(pilot, names, pilot_draws) if compares else {}
         measured = {}
         total = sum(job.draws + job.warmup for job in jobs)
         with tqdm(total=total, desc="gradients", disable=None if progress else True) as bar:
             for number, job in enumerate(jobs):
                 bar.set_postfix_str(job.label)
                 torch.manual_seed(seed + 1_000_003 * number)
-                measured[job.sampler] = _measure(job, names, direction, bar)
+                measured[job.sampler] = measure(job, names, direction, bar)
     results = {label: measured[sampler] for label, sampler in samplers.items()}
     moments = measured[taken].moments if taken else None
     checked = measured[witness].moments if witness else None
@@ -317,22 +312,6 @@ def gradient_study(
         moments = checked
     settings = {"num_draws": num_draws, "seed": seed, "warmup": warmup, "draws_kept": keep}
     return GradientStudy(results, names, moments, label_of_reference, settings)
-
-
-@dataclass(frozen=True, eq=False)
-class _Job:
-    """Draws to be made for one label, for the reference, or for the score function that checks it."""
-
-    label: str
-    sampler: Sampler
-    draws: int
-    warmup: int
-    kept: int = 0
-
-
-def _needed(sampler: Sampler, num_draws: int) -> int:
-    """One draw of a gradient without variance is enough."""
-    return 1 if sampler.deterministic else num_draws
 
 
 def _unconditional(results: dict[str, Measured]) -> list[Moments]:
@@ -360,17 +339,6 @@ def _witness(
     return None
 
 
-def _direction(sampler: Sampler, names: list[str], num_draws: int) -> dict[str, torch.Tensor]:
-    """The gradient, roughly, by draws that are used for nothing else."""
-    moments = Moments()
-    for chunk in sampler.draws(names, _needed(sampler, num_draws)):
-        moments.add(chunk)
-    norm = float(np.linalg.norm(moments.flat_mean(names))) or 1.0
-    return {
-        name: torch.as_tensor(moments.mean[name] / norm).to(sampler.parameters[name]) for name in names
-    }
-
-
 def _relaxes(sampler: Sampler, guide: Callable[..., Any]) -> bool:
     """Whether a site whose values are discrete in the study's own guide has others here."""
     program = sampler.program
@@ -380,35 +348,6 @@ def _relaxes(sampler: Sampler, guide: Callable[..., Any]) -> bool:
     with program.context():
         here = discrete_sites(program, program.guide)
     return any(own[name] and not here[name] for name in own.keys() & here)
-
-
-def _measure(job: _Job, names: list[str], direction: dict[str, torch.Tensor], bar: tqdm) -> Measured:
-    sampler = job.sampler
-    elbo = sampler.program.elbo
-    states = elbo.states if isinstance(elbo, TraceEstimator_ELBO) else nn.ModuleDict()
-    before = deepcopy(states.state_dict())
-    try:
-        sampler.learn(job.warmup, bar.update)
-        kept: dict[str, list[np.ndarray]] = {name: [] for name in names}
-        moments, left = Moments(direction, sampler.deterministic), job.kept
-        for chunk in sampler.draws(names, job.draws):
-            moments.add(chunk)
-            for name in names:
-                kept[name].append(chunk[name][:left].detach().cpu().numpy())
-            count = len(chunk[names[0]])
-            left = max(0, left - count)
-            bar.update(count)
-        return Measured(
-            moments,
-            {name: np.concatenate(parts) for name, parts in kept.items()},
-            sampler.unbiased,
-            sampler.conditions,
-            sampler.evaluations,
-            sampler.seconds(names, repeats=7),
-            sampler.batched,
-        )
-    finally:
-        states.load_state_dict(before)
 
 
 def _check_label(reference: str, samplers: dict[str, Sampler]) -> str:
@@ -423,44 +362,6 @@ def _check_label(reference: str, samplers: dict[str, Sampler]) -> str:
             f"an ELBO, or None for the pooled mean of the unbiased ones."
         )
     return reference
-
-
-def _shared(samplers: list[Sampler]) -> list[str]:
-    """The parameters that all programs have, in the order of the first."""
-    names = [n for n in samplers[0].parameters if all(n in s.parameters for s in samplers)]
-    if not names:
-        raise EstimatorError(
-            "The programs of the study share no parameter, expected at least one. Give model and "
-            "guide parameters (pyro.param, pyro.module, PyroModule) of the same names in all variants."
-        )
-    return names
-
-
-def _select(names: list[str], params: Names) -> list[str]:
-    """The names that ``params`` admits."""
-    if params is None:
-        return names
-    if callable(params):
-        chosen = [name for name in names if params(name)]
-    else:
-        wanted = [params] if isinstance(params, str) else list(params)
-        unknown = [name for name in wanted if name not in names]
-        if unknown:
-            raise EstimatorError(
-                f"params: no parameter {unknown[0]!r}; expected some of {', '.join(map(repr, names))}."
-            )
-        chosen = [name for name in names if name in wanted]
-    if not chosen:
-        raise EstimatorError(
-            f"params: admits none of the parameters {', '.join(map(repr, names))}, expected at least "
-            f"one."
-        )
-    return chosen
-
-
-def _kept_draws(sampler: Sampler, names: list[str], num_draws: int, labels: int) -> int:
-    bytes_per_draw = sum(sampler.parameters[name].nbytes for name in names) * labels
-    return max(1, min(num_draws, KEPT_BYTES // max(bytes_per_draw, 1)))
 
 
 @contextmanager

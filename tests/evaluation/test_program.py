@@ -203,10 +203,7 @@ def test_failed_ways_leave_no_parameters_behind():
 # -- densities that are known at draws of their own only ----------------------------------------------
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("make", [transforms.planar, transforms.radial, transforms.sylvester])
-def test_flows_without_an_inverse(make, mode):
-    """Looking at a program does not score what can't be scored."""
+def flow_programs(make):
     torch.manual_seed(0)
     flow = make(2)
 
@@ -217,6 +214,14 @@ def test_flows_without_an_inverse(make, mode):
     def model():
         pyro.sample("w", dist.Normal(torch.zeros(2), 1.0).to_event(1))
 
+    return model, guide
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("make", [transforms.planar, transforms.radial, transforms.sylvester])
+def test_flows_without_an_inverse(make, mode):
+    """Looking at a program does not score what can't be scored."""
+    model, guide = flow_programs(make)
     losses = []
     for elbo in (Trace_ELBO(), pre.TraceEstimator_ELBO(vectorize_particles=mode)):
         torch.manual_seed(1)
@@ -227,16 +232,7 @@ def test_flows_without_an_inverse(make, mode):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("make", [transforms.planar, transforms.radial, transforms.sylvester])
 def test_flows_without_an_inverse_for_particles(make, mode):
-    torch.manual_seed(0)
-    flow = make(2)
-
-    def guide():
-        base = dist.Normal(torch.zeros(2), pyro.param("a", torch.ones(2))).to_event(1)
-        pyro.sample("w", dist.TransformedDistribution(base, [flow]))
-
-    def model():
-        pyro.sample("w", dist.Normal(torch.zeros(2), 1.0).to_event(1))
-
+    model, guide = flow_programs(make)
     elbo = pre.TraceEstimator_ELBO(num_particles=3, vectorize_particles=mode)
     for _ in range(4):
         elbo.loss_and_grads(model, guide)
