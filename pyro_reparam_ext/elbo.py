@@ -23,7 +23,7 @@ from .estimators.default import default_estimator
 from .estimators.hinted import warn_of_baseline
 from .evaluation.axes import PARTICLES
 from .evaluation.costs import Costs
-from .evaluation.invisible import parameter_restorer
+from .evaluation.invisible import invisible, parameter_restorer
 from .evaluation.modes import REMEMBERED, Vectorize, Way, check_vectorize
 from .evaluation.ordinary import Resolve
 from .evaluation.program import Dependencies, Layout, evaluate, initialise, plate_nesting
@@ -239,18 +239,31 @@ class TraceEstimator_ELBO(ELBO):
         if way.mode == "vmap" and not way.initialised:
             initialise(model, guide, args, kwargs)
             way.initialised = True
-        runs = evaluate(
-            model,
-            guide,
-            args,
-            kwargs,
-            resolve=resolve,
-            state=self._state,
-            layout=self._layout(way),
-            crossed=way.crossed,
-            dependencies=dependencies,
+
+        def run(known: Dependencies | None) -> list[Costs]:
+            return evaluate(
+                model,
+                guide,
+                args,
+                kwargs,
+                resolve=resolve,
+                state=self._state,
+                layout=self._layout(way),
+                crossed=way.crossed,
+                dependencies=known,
+            )
+
+        def tracked() -> list[Costs]:
+            with invisible(model, guide), torch.no_grad():
+                return run(None)
+
+        known = dependencies if dependencies is not None else way.dependencies
+        runs = run(known)
+        way.check(
+            runs,
+            lambda: plate_nesting(model, guide, args, kwargs),
+            None if known is None else tracked,
         )
-        way.check(runs, lambda: plate_nesting(model, guide, args, kwargs))
         return runs
 
     def _layout(self, way: Way) -> Layout:

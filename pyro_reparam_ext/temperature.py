@@ -15,6 +15,7 @@ from pyro.poutine.trace_messenger import TraceMessenger
 from torch import Tensor, nn
 
 from .errors import EstimatorError
+from .shapes import broadcast_shapes
 
 
 class _Step:
@@ -210,7 +211,7 @@ def fault_of(temperature: Temperature, batch_shape: torch.Size) -> str | None:
 
 def _broadcasts(temperature: Tensor, batch_shape: torch.Size) -> bool:
     try:
-        shape = torch.broadcast_shapes(temperature.shape, batch_shape)
+        shape = broadcast_shapes(temperature.shape, batch_shape)
     except RuntimeError:
         return False
     return temperature.numel() == 1 or shape == batch_shape

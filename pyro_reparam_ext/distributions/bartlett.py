@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Size, Tensor
 
+from ..shapes import broadcast_shapes
 from .log_gamma import LogGamma
 
 
@@ -59,7 +60,7 @@ def log_det(factor: Tensor) -> Tensor:
 
 def square_norm_of_solution(factor: Tensor, other: Tensor) -> Tensor:
     r"""The trace of :math:`(F F^\top)^{-1} G G^\top` for Cholesky factors F and G."""
-    batch = torch.broadcast_shapes(factor.shape, other.shape)
+    batch = broadcast_shapes(factor.shape, other.shape)
     solution = torch.linalg.solve_triangular(factor.expand(batch), other.expand(batch), upper=False)
     return solution.square().sum((-2, -1))
 

@@ -9,6 +9,8 @@ from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
+from ..shapes import broadcast_shapes
+
 
 class Parametric(TorchDistribution):
     """A distribution given by named tensors: broadcasting, ``expand`` and sampling in one place.
@@ -27,9 +29,7 @@ class Parametric(TorchDistribution):
     ) -> None:
         tensors = _as_tensors(parameters)
         event_dims = {name: self.arg_constraints[name].event_dim for name in tensors}
-        batch_shape = torch.broadcast_shapes(
-            *(_split(x, event_dims[name])[0] for name, x in tensors.items())
-        )
+        batch_shape = broadcast_shapes(*(_split(x, event_dims[name])[0] for name, x in tensors.items()))
         for name, x in tensors.items():
             setattr(self, name, x.expand(batch_shape + _split(x, event_dims[name])[1]))
         super().__init__(batch_shape, torch.Size(event_shape), validate_args=validate_args)

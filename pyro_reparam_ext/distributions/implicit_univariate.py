@@ -10,6 +10,7 @@ import torch
 from pyro.distributions import constraints
 from torch import Size, Tensor
 
+from ..shapes import broadcast_shapes
 from .base import Parametric
 from .implicit import implicit_joint
 from .numerics.chart import chart_of
@@ -155,7 +156,7 @@ class ImplicitUnivariate(Parametric):
         return self._cdf(value, None if self._cdf_fn else self._panels())
 
     def icdf(self, value: Tensor) -> Tensor:
-        u = value.expand(torch.broadcast_shapes(value.shape, self.batch_shape))
+        u = value.expand(broadcast_shapes(value.shape, self.batch_shape))
         with torch.no_grad():
             below = u < 0.5
             x = self._quantile(torch.where(below, u, 1 - u), below)
@@ -192,7 +193,7 @@ class ImplicitUnivariate(Parametric):
             return self._log_density_fn(x, **parameters)
         cdf = self._cdf_fn
         assert cdf is not None
-        x = x.expand(torch.broadcast_shapes(x.shape, *(p.shape for p in parameters.values())))
+        x = x.expand(broadcast_shapes(x.shape, *(p.shape for p in parameters.values())))
         values, pull = torch.func.vjp(lambda x: cdf(x, **parameters), x)[:2]
         (density,) = pull(torch.ones_like(values))
         return density.clamp(min=torch.finfo(x.dtype).tiny).log()
@@ -232,7 +233,7 @@ class ImplicitUnivariate(Parametric):
 
     def _rows(self, value: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Draws on the last dim, after the batch dims of the panels; and the way back."""
-        value = value.expand(torch.broadcast_shapes(value.shape, self.batch_shape))
+        value = value.expand(broadcast_shapes(value.shape, self.batch_shape))
         lead = value.dim() - (self._located.edges.dim() - 1)
         shape = value.shape
         rows = value.reshape((math.prod(shape[:lead]),) + shape[lead:]).movedim(0, -1)

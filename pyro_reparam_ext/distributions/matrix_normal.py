@@ -8,6 +8,7 @@ import torch
 from pyro.distributions import constraints
 from torch import Size, Tensor
 
+from ..shapes import broadcast_shapes
 from .base import Parametric
 
 
@@ -114,7 +115,7 @@ class MatrixNormal(Parametric):
 
 
 def _solve(tril: Tensor, value: Tensor) -> Tensor:
-    batch = torch.broadcast_shapes(tril.shape[:-2], value.shape[:-2])
+    batch = broadcast_shapes(tril.shape[:-2], value.shape[:-2])
     tril, value = (x.expand(batch + x.shape[-2:]) for x in (tril, value))
     return torch.linalg.solve_triangular(tril, value, upper=False)
 

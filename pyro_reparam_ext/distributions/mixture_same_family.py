@@ -11,6 +11,7 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution, Independent, TransformedDistribution, constraints
 
+from ..shapes import broadcast_shapes
 from .implicit import implicit_joint, once
 from .numerics import normal_mixture
 from .numerics.mixture_transform import (
@@ -225,7 +226,7 @@ def _joint_pull_back(
 
 @register_pathwise(MixtureSameFamily)
 def _pathwise(fn: MixtureSameFamily, value: Tensor) -> Tensor:
-    shape = torch.broadcast_shapes(value.shape, fn.batch_shape + fn.event_shape)
+    shape = broadcast_shapes(value.shape, fn.batch_shape + fn.event_shape)
     return fn._at(value.expand(shape))
 
 
@@ -294,7 +295,7 @@ def _aligned(
     if not component.batch_shape:
         raise ValueError(f"The last batch dim of {component} has to be that of the components.")
     shape, count = component.batch_shape[:-1], component.batch_shape[-1:]
-    batch_shape = torch.broadcast_shapes(weights.batch_shape, shape)
+    batch_shape = broadcast_shapes(weights.batch_shape, shape)
     if weights.batch_shape != batch_shape:
         weights = weights.expand(batch_shape)
     if shape != batch_shape:

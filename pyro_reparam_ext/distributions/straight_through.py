@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Size, Tensor
 
+from ..shapes import broadcast_shapes
 from .base import _as_tensors
 from .held_score import HeldScore
 from .probs_or_logits import one_of
@@ -48,5 +49,5 @@ def arguments(
     name, given = one_of(owner, probs, logits)
     temperature, x = _as_tensors({"temperature": temperature, name: given}).values()
     cut = x.dim() - event_dim
-    batch_shape = torch.broadcast_shapes(temperature.shape, x.shape[:cut])
+    batch_shape = broadcast_shapes(temperature.shape, x.shape[:cut])
     return temperature, {name: x.expand(batch_shape + x.shape[cut:])}

@@ -10,6 +10,7 @@ from pyro.distributions import constraints
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
+from ..shapes import broadcast_shapes
 from .base import Parametric
 from .implicit import implicit_joint, once
 from .interval import ExtendedInterval, check_order
@@ -86,7 +87,7 @@ class Truncated(Parametric):
                     f" subclass of {name}, or truncate another distribution."
                 )
         low, high = _like(base, low), _like(base, high)
-        shape = torch.broadcast_shapes(base.batch_shape, low.shape, high.shape)
+        shape = broadcast_shapes(base.batch_shape, low.shape, high.shape)
         self.base = base if base.batch_shape == shape else base.expand(shape)
         parameters: dict[str, Tensor | float] = {"low": low.expand(shape), "high": high.expand(shape)}
         super().__init__(parameters, validate_args=validate_args)

@@ -11,6 +11,7 @@ from torch import Size, Tensor
 from torch.distributions import Distribution
 from torch.distributions.kl import register_kl
 
+from ..shapes import broadcast_shapes
 from .bartlett import bartlett, cholesky_of, gram, log_det, only_given, square_norm_of_solution
 from .numerics.multigamma import log_multigamma, multidigamma
 
@@ -70,7 +71,7 @@ class Wishart(dist.Wishart):
         }
         name, matrix = only_given(given)
         df = torch.as_tensor(df, dtype=matrix.dtype, device=matrix.device)
-        batch_shape = torch.broadcast_shapes(matrix.shape[:-2], df.shape)
+        batch_shape = broadcast_shapes(matrix.shape[:-2], df.shape)
         event_shape = matrix.shape[-2:]
         self.df = df.expand(batch_shape)
         setattr(self, name, matrix.expand(batch_shape + event_shape))

@@ -252,7 +252,15 @@ class Estimator(ABC):
         """Alternative values of the site to evaluate the program at, if any."""
         return None
 
+    def has_alternatives(self) -> bool:
+        """Whether it may want any."""
+        return type(self).alternatives is not Estimator.alternatives
+
     # -- 3. the surrogate loss --------------------------------------------------------------------
+
+    def has_surrogate(self, fn: TorchDistribution) -> bool:
+        """Whether it may add a term of its own to the costs at sites distributed as ``fn``."""
+        return type(self).surrogate is not Estimator.surrogate
 
     def surrogate(self, evaluations: Evaluations) -> Tensor | None:
         """A term whose gradient is the estimate, shape ``fn.batch_shape`` (broadcast with the costs).

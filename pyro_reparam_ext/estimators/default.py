@@ -10,6 +10,8 @@ from .leave_one_out import LeaveOneOut
 from .pathwise import Pathwise, is_biased_sampler
 from .score_function import ScoreFunction
 
+_PATHWISE, _LEAVE_ONE_OUT, _SCORE_FUNCTION = Pathwise(), LeaveOneOut(), ScoreFunction()
+
 
 def default_estimator(fn: TorchDistribution, num_particles: int) -> Estimator:
     """An unbiased estimator that needs no extra evaluation.
@@ -19,5 +21,5 @@ def default_estimator(fn: TorchDistribution, num_particles: int) -> Estimator:
     :class:`Pathwise`, though biased where its value is a straight-through one.
     """
     if isinstance(innermost(fn), Delta) or (fn.has_rsample and not is_biased_sampler(fn)):
-        return Pathwise()
-    return LeaveOneOut() if num_particles > 1 else ScoreFunction()
+        return _PATHWISE
+    return _LEAVE_ONE_OUT if num_particles > 1 else _SCORE_FUNCTION

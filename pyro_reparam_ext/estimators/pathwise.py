@@ -135,7 +135,7 @@ class Pathwise(Estimator):
         return not has_biased_gradient(fn)
 
     def has_second_derivative(self, fn: TorchDistribution) -> bool:
-        return not (has_biased_gradient(fn) or self.has_score(fn) or is_differentiable_once(fn))
+        return not (has_biased_gradient(fn) or self.has_surrogate(fn) or is_differentiable_once(fn))
 
     def draw(self, fn: TorchDistribution) -> Draw:
         return Draw(fn())  # as Pyro draws: some distributions have no rsample, only a __call__
@@ -146,7 +146,7 @@ class Pathwise(Estimator):
 
     def guide_log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
         """By the entropy term of a distribution that has one of its own."""
-        if not self.has_score(fn):
+        if not self.has_surrogate(fn):
             log_prob = self.log_prob(fn, draw)
             if log_prob.requires_grad and not draw.value.requires_grad and overrides_call(fn):
                 raise EstimatorError(
@@ -164,13 +164,13 @@ class Pathwise(Estimator):
 
         return log_prob_by(score, fn)
 
-    def has_score(self, fn: TorchDistribution) -> bool:
+    def has_surrogate(self, fn: TorchDistribution) -> bool:
         """Whether the sampler leaves a part of the gradient to a score term."""
         return type(innermost(fn)).score_parts is not TorchDistributionMixin.score_parts
 
     def surrogate(self, evaluations: Evaluations) -> Tensor | None:
         site = evaluations.site
-        if not self.has_score(site.fn):
+        if not self.has_surrogate(site.fn):
             return None
         score = coordinates(site.fn).score_parts(site.value).score_function
         if is_identically_zero(score):

@@ -32,6 +32,8 @@ from torch._C._functorch import (
     push_dynamic_layer_stack,
 )
 
+from ..shapes import broadcast_shapes
+
 PARTICLES = "num_particles_vectorized"
 """The name of the plate of particles, as Pyro's."""
 
@@ -194,7 +196,7 @@ class Hidden(Visible):
         if self.num_particles == 1:
             return fn
         particles = (self.num_particles,) + (1,) * self.plates
-        shape = torch.broadcast_shapes(fn.batch_shape, particles)
+        shape = broadcast_shapes(fn.batch_shape, particles)
         return fn if shape == fn.batch_shape else fn.expand(shape)
 
     def shown_value(self, x: Tensor, fn: TorchDistribution) -> Tensor:

@@ -18,7 +18,7 @@ from ..errors import EstimatorError
 from ..estimators.base import Estimator, Site
 from ..estimators.enumeration import Enumeration
 from .ordinary import is_tracked
-from .passes import Pass, Program
+from .passes import Dependencies, Pass, Program
 from .shared_sums import shared_sums
 from .terms import Key, Runs, Term, rows_at, weighed
 from .unwrap import cat_rows
@@ -30,6 +30,12 @@ class Costs:
 
     program: Program
     passes: list[Pass]
+
+    def depend(self, dependencies: Dependencies) -> None:
+        """Says which terms depend on which sites."""
+        for p in self.passes:
+            for term in p.terms:
+                term.upstream = dependencies.get(term.key)
 
     # -- the sites --------------------------------------------------------------------------------
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from ..callers import outside
 from ..errors import CannotVectorize, EstimatorError
 from .costs import Costs
-from .terms import Crossing
+from .passes import Dependencies
+from .terms import Crossing, Key
 from .verify import Signature, Warned, signature, verify
 
 Vectorize: TypeAlias = bool | Literal["vmap"]
@@ -44,23 +45,39 @@ class Shapes:
     """What is known of a program at some shapes.
 
     ``calls`` counts them; ``compared`` has what has been compared with plain runs, and ``complete``
-    says whether that is all.
+    says whether that is all. ``dependencies``: all that were ever found by provenance; None: never
+    looked for.
     """
 
     calls: int = 0
     complete: bool = False
     compared: set[Hashable] = field(default_factory=set)
+    dependencies: dict[Key, frozenset[str]] | None = None
 
+    @property
     def due(self) -> bool:
-        """Whether this call is to be compared: until all has been, and again at calls 4, 16, 64, ...
+        """Whether the next call is to be compared: until all has been, and at calls 4, 16, 64, ...
 
         What parameters that are zero at first hide, and a program that changes, shows later.
         """
+        return not self.complete or _is_power_of_four(self.calls + 1)
+
+    def count(self) -> None:
+        """Counts a call; all is compared again at some of them."""
         self.calls += 1
-        again = self.calls & (self.calls - 1) == 0 and self.calls.bit_length() % 2 == 1
-        if again:
+        if _is_power_of_four(self.calls):
             self.compared = {x for x in self.compared if isinstance(x, Warned)}
-        return again or not self.complete
+
+    def learn(self, costs: Costs) -> None:
+        """Adds the dependencies that a run has found by provenance."""
+        known = self.dependencies = self.dependencies or {}
+        for term in costs.passes[0].terms:
+            if term.upstream is not None:
+                known[term.key] = known.get(term.key, frozenset()) | term.upstream
+
+
+def _is_power_of_four(number: int) -> bool:
+    return number & (number - 1) == 0 and number.bit_length() % 2 == 1
 
 
 @dataclass(eq=False)
@@ -68,17 +85,21 @@ class Way:
     """How one program, a model and its guide, is run.
 
     ``plates``: dims that its plates take. ``shapes``: what is known of it, by the shapes of its sites.
-    ``crossed``: what was found to depend on other elements of a plate than its own. ``random``: whether
-    the program's own random numbers may differ between evaluations.
+    ``last``: what is known of it at the shapes of its last call. ``crossed``: what was found to depend
+    on other elements of a plate than its own. ``random``: whether the program's own random numbers may
+    differ between evaluations. ``reads``: whether it reads values as numbers, so that what depends on
+    what may change from call to call.
     """
 
     programs: tuple[Callable[..., Any], Callable[..., Any]]
     mode: Vectorize
     plates: int
     shapes: dict[Signature, Shapes] = field(default_factory=dict)
+    last: Shapes | None = None
     crossed: set[Crossing] = field(default_factory=set)
     initialised: bool = False
     random: bool = False
+    reads: bool = False
     reasons: list[CannotVectorize] = field(default_factory=list)
 
     def serves(self, model: Callable[..., Any], guide: Callable[..., Any]) -> bool:
@@ -86,10 +107,23 @@ class Way:
         mine, other = self.programs, (model, guide)
         return all(a is b or identity(a) == identity(b) for a, b in zip(mine, other, strict=True))
 
-    def check(self, runs: list[Costs], look: Callable[[], int]) -> None:
+    @property
+    def dependencies(self) -> Dependencies | None:
+        """Which cost depends on which sites, if the next call need not look for it."""
+        last = self.last
+        if self.mode is False or self.reads or last is None or last.due or _is_inside_vmap():
+            return None
+        return last.dependencies
+
+    def check(
+        self, runs: list[Costs], look: Callable[[], int], tracked: Callable[[], list[Costs]] | None
+    ) -> None:
         """Compares an evaluation with plain runs, the first times at these shapes.
 
-        ``look`` runs the program once and returns the dims of its plates.
+        Args:
+            runs: the evaluation.
+            look: runs the program once and returns the dims of its plates.
+            tracked: runs it with provenance, where ``runs`` had the :attr:`dependencies` instead.
 
         Raises:
             CannotVectorize: it means something else.
@@ -99,11 +133,26 @@ class Way:
         if len(self.shapes) > SHAPES:
             self.shapes.clear()
         known = self.shapes.setdefault(shapes, Shapes())
-        if _is_inside_vmap() or not known.due():
+        if _is_inside_vmap():
+            return
+        if tracked is None:
+            self._learn(known, runs[0])
+        elif known is not self.last:  # had those of other shapes
+            if known.dependencies is None:
+                self._learn(known, tracked()[0])
+            runs[0].depend(known.dependencies or {})
+        self.last, due = known, known.due
+        known.count()
+        if not due:
             return
         if new and len(self.shapes) > 1 and look() > self.plates and self.mode is not False:
             raise CannotVectorize("plates are nested more deeply than when the program was first run")
         known.complete = verify(runs[0], known.compared)
+
+    def _learn(self, known: Shapes, costs: Costs) -> None:
+        if self.mode is not False:
+            known.learn(costs)
+        self.reads |= bool(costs.program.ordinary.control.sites)
 
     def fall_back(self, error: CannotVectorize) -> None:
         """Goes on to the next way, which takes more programs."""
@@ -115,6 +164,7 @@ class Way:
         self.reasons.append(error)
         self.mode = MODES[MODES.index(self.mode) + 1] if error.ever else False
         self.shapes.clear()
+        self.last = None
 
     def say(self, given: Vectorize) -> None:
         """Warns, once a way has been found, that it is not the one that was asked for."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -51,4 +52,4 @@ def some_indices(shape: tuple[int, ...], count: int) -> Iterator[tuple[int, ...]
 
 def unraveled(number: int, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The index along each dim of the place ``number``, counted from the first."""
-    return tuple(int(i) for i in torch.unravel_index(torch.tensor(number), shape))
+    return tuple(int(i) for i in np.unravel_index(number, shape))

@@ -19,6 +19,7 @@ from torch import Tensor
 from ..callers import told
 from ..errors import CannotVectorize
 from ..estimators.base import Draw
+from ..shapes import broadcast_shapes
 from .axes import Visible
 from .control_flow import ControlFlow
 from .ordinary import run_guide
@@ -162,7 +163,7 @@ class _Random(Rerun):
     def sample(self, message: dict[str, Any], fn: TorchDistribution) -> frozenset[str]:
         if not message["is_observed"]:
             lead = self.shape if message["name"] == self.owner else self.particles
-            shape = torch.broadcast_shapes(fn.batch_shape, lead)
+            shape = broadcast_shapes(fn.batch_shape, lead)
             try:
                 value = _random_value(fn.expand(shape))
             except Exception as error:

@@ -17,6 +17,7 @@ from pyro.util import check_site_shape
 
 from ..callers import told
 from ..errors import CannotVectorize, EstimatorError
+from ..shapes import broadcast_shapes
 from .axes import Hidden, Visible
 from .costs import Costs
 from .invisible import invisible, same_random_state, unrecorded
@@ -114,7 +115,7 @@ def _batch_shape(node: dict[str, Any]) -> torch.Size:
     shape = value.shape if isinstance(value, torch.Tensor) else torch.Size()
     own = shape[: max(len(shape) - len(fn.event_shape), 0)]
     try:
-        return torch.broadcast_shapes(fn.batch_shape, own)
+        return broadcast_shapes(fn.batch_shape, own)
     except RuntimeError as error:
         raise ValueError(
             f"at site '{node['name']}': the value has shape {tuple(shape)}, which does not broadcast "
@@ -223,7 +224,11 @@ def _one_by_one(program: Program, track: bool) -> Costs:
 
 def _add_alternatives(program: Program) -> None:
     """Asks the estimators for alternatives, once the number of batch dims is known."""
-    program.sites[:] = [padded(site, program.batch_dims) for site in program.ordinary.sites]
+    sites = program.ordinary.sites
+    if not any(s.estimator.has_alternatives() or s.estimator.has_surrogate(s.fn) for s in sites):
+        program.sites[:] = sites
+        return
+    program.sites[:] = [padded(site, program.batch_dims) for site in sites]
     if not torch.is_grad_enabled():
         return
     for number, site in enumerate(program.sites):

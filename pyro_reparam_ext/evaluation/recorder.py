@@ -16,6 +16,8 @@ from .control_flow import ControlFlow, provenance_of, untracked, without_provena
 if TYPE_CHECKING:
     from .passes import Program
 
+_NONE: frozenset[str] = frozenset()
+
 
 class Recorder(TraceMessenger):
     """Traces a program; ``nodes`` has its sites with all dims and without provenance.
@@ -41,25 +43,31 @@ class Recorder(TraceMessenger):
 
     def sample(self, message: dict[str, Any], fn: TorchDistribution) -> frozenset[str]:
         """Gives a site its value, which may be left to Pyro; returns the provenance it is to carry."""
-        return frozenset()
+        return _NONE
 
     def give(self, message: dict[str, Any], value: Tensor) -> None:
         """Hands a value, with all dims, to the program."""
         message["value"], message["done"] = self.axes.hidden(value, message["fn"]), True
 
     def _pyro_sample(self, message: dict[str, Any]) -> None:
-        provenance: frozenset[str] = frozenset()
-        with self.axes.suspended():
-            if site_is_subsample(message):
-                self.subsample(message)
-            elif isinstance(message["fn"], TorchDistributionMixin):
-                fn, name = message["fn"], message["name"]
-                if self.tracking:
-                    fn, self.upstream[name] = without_provenance(fn)
-                self._laws[name] = fn = self.axes.shown(fn)
-                provenance = self.sample(message, fn)
+        if self.axes.hides:
+            with self.axes.suspended():
+                provenance = self._sampled(message)
+        else:
+            provenance = self._sampled(message)
         if provenance:
             message["value"] = self.control.track(message["value"], provenance)
+
+    def _sampled(self, message: dict[str, Any]) -> frozenset[str]:
+        fn, name = message["fn"], message["name"]
+        if site_is_subsample(message):
+            self.subsample(message)
+        elif isinstance(fn, TorchDistributionMixin):
+            if self.tracking:
+                fn, self.upstream[name] = without_provenance(fn)
+            self._laws[name] = fn = self.axes.shown(fn)
+            return self.sample(message, fn)
+        return _NONE
 
     def subsample(self, message: dict[str, Any]) -> None:
         """The indices of a plate are one draw for all particles and evaluations."""
@@ -76,23 +84,25 @@ class Recorder(TraceMessenger):
 
     def _pyro_post_sample(self, message: dict[str, Any]) -> None:
         super()._pyro_post_sample(message)
-        self.control.noisy |= message.get("noisy_layers", False)
-        fn = self._laws.get(message["name"])
+        if "noisy_layers" in message:
+            self.control.noisy |= message["noisy_layers"]
+        name = message["name"]
+        fn = self._laws.get(name)
         if fn is None:
             return
-        if not self.axes.hides and not self.tracking:
-            self.nodes[message["name"]] = self.trace.nodes.get(message["name"], message)
+        if not (self.axes.hides or self.tracking):
+            self.nodes[name] = self.trace.nodes.get(name, message)
             return
         node = {**message, "fn": fn}
         with self.axes.suspended():
             if self.tracking:
-                upstream = self.upstream.get(message["name"], frozenset())
+                upstream = self.upstream.get(name, _NONE)
                 for key in ("value", "scale", "mask"):
                     upstream |= provenance_of(node[key])
                     node[key] = untracked(node[key])
-                self.upstream[message["name"]] = upstream
+                self.upstream[name] = upstream
             node["value"] = self.axes.shown_value(node["value"], message["fn"])
-            self.nodes[message["name"]] = self.axes.shown_site(node)
+            self.nodes[name] = self.axes.shown_site(node)
 
 
 class Rerun(Recorder):

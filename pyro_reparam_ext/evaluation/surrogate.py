@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..estimators.base import Alternatives, Estimator, Evaluations
+from ..estimators.base import Alternatives, Evaluations
 from ..estimators.enumeration import Enumeration
-from ..estimators.pathwise import Pathwise
 from .costs import Costs
 from .passes import Pass, Program
 from .second_derivative import check_twice, learning
@@ -111,7 +109,7 @@ def _evaluations(costs: Costs, learn: bool) -> dict[int, Evaluations]:
     numbers = [
         number
         for number, site in enumerate(program.sites)
-        if has_surrogate(site.estimator, site.fn) and site.log_prob.requires_grad
+        if site.estimator.has_surrogate(site.fn) and site.log_prob.requires_grad
     ]
     if not numbers:
         return {}
@@ -133,13 +131,6 @@ def _evaluations(costs: Costs, learn: bool) -> dict[int, Evaluations]:
             inputs=tuple(given) if isinstance(given, (tuple, list)) else (given,),
         )
     return result
-
-
-def has_surrogate(estimator: Estimator, fn: Any) -> bool:
-    """Whether an estimator adds a term of its own to the costs at a site."""
-    if isinstance(estimator, Pathwise):
-        return estimator.has_score(fn)
-    return type(estimator).surrogate is not Estimator.surrogate
 
 
 def _peers(

@@ -11,6 +11,7 @@ from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
 from ..errors import EstimatorError
+from ..shapes import broadcast_shapes
 
 Runs: TypeAlias = Sequence[tuple[int, int]]
 """Evaluations that lie side by side: from the first to before the second."""
@@ -154,7 +155,7 @@ def scaled_and_masked(log_prob: Tensor, node: Mapping[str, Any]) -> Tensor:
 
 def _broadcasts(*shapes: torch.Size) -> bool:
     try:
-        torch.broadcast_shapes(*shapes)
+        broadcast_shapes(*shapes)
     except RuntimeError:
         return False
     return True

@@ -13,6 +13,8 @@ from pyro.distributions.torch_distribution import (
 )
 from pyro.distributions.util import scale_and_mask
 
+from ..shapes import broadcast_shapes
+
 WRAPPERS = (torch.distributions.Independent, MaskedDistribution, ExpandedDistribution)
 
 
@@ -84,7 +86,7 @@ def log_prob_by(
         return scale_and_mask(log_prob_by(score, fn.base_dist), mask=fn._mask)
     if isinstance(fn, ExpandedDistribution):
         log_prob = log_prob_by(score, fn.base_dist)
-        return log_prob.expand(torch.broadcast_shapes(log_prob.shape, fn.batch_shape))
+        return log_prob.expand(broadcast_shapes(log_prob.shape, fn.batch_shape))
     return score(fn)
 
 
@@ -92,6 +94,6 @@ def cat_rows(parts: list[torch.Tensor]) -> torch.Tensor:
     """Concatenates along the leftmost dim what broadcasts in the others."""
     shapes = [part.shape[1:] for part in parts]
     if any(shape != shapes[0] for shape in shapes):
-        shape = torch.broadcast_shapes(*shapes)
+        shape = broadcast_shapes(*shapes)
         parts = [part.expand((-1, *shape)) for part in parts]
     return torch.cat(parts)

@@ -29,7 +29,6 @@ from .plain import PlainRun, plain_run
 from .probe import mismatch, named, probe
 from .slices import Group
 from .soft import check_gradients, check_reads, is_soft
-from .surrogate import has_surrogate
 from .terms import Term, agree
 
 Signature: TypeAlias = tuple
@@ -314,7 +313,7 @@ def _look_for_crossings(costs: Costs, done: set[Hashable]) -> bool:
 def _is_charged(site: Site) -> bool:
     """Whether costs are charged to the elements of a site one by one."""
     enumerated = isinstance(site.estimator, Enumeration)
-    scored = has_surrogate(site.estimator, site.fn) and site.log_prob.requires_grad
+    scored = site.estimator.has_surrogate(site.fn) and site.log_prob.requires_grad
     return bool(site.frames) and not site.observed and (enumerated or scored)
 
 

@@ -6,7 +6,6 @@ from copy import deepcopy
 from typing import Any
 
 import pyro
-import torch
 from pyro.nn import PyroModule
 from pyro.params.param_store import param_with_module_name
 from pyro.poutine.indep_messenger import IndepMessenger
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..errors import EstimatorError
+from ..shapes import broadcast_shapes
 from .hyperprior import Hyperprior
 from .layer_estimator import PARTICLE_PLATES
 from .names import check_parameters, check_sites, is_training, one_network_a_name
@@ -146,7 +146,7 @@ class BayesianModule(PyroModule):
             value = module.get_buffer(name)
             weights[name] = self._draw(name, value, rule)
             shapes.append(weights[name].shape[: weights[name].dim() - value.dim()])
-        batch = torch.broadcast_shapes(*shapes)
+        batch = broadcast_shapes(*shapes)
         if batch.numel() > 1:
             _check_plates(self._site(name))
             return side_by_side(module, weights, batch, self.input_dims, self.event_dim, args, kwargs)

@@ -14,6 +14,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Size, Tensor
 
 from ..errors import EstimatorError
+from ..shapes import broadcast_shapes
 
 T = TypeVar("T")
 
@@ -89,7 +90,7 @@ def drawn(function: Callable[[], T], hyperprior: Hyperprior) -> tuple[T, Size]:
         if outer > 0:
             # A plate of the function's own stands where particles' dims are elsewhere.
             dims = value.shape[:outer] + (1,) * batch
-            particles = torch.broadcast_shapes(particles, dims)
+            particles = broadcast_shapes(particles, dims)
             value = value.reshape(dims + (1,) * (hyperprior.gap or 0) + value.shape[outer:])
         given[site] = value
     if particles and hyperprior.gap is None:

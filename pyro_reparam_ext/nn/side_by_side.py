@@ -11,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ..errors import EstimatorError
+from ..shapes import broadcast_shapes
 from .law import Law
 from .particle_dims import with_particle_dims
 from .run import Run
@@ -43,7 +44,7 @@ def side_by_side(
         for x in inputs
     ]
     shapes = [x.shape[:dims] for x, dims in zip(inputs, own, strict=True) if dims]
-    outer = torch.broadcast_shapes(batch[:plates], *shapes)
+    outer = broadcast_shapes(batch[:plates], *shapes)
     pieces = {name: _pieces(weight) for name, weight in weights.items()}
     flat = {
         name: [_flat(x, x.dim() - module.get_buffer(name).dim(), ones, outer) for x in of_one]

@@ -16,6 +16,7 @@ from ..errors import EstimatorError
 from ..estimators.pathwise import Pathwise, has_biased_gradient
 from ..evaluation.unwrap import coordinates, innermost, log_prob_by
 from ..replay import is_conditioned, is_replayed, replayed_node
+from ..shapes import broadcast_shapes
 from .image import Image
 from .plates import in_plates, initial_value
 
@@ -144,7 +145,7 @@ class Decentering(Reparam):
             site = dist.Delta(value, event_dim=wrapped.event_dim).mask(False)
             return {"fn": site, "value": value, "is_observed": True}
         log_abs_det = self.log_abs_det(fn, noise)  # with the dims of what is enumerated
-        shape = torch.broadcast_shapes(log_abs_det.shape, fn.batch_shape)
+        shape = broadcast_shapes(log_abs_det.shape, fn.batch_shape)
         log_density = -log_prob_by(lambda _: log_abs_det.expand(shape), wrapped)
         biased, reparam = self._is_biased(fn), type(self).__name__
         site = Image(name, reparam, wrapped, value, log_density, biased)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ...shapes import broadcast_shapes
 from ..implicit import implicit_joint
 from .beta_cdf import beta_tails
 from .beta_velocity import logit_beta_velocity
@@ -23,7 +24,7 @@ def betainc(a: Tensor, b: Tensor, x: Tensor, complement: Tensor | None = None) -
         complement: :math:`1 - x`, where it is known more precisely than by the difference; its gradient
             is that of the difference.
     """
-    shape = torch.broadcast_shapes(a.shape, b.shape, x.shape)
+    shape = broadcast_shapes(a.shape, b.shape, x.shape)
     below, _ = beta_tails(x.expand(shape), a, b, complement)
     rest = (1 - x).detach() if complement is None else complement.detach()
     return implicit_joint(below, _pull_back, a, b, x, rest)

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from ...shapes import broadcast_shapes
 from ..implicit import implicit_joint
 from .log_gamma_velocity import log_gamma_velocity
 from .stirling import stirling_rest
@@ -17,7 +18,7 @@ SMALL = 1e-10
 
 def gamma_cdf(log_value: Tensor, concentration: Tensor) -> Tensor:
     """P(log x <= log_value) for x ~ Gamma(concentration, 1)."""
-    shape = torch.broadcast_shapes(log_value.shape, concentration.shape)
+    shape = broadcast_shapes(log_value.shape, concentration.shape)
     with torch.no_grad():
         y, a = log_value.detach().expand(shape), concentration.detach().expand(shape)
         x = y.exp()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from ...shapes import broadcast_shapes
 from .quadrature import gauss_legendre
 
 NODES = 10
@@ -35,7 +36,7 @@ class _Bin(torch.autograd.Function):
 
     @staticmethod
     def forward(edges: Tensor, value: Tensor) -> Tensor:
-        batch = torch.broadcast_shapes(edges.shape[:-1], value.shape[:-1])
+        batch = broadcast_shapes(edges.shape[:-1], value.shape[:-1])
         edges = edges.expand(batch + edges.shape[-1:]).contiguous()
         value = value.expand(batch + value.shape[-1:]).contiguous()
         return torch.searchsorted(edges, value, right=True) - 1
