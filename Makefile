@@ -39,6 +39,7 @@ bench: $(INSTALLED)
 
 fuzz: $(INSTALLED)
 	OMP_NUM_THREADS=1 $(PYTHON) -m tests.fuzz
+	OMP_NUM_THREADS=1 $(PYTHON) -m tests.fuzz --captured 200
 
 clean:
 	rm -rf $(VENV) build dist docs/_build docs/_generated results *.egg-info \

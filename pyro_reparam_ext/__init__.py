@@ -1,6 +1,8 @@
 """Gradient estimators for every site of a Pyro guide, and their measured variance and bias."""
 
 from . import distributions, estimators, nn, reparam
+from .compiled.run import run_svi
+from .compiled.svi import CompiledSVI
 from .config import config_estimator
 from .elbo import TraceEstimator_ELBO
 from .errors import EstimatorError
@@ -21,6 +23,7 @@ from .study.variant import Variant
 from .temperature import ExponentialDecay
 
 __all__ = [
+    "CompiledSVI",
     "DisARM",
     "Enumeration",
     "EstimatorError",
@@ -42,4 +45,5 @@ __all__ = [
     "gradient_study",
     "nn",
     "reparam",
+    "run_svi",
 ]

@@ -6,7 +6,7 @@ import sys
 import traceback
 from types import FrameType
 
-_LIBRARIES = ("pyro_reparam_ext", "pyro", "torch", "contextlib", "numpy")
+LIBRARIES = ("pyro_reparam_ext", "pyro", "torch", "contextlib", "numpy")
 
 
 def outside() -> int:
@@ -28,14 +28,19 @@ def calling(frame: FrameType) -> FrameType:
 
 def told(error: BaseException) -> str:
     """What an error says, in a line, and the last line of a program that it passed through."""
+    line, text = line_of(error), str(error).strip().split("\n")[0] or type(error).__name__
+    return f"{text} (at {line})" if line else text
+
+
+def line_of(error: BaseException) -> str | None:
+    """The last line of a program that an error passed through."""
     lines = [
         f"{frame.f_code.co_filename}:{number}"
         for frame, number in traceback.walk_tb(error.__traceback__)
         if not _is_of_a_library(frame)
     ]
-    text = str(error).strip().split("\n")[0] or type(error).__name__
-    return f"{text} (at {lines[-1]})" if lines else text
+    return lines[-1] if lines else None
 
 
 def _is_of_a_library(frame: FrameType) -> bool:
-    return frame.f_globals.get("__name__", "").split(".")[0] in _LIBRARIES
+    return frame.f_globals.get("__name__", "").split(".")[0] in LIBRARIES

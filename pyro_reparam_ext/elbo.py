@@ -205,6 +205,16 @@ class TraceEstimator_ELBO(ELBO):
             self._names_checked = True
         return runs
 
+    def complete(
+        self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict
+    ) -> None:
+        """Evaluates the program until all of it has been compared with plain runs."""
+        compared = False
+        while not compared:
+            self.evaluate(model, guide, args, kwargs)
+            last = self._way(model, guide, args, kwargs).last
+            compared = last is not None and last.complete
+
     def surrogate(self, runs: list[Costs], *, learn: bool) -> Surrogate:
         """Loss and surrogate loss. ``learn``: baselines and control variates learn from them too."""
         return surrogate_loss(runs, self.num_particles, learn)

@@ -20,3 +20,11 @@ class CannotVectorize(EstimatorError):
     def __init__(self, message: str, ever: bool = True) -> None:
         super().__init__(message)
         self.ever = ever
+
+
+class CannotCapture(EstimatorError):
+    """A step of this program is not one graph."""
+
+
+class CompilerFault(EstimatorError):
+    """Compiled code computes something else than the graph that it was made of."""

@@ -118,7 +118,7 @@ class ExponentialDecay(nn.Module):
 
     def step(self) -> None:
         """Advances by one step."""
-        self.steps = self.steps + 1
+        self.steps.add_(1)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: x for name, x in self.__dict__.items() if name != "_seen"}

@@ -32,8 +32,8 @@ class MovingAverage(nn.Module):
 
     @torch.no_grad()
     def update(self, cost: Tensor) -> None:
-        self.total = self.decay * self.total + (1 - self.decay) * cost.mean()
-        self.weight = self.decay * self.weight + (1 - self.decay)
+        self.total.mul_(self.decay).add_((1 - self.decay) * cost.mean())
+        self.weight.mul_(self.decay).add_(1 - self.decay)
 
 
 class Network(nn.Module):

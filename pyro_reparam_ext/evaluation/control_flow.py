@@ -23,7 +23,7 @@ from pyro.ops.provenance import (
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-_READS = frozenset(
+READS = frozenset(
     [
         *(
             getattr(Tensor, name)
@@ -92,7 +92,7 @@ class TrackedTensor(ProvenanceTensor):
         plain_kwargs = {key: _stripped(x, sources) for key, x in (kwargs or {}).items()}
         provenance: frozenset[str] = sources[0]._provenance.union(*(x._provenance for x in sources[1:]))
         control = next(x._control for x in sources if isinstance(x, TrackedTensor))
-        if func in _READS and (line := _line_of_program(sys._getframe(1))):
+        if func in READS and (line := _line_of_program(sys._getframe(1))):
             control.read(provenance, line)
         result = func(*plain_args, **plain_kwargs)
         if func in _OF_SHAPES:

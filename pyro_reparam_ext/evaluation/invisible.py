@@ -97,6 +97,11 @@ def same_random_state() -> Iterator[None]:
 # -- what has a state, and is reached from a program ------------------------------------------------
 
 
+def modules_of(*programs: Callable[..., Any]) -> list[nn.Module]:
+    """The modules that programs reach, from closures, globals and attributes."""
+    return [x for x in _objects_of(programs) if isinstance(x, nn.Module)]
+
+
 def _objects_of(roots: Any) -> list[Any]:
     """The modules, and other objects that are called, that programs reach; each once."""
     found, seen, pending = [], {}, list(roots)

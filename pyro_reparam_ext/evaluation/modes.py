@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from types import FunctionType, MethodType
@@ -29,6 +31,23 @@ REMEMBERED = 8
 """Programs of one ELBO whose ways are remembered."""
 SHAPES = 1000
 """Shapes of one program that are remembered."""
+
+_captured: ContextVar[bool] = ContextVar("captured", default=False)
+
+
+@contextmanager
+def captured() -> Iterator[None]:
+    """Says that what runs inside is recorded as a graph: nothing is to be compared or looked for."""
+    token = _captured.set(True)
+    try:
+        yield
+    finally:
+        _captured.reset(token)
+
+
+def is_captured() -> bool:
+    """Whether what runs is recorded as a graph."""
+    return _captured.get()
 
 
 def check_vectorize(given: object) -> None:
@@ -111,6 +130,8 @@ class Way:
     def dependencies(self) -> Dependencies | None:
         """Which cost depends on which sites, if the next call need not look for it."""
         last = self.last
+        if is_captured() and last is not None:
+            return last.dependencies or {}
         if self.mode is False or self.reads or last is None or last.due or _is_inside_vmap():
             return None
         return last.dependencies
@@ -128,6 +149,8 @@ class Way:
         Raises:
             CannotVectorize: it means something else.
         """
+        if is_captured():
+            return
         shapes = signature(runs[0])
         new = shapes not in self.shapes
         if len(self.shapes) > SHAPES:
@@ -136,7 +159,9 @@ class Way:
         if _is_inside_vmap():
             return
         if tracked is None:
-            self._learn(known, runs[0])
+            if self.mode is not False or known.due:
+                for run in runs:
+                    self._learn(known, run)
         elif known is not self.last:  # had those of other shapes
             if known.dependencies is None:
                 self._learn(known, tracked()[0])
@@ -150,8 +175,7 @@ class Way:
         known.complete = verify(runs[0], known.compared)
 
     def _learn(self, known: Shapes, costs: Costs) -> None:
-        if self.mode is not False:
-            known.learn(costs)
+        known.learn(costs)
         self.reads |= bool(costs.program.ordinary.control.sites)
 
     def fall_back(self, error: CannotVectorize) -> None:

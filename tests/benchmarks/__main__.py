@@ -10,7 +10,16 @@ import torch
 
 from .timing import table
 
-BENCHMARKS = ("pathwise", "bernoulli_vae", "study", "distributions", "networks", "chain", "modes")
+BENCHMARKS = (
+    "compiled",
+    "pathwise",
+    "bernoulli_vae",
+    "study",
+    "distributions",
+    "networks",
+    "chain",
+    "modes",
+)
 
 
 def main(args: argparse.Namespace) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Iterable
 
 import torch
 
 from .campaign import MODES, Tally, explain, mode_of, program_of, run
+from .captured import check_captured
 from .check import Outcome, check
 from .generate import generate
 from .grammar import Mode, Program
@@ -43,6 +45,18 @@ def plant(name: str) -> int:
     return 1
 
 
+def captured(seeds: range) -> int:
+    """Compares captured steps with eager ones."""
+    counts: Counter = Counter()
+    for program in map(program_of, seeds):
+        outcome = check_captured(program)
+        counts[outcome.status] += 1
+        if outcome.fault:
+            print(f"{compiled(program).source}\nseed {program.seed}: {outcome}", flush=True)
+    print(dict(counts))
+    return int(any(counts[status] for status in ("wrong", "failed")))
+
+
 def one(seed: int, mode: Mode, broadcasting: bool | None) -> int:
     program = generate(seed, mode, broadcasting)
     outcome = check(program)
@@ -59,6 +73,8 @@ def main(args: argparse.Namespace) -> int:
         named = {str(mode): mode for mode in MODES}
         mode = named.get(args.mode, mode_of(args.seed))
         return one(args.seed, mode, {"yes": True, "no": False}.get(args.broadcasting))
+    if args.captured:
+        return captured(range(args.start, args.start + args.captured))
     programs: Iterable[Program] = map(program_of, range(args.start, args.start + args.programs))
     if args.mode != "each":
         programs = (program for program in programs if str(program.mode) == args.mode)
@@ -76,6 +92,9 @@ if __name__ == "__main__":
     parser.add_argument("--stop", type=int, default=10, help="stop after so many faults")
     modes = [*map(str, MODES), "each"]
     parser.add_argument("--mode", default="each", choices=modes, help="each: one after the other")
+    parser.add_argument(
+        "--captured", type=int, help="compare captured steps of so many with eager ones"
+    )
     parser.add_argument("--plant", choices=[*PLANTS, "all"], help="plant a fault and look for it")
     parser.add_argument("--seed", type=int, help="print and check one program")
     parser.add_argument("--broadcasting", choices=["yes", "no", "any"], default="any")

@@ -10,6 +10,7 @@ from pyro.infer import Trace_ELBO
 from ..statistics import assert_mean
 from . import plants
 from .campaign import Tally, explain, program_of
+from .captured import check_captured
 from .check import check, relaxes, sample
 from .exact import exact
 from .forms import broadcasts
@@ -29,6 +30,13 @@ def test_programs(start):
         assert not outcome.fault, explain(program, outcome)
         tally.add(program, outcome)
     assert not tally.refusing(least=PER_TEST), tally
+
+
+@pytest.mark.parametrize("start", range(0, 20, 5))
+def test_captured_steps_are_the_eager_ones(start):
+    for program in map(program_of, range(start, start + 5)):
+        outcome = check_captured(program)
+        assert not outcome.fault, f"{compiled(program).source}\n{outcome}"
 
 
 @pytest.mark.parametrize("seed", range(0, 40, 4))

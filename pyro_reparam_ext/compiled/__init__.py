@@ -1,0 +1,1 @@
+"""A whole step of SVI as one compiled graph."""

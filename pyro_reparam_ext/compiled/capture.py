@@ -1,0 +1,196 @@
+"""From a step of training, written in Python, to one graph of tensor operations.
+
+The step runs once, and every operation on tensors is recorded. Its parameters, the optimiser's state
+and the data are inputs of the graph; tensors that the program keeps elsewhere become inputs too. Python
+is gone: what it decided, what it counted and what it drew by itself is a constant.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor, nn
+from torch._guards import TracingContext, tracing
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx import GraphModule, Node
+from torch.fx.experimental.proxy_tensor import get_proxy_mode, get_proxy_slot, make_fx
+from torch.overrides import TorchFunctionMode
+
+from ..callers import LIBRARIES, line_of, told
+from ..errors import CannotCapture
+from ..evaluation.control_flow import READS
+from ..evaluation.modes import captured
+
+LINE = "line of the program"
+"""The key, in a node's ``meta``, of the line that it comes from."""
+OBJECTIVE = f"{__package__}.program"
+"""The module that calls the program."""
+REMEDY = (
+    "Let the program decide by tensor operations (torch.where, indexing by a tensor) in place of "
+    "Python's, with shapes that don't depend on values, or pass fallback='eager'."
+)
+
+
+def capture(
+    step: Callable[..., list[Tensor]], state: Sequence[Tensor], data: Sequence[Tensor]
+) -> GraphModule:
+    """The graph of ``step(write_buffers)``, a function of ``state`` and ``data``.
+
+    These are the very tensors that the step uses. What it writes to ``state`` is undone.
+
+    Raises:
+        CannotCapture: names the line of the user's program.
+    """
+
+    def watched(*_: Tensor) -> list[Tensor]:
+        with _Watch():
+            return step(buffers.write)
+
+    with _kept(state), Buffers() as buffers, captured():
+        with torch.random.fork_rng(), pyro.validation_enabled(False):
+            try:
+                return recorded(watched, [*state, *data])
+            except CannotCapture:
+                raise
+            except Exception as error:
+                if "value out of a tracing tensor" in str(error):  # by what is no torch function
+                    raise _reads(line_of(error)) from error
+                raise CannotCapture(
+                    f"the step can't be captured as one graph: {told(error).rstrip('.')}. {REMEDY}"
+                ) from error
+
+
+def recorded(function: Callable[..., Any], inputs: Sequence[Tensor]) -> GraphModule:
+    """The graph of a function of these very tensors."""
+    # One mode in which the shapes of all nodes are kept: torch would make one for each.
+    with tracing(TracingContext(FakeTensorMode(allow_fallback_kernels=True))):
+        return make_fx(function, _allow_non_fake_inputs=True)(*inputs)
+
+
+@contextmanager
+def _kept(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """Their values and gradients are afterwards what they were."""
+    before = [(x, x.detach().clone(), x.grad) for x in tensors]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for x, value, grad in before:
+                x.copy_(value)
+                x.grad = grad
+
+
+class _Watch(TorchFunctionMode):
+    """Raises where the program makes a number of a tensor of the graph: it would be a constant.
+
+    And notes the lines of the program.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if _is_scalar_index(func, args):
+            return func(args[0], args[1].unsqueeze(0)).squeeze(0)
+        if (func in READS or _selects(func, args)) and any(_node_of(x) is not None for x in args):
+            return _read(func, args, sys._getframe(1))
+        if func is Tensor.register_hook and getattr(args[1], "__module__", None) == "pyro.util":
+            return None  # warns of NaN
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and (node := _node_of(result)) is not None:
+            node.meta.setdefault(LINE, _line(sys._getframe(1)))
+        return result
+
+
+def _read(func: Callable[..., Any], args: tuple, frame: FrameType) -> Any:
+    """What Pyro's ELBOs get where they make a number of a tensor, and validation; others, an error."""
+    if func is Tensor.__bool__ and frame.f_code.co_name == "_validate_sample":
+        return True  # a distribution made before the capture
+    if frame.f_globals.get("__name__", "").startswith(("pyro.infer.", "pyro.util")):
+        if func is Tensor.item:  # the loss, which stays a tensor
+            return args[0].detach()
+        if func is Tensor.__bool__:  # no value is NaN; all probabilities are positive
+            return frame.f_code.co_name == "compute_expectation"
+    raise _reads(_line(frame))
+
+
+def _reads(line: str | None) -> CannotCapture:
+    return CannotCapture(
+        f"the program reads a value as a Python number (a branch, .item(), a shape that depends on it) "
+        f"at {line or 'an unknown line'}, which a graph can't follow. {REMEDY}"
+    )
+
+
+def _is_scalar_index(func: Callable[..., Any], args: tuple) -> bool:
+    """Whether it is ``x[z]`` for one integer ``z``, which torch reads as a number."""
+    if func is not Tensor.__getitem__ or not isinstance(args[1], Tensor):
+        return False
+    integer = not args[1].dtype.is_floating_point and args[1].dtype is not torch.bool
+    return args[1].dim() == 0 and integer and _node_of(args[1]) is not None
+
+
+def _selects(func: Callable[..., Any], args: tuple) -> bool:
+    """Whether the shape of ``x[mask]`` depends on the values of ``mask``."""
+    if func is not Tensor.__getitem__:
+        return False
+    indices = args[1] if isinstance(args[1], tuple) else (args[1],)
+    return any(isinstance(i, Tensor) and i.dtype in (torch.bool, torch.uint8) for i in indices)
+
+
+def _node_of(x: Any) -> Node | None:
+    """What computes a tensor in the graph, from its inputs or by drawing it."""
+    mode = get_proxy_mode()
+    if mode is None or not isinstance(x, Tensor):
+        return None
+    return get_proxy_slot(x, mode.tracer, None, lambda slot: slot.proxy.node)
+
+
+def _line(frame: FrameType | None) -> str | None:
+    """The line of the program that a frame was called from; None outside of any."""
+    while frame is not None and frame.f_globals.get("__name__") != OBJECTIVE:
+        name = frame.f_globals.get("__name__", "")
+        if name.split(".")[0] not in LIBRARIES and frame.f_code.co_filename != "<string>":
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        frame = frame.f_back
+    return None
+
+
+class Buffers:
+    """Buffers of all modules that run: written in place, also where a module binds new tensors.
+
+    Afterwards they are what they were.
+    """
+
+    def __enter__(self) -> Buffers:
+        self.seen: dict[tuple[int, str], tuple[nn.Module, str, Tensor, Tensor]] = {}
+        self.hook = nn.modules.module.register_module_forward_pre_hook(self._see)
+        return self
+
+    def _see(self, module: nn.Module, args: tuple) -> None:
+        for name, buffer in module._buffers.items():
+            if buffer is not None and not buffer.requires_grad:
+                self.seen.setdefault((id(module), name), (module, name, buffer, buffer.clone()))
+
+    def write(self) -> None:
+        """Copies what was bound in the place of a buffer into it."""
+        for module, name, buffer, _ in self.seen.values():
+            bound = module._buffers[name]
+            if bound is not buffer and bound is not None:
+                buffer.copy_(bound)
+                module._buffers[name] = buffer
+
+    @torch.no_grad()
+    def __exit__(self, *error: object) -> None:
+        self.hook.remove()
+        for module, name, buffer, before in self.seen.values():
+            module._buffers[name] = buffer
+            buffer.copy_(before)

@@ -1,0 +1,173 @@
+"""One step of the user's optimisers as tensor operations on their own state.
+
+The state stays in the user's objects: what counts steps in Python counts in a tensor from now on.
+Learning rates are an input, so that schedulers go on as ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from pyro.optim import PyroOptim
+from pyro.optim.clipped_adam import ClippedAdam
+from torch import Tensor
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+State = dict[str, Tensor]
+"""What an optimiser keeps of one parameter."""
+
+
+class Slot:
+    """One parameter, with its optimiser.
+
+    ``clip`` clips the gradient, as Pyro's optimisers do if asked.
+    """
+
+    def __init__(self, optim: PyroOptim, param: Tensor) -> None:
+        self.param = param
+        self.optimizer = _optimizer(optim.optim_objs[param])
+        self.clip: Callable[[Tensor], None] | None = optim.grad_clip[param]
+        self.state: dict[Tensor, dict[str, Any]] = self.optimizer.state
+        self.groups: list[dict[str, Any]] = self.optimizer.param_groups
+        self.group = self.groups[0]
+
+    @property
+    def is_served(self) -> bool:
+        """Whether its step can be a part of the graph."""
+        served = type(self.optimizer) in _STEPS and len(self.groups) == 1
+        return served and not self.group.get("differentiable", False)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the optimiser has still the same state: loading makes a new one."""
+        return self.optimizer.state is self.state and self.optimizer.param_groups is self.groups
+
+    def tensors(self) -> State:
+        """The tensors of the state; numbers in it become tensors."""
+        state = self.state.get(self.param, {})
+        for key, x in state.items():
+            if isinstance(x, (int, float)) and not isinstance(x, bool):
+                state[key] = torch.tensor(float(x), dtype=torch.float64)
+        return {key: x for key, x in state.items() if isinstance(x, Tensor)}
+
+
+class Optimizers:
+    """The optimisers of some parameters, each of which has taken a step before.
+
+    ``captured``: whether their step is a part of the graph. Other optimisers than Adam, AdamW, SGD and
+    Pyro's ClippedAdam take their own step, eagerly, with the gradients of the graph.
+    """
+
+    def __init__(self, optim: PyroOptim, params: Sequence[Tensor]) -> None:
+        self.optim = optim
+        self.slots = [Slot(optim, p) for p in params]
+        self.captured = all(slot.is_served for slot in self.slots)
+        served = self.slots if self.captured else []
+        self.states = [slot.tensors() for slot in served]
+        self._groups = [slot.group for slot in served]
+        self._decaying = [group for group in self._groups if group.get("lrd", 1.0) != 1.0]
+        self._known = [group["lr"] for group in self._groups]
+        self.rates = torch.tensor([float(rate) for rate in self._known], dtype=torch.float64)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All tensors that they keep."""
+        return [x for state in self.states for x in state.values()]
+
+    def is_current(self) -> bool:
+        """Whether the user's objects still keep the very tensors that are written."""
+        return all(slot.is_current for slot in self.slots)
+
+    def refresh(self) -> None:
+        """Writes the learning rates of the next step into their tensor."""
+        for group in self._decaying:
+            group["lr"] *= group["lrd"]
+        rates = [group["lr"] for group in self._groups]
+        if rates != self._known:
+            self.rates.copy_(torch.tensor([float(rate) for rate in rates], dtype=torch.float64))
+            self._known = rates
+
+    def step(self, grads: Sequence[Tensor | None]) -> None:
+        """Writes the next values of parameters and state, by tensor operations alone."""
+        slots = zip(self.slots, self.states, self.rates.unbind(), grads, strict=True)
+        for slot, state, rate, grad in slots:
+            if grad is None:
+                continue
+            if slot.clip is not None:
+                slot.param.grad = grad
+                slot.clip(slot.param)
+                grad, slot.param.grad = slot.param.grad, None
+            _STEPS[type(slot.optimizer)](slot.group, slot.param, grad, state, rate)
+
+    def eager_step(self, grads: Sequence[Tensor | None]) -> None:
+        """The step of optimisers that are no part of the graph."""
+        params = [slot.param for slot in self.slots]
+        for p, grad in zip(params, grads, strict=True):
+            p.grad = grad
+        self.optim(params)
+        for p in params:
+            p.grad = None
+
+
+def _optimizer(x: Any) -> Optimizer:
+    """The optimiser in one of Pyro's slots, which may hold a scheduler."""
+    return getattr(x, "optimizer", x)
+
+
+def _adam(group: dict[str, Any], p: Tensor, grad: Tensor, state: State, rate: Tensor) -> None:
+    beta1, beta2 = group["betas"]
+    grad = -grad if group["maximize"] else grad
+    if group["weight_decay"]:
+        if group["decoupled_weight_decay"]:
+            p.mul_((1 - rate * group["weight_decay"]).to(p.dtype))
+        else:
+            grad = grad + group["weight_decay"] * p
+    mean, square = state["exp_avg"], state["exp_avg_sq"]
+    mean.lerp_(grad, 1 - beta1)
+    square.mul_(beta2).add_((1 - beta2) * grad * grad)
+    if group["amsgrad"]:
+        square = state["max_exp_avg_sq"].copy_(torch.maximum(state["max_exp_avg_sq"], square))
+    size, spread = _unbiased(state["step"], beta1, beta2, rate, p.dtype)
+    p.sub_(size * mean / (square.sqrt() / spread + group["eps"]))
+
+
+def _unbiased(
+    step: Tensor, beta1: float, beta2: float, rate: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """The size of Adam's next step and the factor of its spread, for averages that began at zero."""
+    count = step.add_(1).double()
+    return (rate / (1 - beta1**count)).to(dtype), (1 - beta2**count).sqrt().to(dtype)
+
+
+def _sgd(group: dict[str, Any], p: Tensor, grad: Tensor, state: State, rate: Tensor) -> None:
+    grad = -grad if group["maximize"] else grad
+    if group["weight_decay"]:
+        grad = grad + group["weight_decay"] * p
+    if group["momentum"]:
+        velocity = state["momentum_buffer"]
+        velocity.mul_(group["momentum"]).add_((1 - group["dampening"]) * grad)
+        grad = grad + group["momentum"] * velocity if group["nesterov"] else velocity
+    p.sub_(rate.to(p.dtype) * grad)
+
+
+def _clipped_adam(group: dict[str, Any], p: Tensor, grad: Tensor, state: State, rate: Tensor) -> None:
+    beta1, beta2 = group["betas"]
+    grad = grad.clamp(-group["clip_norm"], group["clip_norm"])
+    if group["weight_decay"]:
+        grad = grad + group["weight_decay"] * p
+    mean, square = state["exp_avg"], state["exp_avg_sq"]
+    mean.mul_(beta1).add_((1 - beta1) * grad)
+    deviation = grad - mean if group["centered_variance"] else grad
+    square.mul_(beta2).add_((1 - beta2) * deviation * deviation)
+    size, spread = _unbiased(state["step"], beta1, beta2, rate, p.dtype)
+    p.sub_(size * spread * mean / (square.sqrt() + group["eps"]))
+
+
+_STEPS: dict[type, Callable[[dict[str, Any], Tensor, Tensor, State, Tensor], None]] = {
+    Adam: _adam,
+    AdamW: _adam,
+    SGD: _sgd,
+    ClippedAdam: _clipped_adam,
+}

@@ -1,0 +1,211 @@
+"""One compiled step, for arguments of one kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, TypeAlias
+
+import torch
+from pyro.infer import ELBO
+from pyro.optim import PyroOptim
+from torch import Tensor
+from torch.fx import GraphModule
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from ..callers import told
+from ..elbo import TraceEstimator_ELBO
+from ..errors import CannotCapture, CompilerFault
+from ..temperature import training_step
+from .backends import Backend
+from .capture import LINE, capture
+from .graph import (
+    copied,
+    difference,
+    fold_numbers,
+    kept_if_finite,
+    lift_constants,
+    without_alpha,
+    without_mutation,
+)
+from .optimizers import Optimizers
+
+Objective: TypeAlias = Callable[..., tuple[Tensor, Tensor]]
+"""From the arguments of the program to the loss, and what is differentiated."""
+
+
+class Changes(Exception):
+    """Two captures of a step differ, first at ``line`` of the program, if that is known."""
+
+    def __init__(self, line: str | None) -> None:
+        super().__init__(line)
+        self.line = line
+
+
+def objective(loss: Any, model: Callable[..., Any], guide: Callable[..., Any]) -> Objective:
+    """Loss and surrogate loss of an ELBO, or of a function ``loss(model, guide, *args)``.
+
+    Raises:
+        CannotCapture: an ELBO of Pyro that has no loss to differentiate.
+    """
+    if isinstance(loss, ELBO) and not hasattr(loss, "differentiable_loss"):
+        raise CannotCapture(
+            f"{type(loss).__name__} has no differentiable_loss that a graph could be made of; expected "
+            f"an ELBO with one, such as Trace_ELBO. Use TraceEstimator_ELBO, whose ScoreFunction takes "
+            f"Pyro's baselines, or pass fallback='eager'."
+        )
+
+    def ours(*args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        runs = loss.evaluate(model, guide, args, kwargs)
+        estimate = loss.surrogate(runs, learn=True)
+        return estimate.loss, estimate.surrogate
+
+    def other(*args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        value = loss.differentiable_loss if isinstance(loss, ELBO) else loss
+        surrogate = value(model, guide, *args, **kwargs)
+        return surrogate.detach(), surrogate
+
+    return ours if isinstance(loss, TraceEstimator_ELBO) else other
+
+
+class CompiledStep:
+    """A step for arguments like those given: the same shapes, types, and values that are no tensors.
+
+    Raises:
+        CannotCapture: the step is not one graph.
+        Changes: it is another graph each time.
+        CompilerFault: compiled, it computes something else.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        optim: PyroOptim,
+        params: Sequence[Tensor],
+        args: tuple,
+        kwargs: dict[str, Any],
+        backend: Backend,
+    ) -> None:
+        self.params = list(params)
+        self.optimizers = Optimizers(optim, self.params)
+        self.finite = torch.ones((), dtype=torch.bool)
+        self.head = [*self.params, *self.optimizers.tensors, self.optimizers.rates, self.finite]
+        flat, self.spec = tree_flatten((args, kwargs))
+        self.places = [i for i, x in enumerate(flat) if isinstance(x, Tensor)]
+        self.trained: list[bool] = []
+        # Tensors of their own, also where the program keeps the same data.
+        flat = [x.detach() if isinstance(x, Tensor) else x for x in flat]
+        args, kwargs = tree_unflatten(flat, self.spec)
+        data = [flat[i] for i in self.places]
+        step = partial(self._step, objective, args, kwargs)
+        gm = capture(step, self.head, data)
+        node = difference(gm, capture(step, self.head, data))
+        if node is not None:
+            raise Changes(node.meta.get(LINE))
+        try:
+            fold_numbers(gm)
+            self.kept = lift_constants(gm)
+            without_alpha(gm)
+            self.head = [x.detach() for x in self.head]
+            example = [*self.head, *data, *self.kept]
+            self.graph = without_mutation(gm, example)
+            returned = 1 + (0 if self.optimizers.captured else sum(self.trained))
+            kept_if_finite(self.graph, flag=len(self.head) - 1, returned=returned)
+            self.run = backend(self.graph, list(map(copied, example)))
+        except Exception as error:
+            raise CannotCapture(
+                f"the graph of the step can't be compiled: {told(error).rstrip('.')}. Where it has a "
+                f"shape that depends on values, give it one that does not, or pass fallback='eager'."
+            ) from error
+        _verify(self.run, self.graph, example, len(self.params))
+
+    def _step(
+        self,
+        objective: Objective,
+        args: tuple,
+        kwargs: dict[str, Any],
+        write_buffers: Callable[[], None],
+    ) -> list[Tensor]:
+        """What is captured. Returns the loss and the gradients."""
+        with torch.enable_grad(), training_step():
+            loss, surrogate = objective(*args, **kwargs)
+        grads = _gradients(surrogate, self.params)
+        with torch.no_grad():
+            if self.optimizers.captured:
+                self.optimizers.step(grads)
+            write_buffers()
+        self.trained = [grad is not None for grad in grads]
+        return [loss, *(grad for grad in grads if grad is not None)]
+
+    def is_current(self) -> bool:
+        """Whether parameters and optimisers still keep the tensors that the step reads and writes."""
+        same = all(p.data_ptr() == x.data_ptr() for p, x in zip(self.params, self.head, strict=False))
+        return same and self.optimizers.is_current()
+
+    def __call__(self, args: tuple, kwargs: dict[str, Any]) -> Tensor:
+        """One step; returns the loss, which is NaN where the step was not taken."""
+        self.optimizers.refresh()
+        flat = args if not kwargs and len(args) == len(self.places) else tree_flatten((args, kwargs))[0]
+        data = flat if len(flat) == len(self.places) else [flat[i] for i in self.places]
+        loss, *grads = self.run([*self.head, *data, *self.kept])
+        if not self.optimizers.captured and self.finite:
+            rest = iter(grads)
+            self.optimizers.eager_step([next(rest) if there else None for there in self.trained])
+        return loss
+
+
+def _gradients(surrogate: Tensor, params: Sequence[Tensor]) -> list[Tensor | None]:
+    """None for what the surrogate does not depend on."""
+    trained = [p for p in params if p.requires_grad]
+    found: Iterator[Tensor | None] = iter(())
+    if surrogate.requires_grad:
+        found = iter(torch.autograd.grad(surrogate, trained, allow_unused=True))
+    return [next(found, None) if p.requires_grad else None for p in params]
+
+
+def _verify(
+    run: Callable[..., Any], graph: GraphModule, example: Sequence[Tensor], params: int
+) -> None:
+    """Compares what was compiled with its graph, at the same values and noise.
+
+    They may differ by what rounding explains. An optimiser can make much of it, where a gradient is
+    nothing but rounding: so the graph is run at parameters that differ by as much, too.
+
+    Raises:
+        CompilerFault: they differ by more.
+    """
+    with torch.random.fork_rng():
+        state = torch.get_rng_state()
+        close = [x * (1 + _ROUNDING * torch.randn_like(x)) for x in example[:params]]
+        compiled, plain, nearby = (
+            _outcome(f, inputs, state)
+            for f, inputs in (
+                (lambda *inputs: run(list(inputs)), example),
+                (graph, example),
+                (graph, [*close, *example[params:]]),
+            )
+        )
+    for a, b, c in zip(compiled, plain, nearby, strict=True):
+        if not _agree(a, b, c):
+            raise CompilerFault(
+                "the compiled step differs from its own graph, run operation by operation under the "
+                "same noise: the compiler is at fault. Pass fallback='eager' to step as SVI does."
+            )
+
+
+_ROUNDING = 1e-6
+
+
+def _outcome(f: Callable[..., Any], inputs: Sequence[Tensor], state: Tensor) -> list[Tensor]:
+    """What a step returns, and what it leaves in its inputs."""
+    torch.set_rng_state(state)
+    inputs = list(map(copied, inputs))
+    returned = f(*inputs)
+    return [*returned, *inputs]
+
+
+def _agree(a: Tensor, b: Tensor, nearby: Tensor) -> bool:
+    if not a.dtype.is_floating_point or not a.numel():
+        return torch.equal(a, b)
+    explained = torch.finfo(a.dtype).eps ** 0.6 * b.abs().max() + 10 * (nearby - b).abs().max()
+    return torch.equal(a.isnan(), b.isnan()) and bool(((a - b).abs() <= explained)[~b.isnan()].all())

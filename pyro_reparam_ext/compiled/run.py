@@ -1,0 +1,119 @@
+"""Many steps of SVI in a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from pyro.infer import SVI
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..errors import EstimatorError
+
+Batch: TypeAlias = Any
+"""What a step gets beside the fixed arguments: a tensor, a sequence of arguments, or a mapping."""
+
+WATCH = 100
+"""Steps between two looks at the losses."""
+
+
+@dataclass(frozen=True, eq=False)
+class Losses:
+    """What many steps leave: ``losses``, one for each, of shape ``(num_steps,)``, on the CPU."""
+
+    losses: Tensor
+
+
+def run_svi(
+    svi: SVI,
+    num_steps: int,
+    *args: Any,
+    batches: Iterable[Batch] | None = None,
+    progress: bool = True,
+    **kwargs: Any,
+) -> Losses:
+    """Takes many steps of SVI, with a progress bar, and returns their losses.
+
+    A :class:`~pyro_reparam_ext.CompiledSVI` does not wait for one step before it begins the next: its
+    losses are looked at every 100 steps and at the end, and what is not finite raises then, with
+    parameters and state from before the step that failed.
+
+    Args:
+        svi: an ``SVI``, or a ``CompiledSVI``.
+        num_steps: how many steps.
+        args: arguments of every step.
+        batches: batches of data, such as a ``DataLoader``, gone through as often as it takes. A tensor
+            is one more argument, a list or tuple are several, a mapping is keyword arguments.
+        progress: whether to show a bar, with loss and speed; never if stderr is no terminal.
+        kwargs: keyword arguments of every step.
+
+    Raises:
+        EstimatorError: ``batches`` is empty, or an iterator that ended early; or a loss is not finite.
+
+    Example:
+        >>> import pyro, pyro.distributions as dist, torch
+        >>> import pyro_reparam_ext as pre
+        >>> def model():
+        ...     z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        ...     pyro.sample("x", dist.Normal(z, 1.0), obs=torch.tensor(2.0))
+        >>> guide = pyro.infer.autoguide.AutoNormal(model)
+        >>> svi = pyro.infer.SVI(model, guide, pyro.optim.Adam({"lr": 0.05}), pre.TraceEstimator_ELBO())
+        >>> pre.run_svi(svi, 200, progress=False).losses.shape
+        torch.Size([200])
+    """
+    from .svi import CompiledSVI  # which has this function as a method
+
+    compiled = svi if isinstance(svi, CompiledSVI) else None
+    source = _arguments(batches, args, kwargs, num_steps)
+    parts: list[Tensor] = []
+    with tqdm(total=num_steps, desc="SVI", unit="step", disable=None if progress else True) as bar:
+        for start in range(0, num_steps, WATCH):
+            count = min(WATCH, num_steps - start)
+            given, losses = [], []
+            if compiled is not None:
+                compiled.look_around()
+            for _ in range(count):
+                these, named = next(source)
+                if compiled is None:
+                    losses.append(torch.tensor(svi.step(*these, **named)))
+                    continue
+                losses.append(compiled.step_without_sync(*these, **named))
+                given.append((these, named))
+            parts.append(torch.stack(losses).cpu())
+            if compiled is not None:
+                bad = (~parts[-1].isfinite()).nonzero()
+                if len(bad):
+                    compiled.explain(*given[int(bad[0])], step=start + int(bad[0]))
+            bar.set_postfix(loss=f"{float(parts[-1][-1]):.4g}", refresh=False)
+            bar.update(count)
+    return Losses(torch.cat([torch.zeros(0), *parts]).to(torch.get_default_dtype()))
+
+
+def _arguments(
+    batches: Iterable[Batch] | None, args: tuple, kwargs: dict[str, Any], num_steps: int
+) -> Iterator[tuple[tuple, dict[str, Any]]]:
+    """The arguments of each step."""
+    if batches is None:
+        while True:
+            yield args, kwargs
+    taken = 0
+    while True:
+        before = taken
+        for batch in batches:
+            taken += 1
+            if isinstance(batch, Mapping):
+                yield args, {**kwargs, **batch}
+            elif isinstance(batch, (list, tuple)):
+                yield (*args, *batch), kwargs
+            else:
+                yield (*args, batch), kwargs
+        if taken == before:
+            raise EstimatorError(
+                f"batches: ended after {taken} of {num_steps} steps. Give something that can be gone "
+                f"through again, such as a DataLoader or a list, in place of an iterator."
+                if taken
+                else "batches: there are none, expected at least one."
+            )

@@ -1,0 +1,331 @@
+"""What opens a graph, what can't be one, and what is said of it."""
+
+import math
+import random
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro import poutine
+from pyro.infer import SVI, RenyiELBO, Trace_ELBO, TraceGraph_ELBO
+from pyro.infer.autoguide import AutoNormal
+from pyro.optim import Adam
+from torch.utils.data import DataLoader, TensorDataset
+
+import pyro_reparam_ext as pre
+from pyro_reparam_ext.compiled.svi import GRAPHS
+
+from .steps import GraphSVI, adam, assert_same_steps, taken
+
+DATA = torch.linspace(-1.0, 2.0, 12)
+
+
+def guide(*args):
+    loc = pyro.param("loc", torch.tensor(0.3))
+    scale = pyro.param("scale", torch.tensor(1.0), constraint=dist.constraints.positive)
+    pyro.sample("z", dist.Normal(loc, scale))
+
+
+def model(x=DATA):
+    z = pyro.sample("z", dist.Normal(0.0, 1.0))
+    with pyro.plate("rows", len(x)):
+        pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+
+def svi_of(model=model, guide=guide, elbo=None, **options):
+    return GraphSVI(model, guide, adam(), elbo or pre.TraceEstimator_ELBO(), **options)
+
+
+def compiled(svi):
+    return [step for step in svi._steps.values() if step is not None]
+
+
+# -- what opens a graph -----------------------------------------------------------------------------
+
+
+def test_the_second_step_with_arguments_of_a_kind_is_the_first_of_a_graph():
+    svi = svi_of()
+    for count, x in ((0, DATA), (1, DATA), (1, DATA[:5]), (2, DATA[:5]), (2, DATA), (2, DATA + 1)):
+        svi.step(x)
+        assert len(compiled(svi)) == count
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda: (DATA.double(),),
+        lambda: (torch.stack([DATA, DATA], -1)[:, 0],),
+        lambda: (DATA, 2.0),
+        lambda: ([DATA, DATA],),
+    ],
+)
+def test_another_type_stride_or_argument_opens_one(other):
+    def model(x, scale=1.0):
+        x = x[0] if isinstance(x, list) else x
+        z = pyro.sample("z", dist.Normal(0.0, scale))
+        with pyro.plate("rows", len(x)):
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    svi = svi_of(model)
+    for args in ((DATA,), other()):
+        for _ in range(3):
+            svi.step(*args)
+    assert len(compiled(svi)) == 2
+
+
+def test_training_modes_and_new_parameters_open_one():
+    network = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.Dropout(0.5))
+
+    def model():
+        pyro.module("network", network)
+        shift = 0.0 if network.training else pyro.param("shift", torch.tensor(0.5))
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        with pyro.plate("rows", len(DATA)):
+            pyro.sample("x", dist.Normal(z + shift + network(DATA[:, None])[:, 0], 1.0), obs=DATA)
+
+    svi = svi_of(model)
+    for mode in (True, False):
+        network.train(mode)
+        for _ in range(4):
+            svi.step()
+    assert len(compiled(svi)) == 2
+    assert not torch.equal(pyro.param("shift"), torch.tensor(0.5))
+
+
+def test_there_are_so_many_at_most_and_the_rest_is_eager():
+    svi = svi_of()
+    said = rf"{GRAPHS} graphs.*Size\(\[9\]\).*Size\(\[10\]\).*Pad batches"
+    with pytest.warns(UserWarning, match=said):
+        for size in range(2, GRAPHS + 3):
+            for _ in range(2):
+                svi.step(torch.zeros(size))
+    assert len(compiled(svi)) == GRAPHS
+    assert math.isfinite(svi.step(torch.zeros(11)))
+
+
+def test_a_cleared_store_is_noticed():
+    svi = svi_of()
+    for _ in range(3):
+        svi.step()
+    pyro.clear_param_store()
+    for _ in range(3):
+        svi.step()
+    assert pyro.param("loc") != 0.3
+
+
+def test_a_loaded_optimiser_is_noticed():
+    svi = svi_of()
+    for _ in range(3):
+        svi.step()
+    for optimizer in svi.optim.optim_objs.values():
+        optimizer.load_state_dict(optimizer.state_dict())
+    for _ in range(3):
+        svi.step()
+    assert all(x["state"][0]["step"] == 6 for x in svi.optim.get_state().values())
+
+
+# -- what can't be one ------------------------------------------------------------------------------
+
+
+def branching():
+    z = pyro.sample("z", dist.Normal(0.0, 1.0))
+    pyro.sample("x", dist.Normal(z if z > 0 else -z, 1.0), obs=torch.tensor(1.0))  # here
+
+
+def reading(how):
+    def model():
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.sample("x", dist.Normal(how(z), 1.0), obs=torch.tensor(1.0))
+
+    return model
+
+
+READS = {
+    "branch": branching,
+    "item": reading(lambda z: z.item()),
+    "numpy": reading(lambda z: float(z.detach().numpy())),
+    "tolist": reading(lambda z: z.tolist()),
+    "mask": reading(lambda z: z.reshape(1)[z.reshape(1) > -9].sum()),
+    "nonzero": reading(lambda z: z + len(z.reshape(1).nonzero())),
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_value_that_is_read_is_named_by_its_line(name):
+    svi = svi_of(READS[name], elbo=Trace_ELBO())
+    svi.step()
+    before = {name: p.clone() for name, p in pyro.get_param_store().items()}
+    with pytest.raises(pre.EstimatorError, match=r"test_svi\.py:\d+.*fallback='eager'"):
+        svi.step()
+    assert all(torch.equal(p, before[name]) for name, p in pyro.get_param_store().items())
+
+
+def counting():
+    calls = []
+
+    def model():
+        calls.append(1)
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        with poutine.scale(scale=1 / len(calls)):
+            pyro.sample("x", dist.Normal(z, 1.0), obs=torch.tensor(1.0))
+
+    return model
+
+
+def sub_sampling():
+    rows = random.sample(range(len(DATA)), 5)
+    z = pyro.sample("z", dist.Normal(0.0, 1.0))
+    with pyro.plate("rows", 5):
+        pyro.sample("x", dist.Normal(z, 1.0), obs=DATA[rows])
+
+
+def growing():
+    seen = []
+
+    def model():
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        seen.append(len(seen))
+        pyro.sample("x", dist.Normal(z + sum(seen), 1.0), obs=torch.tensor(1.0))
+
+    return model
+
+
+def test_a_table_is_indexed_by_one_value():
+    table = torch.tensor([-1.0, 0.5, 2.0])
+
+    def model():
+        z = pyro.sample("z", dist.Categorical(logits=torch.zeros(3)))
+        pyro.sample("x", dist.Normal(table[z], 1.0), obs=torch.tensor(1.0))
+
+    def guide():
+        pyro.sample("z", dist.Categorical(logits=pyro.param("logits", torch.zeros(3))))
+
+    assert_same_steps(lambda: (model, guide, pre.TraceEstimator_ELBO(pre.ScoreFunction())), count=6)
+
+
+CHANGING = {"counter": counting(), "random.sample": sub_sampling, "list": growing()}
+
+
+@pytest.mark.parametrize("name", CHANGING)
+def test_what_python_changes_is_named_by_its_site(name):
+    svi = svi_of(CHANGING[name], elbo=Trace_ELBO())
+    svi.step()
+    with pytest.raises(pre.EstimatorError, match="another graph each time.*site 'x' of the model"):
+        svi.step()
+
+
+@pytest.mark.parametrize("elbo", [TraceGraph_ELBO, RenyiELBO])
+def test_an_elbo_without_a_loss_to_differentiate(elbo):
+    svi = svi_of(elbo=elbo())
+    svi.step()
+    with pytest.raises(pre.EstimatorError, match=f"{elbo.__name__} has no differentiable_loss"):
+        svi.step()
+
+
+def test_the_fallback_warns_once_and_steps_as_svi_does():
+    pyro.set_rng_seed(0)
+    eager = taken(SVI(branching, guide, adam(), Trace_ELBO()), lambda number: (), 5)
+    pyro.clear_param_store()
+    pyro.set_rng_seed(0)
+    with pytest.warns(UserWarning) as warned:
+        other = taken(svi_of(branching, elbo=Trace_ELBO(), fallback="eager"), lambda number: (), 5)
+    assert [str(w.message)[:30] for w in warned] == ["CompiledSVI steps as SVI does:"]
+    for name, x in eager.items():
+        torch.testing.assert_close(other[name], x)
+
+
+def test_other_fallbacks_are_refused():
+    with pytest.raises(pre.EstimatorError, match="fallback: expected 'error' or 'eager'"):
+        svi_of(fallback="loop")
+
+
+# -- values that are not finite ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("elbo", [pre.TraceEstimator_ELBO, Trace_ELBO])
+def test_a_batch_that_is_not_finite_leaves_the_state_of_before(elbo):
+    svi = svi_of(elbo=elbo())
+    for _ in range(4):
+        svi.step(DATA)
+    before = {name: p.clone() for name, p in pyro.get_param_store().items()}
+    state = [x["state"][0]["exp_avg"].clone() for x in svi.optim.get_state().values()]
+    bad = DATA.clone()
+    bad[3] = math.nan
+    with pytest.raises(pre.EstimatorError, match="site 'x' of the model"):
+        svi.step(bad)
+    assert all(torch.equal(p, before[name]) for name, p in pyro.get_param_store().items())
+    after = [x["state"][0]["exp_avg"] for x in svi.optim.get_state().values()]
+    assert all(map(torch.equal, state, after))
+    assert math.isfinite(svi.step(DATA))
+    assert not torch.equal(pyro.param("loc"), before["loc"])
+
+
+def test_so_does_one_in_the_middle_of_a_run():
+    def batches(bad):
+        return [torch.full((4,), math.nan) if number == bad else DATA[:4] for number in range(150)]
+
+    pyro.set_rng_seed(0)
+    good = svi_of()
+    good.run(130, batches=batches(None))
+    expected = {name: p.clone() for name, p in pyro.get_param_store().items()}
+    pyro.clear_param_store()
+    pyro.set_rng_seed(0)
+    svi = svi_of()
+    with pytest.raises(pre.EstimatorError, match="site 'x' of the model"):
+        svi.run(150, batches=batches(130))
+    for name, p in pyro.get_param_store().items():
+        assert torch.equal(p, expected[name])
+
+
+# -- runs -------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_its_steps():
+    pyro.set_rng_seed(0)
+    steps = svi_of()
+    losses = [steps.step(DATA) for _ in range(130)]
+    expected = pyro.param("loc").item()
+    pyro.clear_param_store()
+    pyro.set_rng_seed(0)
+    run = svi_of().run(130, DATA, progress=False)
+    assert run.losses.tolist() == losses
+    assert pyro.param("loc").item() == expected
+
+
+@pytest.mark.parametrize("cls", [SVI, GraphSVI])
+def test_batches_are_gone_through_as_often_as_it_takes(cls):
+    loader = DataLoader(TensorDataset(DATA), batch_size=4)
+    svi = cls(model, guide, adam(), pre.TraceEstimator_ELBO())
+    assert pre.run_svi(svi, 10, batches=loader).losses.shape == (10,)
+    svi = cls(lambda x: model(x), lambda x: guide(), adam(), pre.TraceEstimator_ELBO())
+    batches = [{"x": DATA[:4]}, {"x": DATA[4:]}]
+    assert pre.run_svi(svi, 3, batches=batches).losses.isfinite().all()
+
+
+def test_batches_that_end_raise():
+    svi = svi_of()
+    with pytest.raises(pre.EstimatorError, match="ended after 3 of 5 steps"):
+        svi.run(5, batches=iter([DATA] * 3))
+    with pytest.raises(pre.EstimatorError, match="there are none"):
+        svi.run(5, batches=[])
+
+
+def test_going_on_eagerly_and_back():
+    """Optimiser and parameters hold the truth at any time, in either way of stepping."""
+
+    def turns(first, second):
+        pyro.clear_param_store()
+        pyro.set_rng_seed(0)
+        optim, elbo, guide = Adam({"lr": 0.05}), pre.TraceEstimator_ELBO(), AutoNormal(model)
+        one, two = (cls(model, guide, optim, elbo) for cls in (first, second))
+        torch.manual_seed(1)
+        return [svi.step(DATA) for svi in (one, one, one, two, two, two, one, one)]
+
+    assert turns(SVI, GraphSVI) == pytest.approx(turns(SVI, SVI), rel=1e-5)
+    assert turns(GraphSVI, SVI) == pytest.approx(turns(SVI, SVI), rel=1e-5)
+
+
+def test_the_progress_bar_is_off_where_there_is_no_terminal(capsys):
+    svi_of().run(3, progress=True)
+    assert capsys.readouterr().err == ""
