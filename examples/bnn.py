@@ -72,7 +72,8 @@ class Trained:
         self.snapshots, self.rows, times = {}, [], []
         # The learning rate falls to a tenth.
         optimiser = ClippedAdam({"lr": args.learning_rate, "lrd": 0.1 ** (1 / args.steps)})
-        svi = SVI(problem.model, self.guide, optimiser, method.elbo)
+        kind = pre.CompiledSVI if args.compile else SVI
+        svi = kind(problem.model, self.guide, optimiser, method.elbo)
         context = method.context or nullcontext
         for step in progress(range(1, args.steps + 1), "training"):
             x, y = problem.batch(args.batch_size)
@@ -154,6 +155,7 @@ def compare_guides(problem: Problem, args: argparse.Namespace) -> pd.DataFrame:
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--digits", action="store_true", help="classify scikit-learn's digits")
+    parser.add_argument("--compile", action="store_true", help="train by CompiledSVI")
     parser.add_argument("--guides", action="store_true", help="compare guides of the weights")
     parser.add_argument("--data-dir", type=Path, help="folder of UCI sets (default: diabetes)")
     parser.add_argument("--set", default="concrete", help="the set, a folder in --data-dir")

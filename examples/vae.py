@@ -142,6 +142,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--estimator", choices=pre.estimators.__all__, help="default: one that suits the latents"
     )
+    parser.add_argument("--compile", action="store_true", help="train by CompiledSVI")
     parser.add_argument("--compare", action="store_true", help="compare the estimators")
     parser.add_argument("--data-dir", type=Path, help="MNIST's IDX files (default: digits)")
     length = parser.add_mutually_exclusive_group()
@@ -177,6 +178,7 @@ def main(args: argparse.Namespace) -> None:
         batch_size=args.batch_size,
         learning_rate=args.learning_rate,
         description=name,
+        compiled=args.compile,
     )
     title = f"A VAE with {vae.latent.name} latents on {images.name}, trained by {name}"
     report.table(run.curve, f"{title}: test ELBO in nats per image", "training")

@@ -18,6 +18,8 @@ from pyro.optim import Adam
 from report import progress
 from torch import Tensor, nn
 
+import pyro_reparam_ext as pre
+
 
 @dataclass
 class Run:
@@ -51,10 +53,12 @@ def train(
     snapshots_at: Collection[int] = (),
     num_evaluations: int = 12,
     description: str = "training",
+    compiled: bool = False,
 ) -> Run:
     """Trains ``vae`` in place on binary images that are drawn again for every batch."""
     pyro.clear_param_store()
-    svi = SVI(vae.model, vae.guide, Adam({"lr": learning_rate}), elbo)
+    kind = pre.CompiledSVI if compiled else SVI
+    svi = kind(vae.model, vae.guide, Adam({"lr": learning_rate}), elbo)
     evaluate_at = {round(steps * i / num_evaluations) for i in range(num_evaluations + 1)}
     rows, snapshots, seconds = [], {}, 0.0
     for step in progress(range(steps + 1), description):

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, TypeGuard
 
 import pyro
 import torch
@@ -20,6 +20,7 @@ from torch._guards import TracingContext, tracing
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, get_proxy_slot, make_fx
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
 from ..callers import LIBRARIES, line_of, told
@@ -38,11 +39,15 @@ REMEDY = (
 
 
 def capture(
-    step: Callable[..., list[Tensor]], state: Sequence[Tensor], data: Sequence[Tensor]
+    step: Callable[..., list[Tensor]],
+    state: Sequence[Tensor],
+    data: Sequence[Tensor],
+    modules: Sequence[nn.Module],
 ) -> GraphModule:
     """The graph of ``step(write_buffers)``, a function of ``state`` and ``data``.
 
-    These are the very tensors that the step uses. What it writes to ``state`` is undone.
+    These are the very tensors that the step uses. What it writes to ``state``, and to buffers of the
+    ``modules`` that the program uses, is undone.
 
     Raises:
         CannotCapture: names the line of the user's program.
@@ -52,7 +57,7 @@ def capture(
         with _Watch():
             return step(buffers.write)
 
-    with _kept(state), Buffers() as buffers, captured():
+    with _kept(state), Buffers(modules) as buffers, captured():
         with torch.random.fork_rng(), pyro.validation_enabled(False):
             try:
                 return recorded(watched, [*state, *data])
@@ -165,32 +170,54 @@ def _line(frame: FrameType | None) -> str | None:
 
 
 class Buffers:
-    """Buffers of all modules that run: written in place, also where a module binds new tensors.
+    """Buffers are written in place, also where one of the ``modules`` binds new tensors to them.
 
-    Afterwards they are what they were.
+    Afterwards they are what they were; so are those of other modules that run (schedules, what
+    estimators learn), which write theirs in place.
     """
 
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        self.bound = [
+            (module, name, buffer)
+            for module in modules
+            for name, buffer in module._buffers.items()
+            if _is_state(buffer)
+        ]
+
     def __enter__(self) -> Buffers:
-        self.seen: dict[tuple[int, str], tuple[nn.Module, str, Tensor, Tensor]] = {}
+        self.before: dict[int, tuple[Tensor, Tensor]] = {}
+        for _, _, buffer in self.bound:
+            self._keep(buffer)
         self.hook = nn.modules.module.register_module_forward_pre_hook(self._see)
         return self
 
     def _see(self, module: nn.Module, args: tuple) -> None:
-        for name, buffer in module._buffers.items():
-            if buffer is not None and not buffer.requires_grad:
-                self.seen.setdefault((id(module), name), (module, name, buffer, buffer.clone()))
+        for buffer in filter(_is_state, module._buffers.values()):
+            self._keep(buffer)
+
+    def _keep(self, buffer: Tensor) -> None:
+        if id(buffer) not in self.before:
+            self.before[id(buffer)] = buffer, buffer.clone()
 
     def write(self) -> None:
         """Copies what was bound in the place of a buffer into it."""
-        for module, name, buffer, _ in self.seen.values():
-            bound = module._buffers[name]
-            if bound is not buffer and bound is not None:
-                buffer.copy_(bound)
+        for module, name, buffer in self.bound:
+            now = module._buffers.get(name)
+            if now is not buffer and now is not None:
+                buffer.copy_(now)
                 module._buffers[name] = buffer
 
     @torch.no_grad()
     def __exit__(self, *error: object) -> None:
         self.hook.remove()
-        for module, name, buffer, before in self.seen.values():
+        for module, name, buffer in self.bound:
             module._buffers[name] = buffer
+        for buffer, before in self.before.values():
             buffer.copy_(before)
+
+
+def _is_state(x: Tensor | None) -> TypeGuard[Tensor]:
+    """Not of a module that is run by ``torch.func`` with other tensors in the place of its own."""
+    if x is None or x.requires_grad or is_lazy(x) or x.is_inference():
+        return False
+    return not torch._C._functorch.is_functorch_wrapped_tensor(x)

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from pyro.infer import ELBO
 from pyro.optim import PyroOptim
-from torch import Tensor
+from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
@@ -84,6 +84,7 @@ class CompiledStep:
         params: Sequence[Tensor],
         args: tuple,
         kwargs: dict[str, Any],
+        modules: Sequence[nn.Module],
         backend: Backend,
     ) -> None:
         self.params = list(params)
@@ -98,8 +99,8 @@ class CompiledStep:
         args, kwargs = tree_unflatten(flat, self.spec)
         data = [flat[i] for i in self.places]
         step = partial(self._step, objective, args, kwargs)
-        gm = capture(step, self.head, data)
-        node = difference(gm, capture(step, self.head, data))
+        gm = capture(step, self.head, data, modules)
+        node = difference(gm, capture(step, self.head, data, modules))
         if node is not None:
             raise Changes(node.meta.get(LINE))
         try:

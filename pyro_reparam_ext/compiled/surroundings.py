@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 import pyro
 import torch
 from pyro import settings
+from pyro.poutine.runtime import _PYRO_STACK
 
 from ..evaluation.invisible import modules_of
 
+MET = 100
+"""Surroundings that are remembered: each step may have others, in a context that is made anew."""
+
 
 class Surroundings:
-    """Pyro's settings, the default dtype, training modes, and the parameters in the store.
+    """Pyro's handlers and settings, the default dtype, training modes, and the stored parameters.
 
     Looked at in each step: read where they are kept, which takes some microseconds.
     """
@@ -22,8 +27,9 @@ class Surroundings:
     def __init__(self, *programs: Callable[..., Any]) -> None:
         self._modules = modules_of(*programs)
         self._settings = [_place(*entry[:2]) for entry in settings._REGISTRY.values()]
-        self._met: list[Any] = []
+        self._met: dict[int, Any] = {}
         self._now: Any = None
+        self._count = 0
         self.number = -1
         """Numbers those that were met."""
 
@@ -34,12 +40,43 @@ class Surroundings:
             [getattr(owner, name) for owner, name in self._settings],
             [module.training for module in self._modules],
             list(map(id, pyro.get_param_store()._params.values())),
+            [_parts(handler) for handler in _PYRO_STACK],
         )
-        if now != self._now:
-            self._now = now
-            if now not in self._met:
-                self._met.append(now)
-            self.number = self._met.index(now)
+        if now == self._now:
+            return
+        self._now = now
+        known = (number for number, met in self._met.items() if met == now)
+        self.number = next(known, self._count)
+        if self.number == self._count:
+            self._count += 1
+            self._met[self.number] = now
+            if len(self._met) > MET:
+                del self._met[min(self._met)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Object:
+    """Equal to itself, and alive, so that no other takes its ``id``."""
+
+    x: Any
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Object) and other.x is self.x
+
+
+def _parts(handler: Any) -> list[Any]:
+    """What has to be the same of a handler for it to act alike; not what it keeps to itself."""
+    parts: list[Any] = [type(handler)]
+    for key, x in vars(handler).items():
+        if key.startswith("_"):
+            continue
+        if x is None or isinstance(x, (bool, int, float, str)):
+            parts.append((key, x))
+        elif isinstance(x, dict):
+            parts.append((key, [(k, _Object(y)) for k, y in x.items()]))
+        else:
+            parts.append((key, _Object(x)))
+    return parts
 
 
 def _place(module: str, name: str) -> tuple[Any, str]:

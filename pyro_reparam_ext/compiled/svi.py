@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_flatten
 from ..callers import outside
 from ..elbo import TraceEstimator_ELBO
 from ..errors import CannotCapture, CompilerFault, EstimatorError
-from ..evaluation.invisible import invisible
+from ..evaluation.invisible import invisible, modules_of
 from ..temperature import measuring
 from .backends import Backend, ahead_of_time
 from .run import Batch, Losses, run_svi
@@ -196,9 +196,9 @@ class CompiledSVI(SVI):
         from .program import Changes, CompiledStep, objective
 
         loss, backend = objective(self.elbo, self.model, self.guide), type(self).backend
-        params = self._parameters(args, kwargs)
+        params, modules = self._parameters(args, kwargs), modules_of(self.model, self.guide)
         try:
-            return CompiledStep(loss, self.optim, params, args, kwargs, backend)
+            return CompiledStep(loss, self.optim, params, args, kwargs, modules, backend)
         except Changes as error:
             site = changing_site(self.model, self.guide, args, kwargs)
             where = " and ".join(f"at {x}" for x in (site, error.line) if x)

@@ -93,6 +93,38 @@ def test_training_modes_and_new_parameters_open_one():
     assert not torch.equal(pyro.param("shift"), torch.tensor(0.5))
 
 
+def test_a_handler_around_a_step_opens_one():
+    def run(cls):
+        pyro.clear_param_store()
+        pyro.set_rng_seed(0)
+        svi, losses = cls(model, guide, adam(), pre.TraceEstimator_ELBO()), []
+        for turn in range(12):
+            with poutine.scale(scale=1.0 + turn % 3):
+                losses.append(svi.step(DATA))
+        return svi, losses
+
+    (_, eager), (svi, graph) = run(SVI), run(GraphSVI)
+    assert graph == pytest.approx(eager, rel=1e-5)
+    assert len(compiled(svi)) == 3
+
+
+def test_data_in_a_handler_is_never_stale():
+    def model():
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.sample("x", dist.Normal(z, 1.0))
+
+    def run(cls):
+        pyro.clear_param_store()
+        pyro.set_rng_seed(0)
+        svi, losses = cls(model, guide, adam(), pre.TraceEstimator_ELBO()), []
+        for turn in range(6):
+            with poutine.condition(data={"x": torch.tensor(float(turn))}):
+                losses.append(svi.step())
+        return losses
+
+    assert run(GraphSVI) == pytest.approx(run(SVI), rel=1e-5)
+
+
 def test_there_are_so_many_at_most_and_the_rest_is_eager():
     svi = svi_of()
     said = rf"{GRAPHS} graphs.*Size\(\[9\]\).*Size\(\[10\]\).*Pad batches"

@@ -68,6 +68,11 @@ def test_smoke(vae, latent, tmp_path, capsys):
         assert (tmp_path / name).stat().st_size > 0
 
 
+def test_compiled_smoke(vae, tmp_path):
+    run(vae, tmp_path, "--smoke", "--compile")
+    assert np.isfinite(pd.read_csv(tmp_path / "training.csv")["test_elbo"]).all()
+
+
 def supported() -> list[tuple[str, str]]:
     """Every pair of latents and public estimator that serves them."""
     coordinates = {
