@@ -7,12 +7,14 @@ is gone: what it decided, what it counted and what it drew by itself is a consta
 
 from __future__ import annotations
 
+import random
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, TypeGuard
 
+import numpy as np
 import pyro
 import torch
 from torch import Tensor, nn
@@ -20,6 +22,7 @@ from torch._guards import TracingContext, tracing
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import GraphModule, Node
 from torch.fx.experimental.proxy_tensor import get_proxy_mode, get_proxy_slot, make_fx
+from torch.nn.functional import one_hot
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
@@ -60,7 +63,7 @@ def capture(
     with _kept(state), Buffers(modules) as buffers, captured():
         with torch.random.fork_rng(), pyro.validation_enabled(False):
             try:
-                return recorded(watched, [*state, *data])
+                gm = recorded(watched, [*state, *data])
             except CannotCapture:
                 raise
             except Exception as error:
@@ -69,6 +72,10 @@ def capture(
                 raise CannotCapture(
                     f"the step can't be captured as one graph: {told(error).rstrip('.')}. {REMEDY}"
                 ) from error
+    node = _shape_of_values(gm)
+    if node is not None:
+        raise _reads(node.meta.get(LINE))
+    return gm
 
 
 def recorded(function: Callable[..., Any], inputs: Sequence[Tensor]) -> GraphModule:
@@ -76,6 +83,28 @@ def recorded(function: Callable[..., Any], inputs: Sequence[Tensor]) -> GraphMod
     # One mode in which the shapes of all nodes are kept: torch would make one for each.
     with tracing(TracingContext(FakeTensorMode(allow_fallback_kernels=True))):
         return make_fx(function, _allow_non_fake_inputs=True)(*inputs)
+
+
+def drawn_elsewhere() -> list[Any]:
+    """The states of Python's and numpy's random numbers, which a graph can't draw."""
+    return [random.getstate(), *map(str, np.random.get_state())]
+
+
+def _shape_of_values(gm: GraphModule) -> Node | None:
+    """The first node whose shape depends on values."""
+    for node in gm.graph.nodes:
+        if torch.Tag.dynamic_output_shape in getattr(node.target, "tags", ()):
+            if node.target is not torch.ops.aten.index.Tensor:
+                return node
+            if any(x is not None and _is_mask(x) for x in node.args[1]):
+                return node
+    return None
+
+
+def _is_mask(node: Node) -> bool:
+    """Whether an index is a mask that is no constant."""
+    sources = [node, *node.all_input_nodes]
+    return node.meta["val"].dtype is torch.bool and all(x.op != "get_attr" for x in sources)
 
 
 @contextmanager
@@ -106,6 +135,10 @@ class _Watch(TorchFunctionMode):
     ) -> Any:
         if _is_scalar_index(func, args):
             return func(args[0], args[1].unsqueeze(0)).squeeze(0)
+        if func is one_hot and len(args) > 1 and _node_of(args[0]) is not None:
+            return (args[0].unsqueeze(-1) == torch.arange(args[1], device=args[0].device)).long()
+        if func in (torch.tensor, torch.as_tensor, Tensor.new_tensor) and any(map(_has_nodes, args)):
+            raise _reads(_line(sys._getframe(1)))
         if (func in READS or _selects(func, args)) and any(_node_of(x) is not None for x in args):
             return _read(func, args, sys._getframe(1))
         if func is Tensor.register_hook and getattr(args[1], "__module__", None) == "pyro.util":
@@ -118,9 +151,12 @@ class _Watch(TorchFunctionMode):
 
 def _read(func: Callable[..., Any], args: tuple, frame: FrameType) -> Any:
     """What Pyro's ELBOs get where they make a number of a tensor, and validation; others, an error."""
-    if func is Tensor.__bool__ and frame.f_code.co_name == "_validate_sample":
-        return True  # a distribution made before the capture
-    if frame.f_globals.get("__name__", "").startswith(("pyro.infer.", "pyro.util")):
+    name = frame.f_globals.get("__name__", "")
+    if func is Tensor.__bool__ and (
+        frame.f_code.co_name == "_validate_sample" or name.startswith("pyro.distributions.transforms")
+    ):
+        return True  # a distribution made before the capture; what flows assert of their values
+    if name.startswith(("pyro.infer.", "pyro.util")):
         if func is Tensor.item:  # the loss, which stays a tensor
             return args[0].detach()
         if func is Tensor.__bool__:  # no value is NaN; all probabilities are positive
@@ -141,6 +177,11 @@ def _is_scalar_index(func: Callable[..., Any], args: tuple) -> bool:
         return False
     integer = not args[1].dtype.is_floating_point and args[1].dtype is not torch.bool
     return args[1].dim() == 0 and integer and _node_of(args[1]) is not None
+
+
+def _has_nodes(x: Any) -> bool:
+    """Whether a list has tensors of the graph in it."""
+    return type(x) in (list, tuple) and any(_has_nodes(y) or _node_of(y) is not None for y in x)
 
 
 def _selects(func: Callable[..., Any], args: tuple) -> bool:

@@ -32,6 +32,7 @@ class Slot:
         self.state: dict[Tensor, dict[str, Any]] = self.optimizer.state
         self.groups: list[dict[str, Any]] = self.optimizer.param_groups
         self.group = self.groups[0]
+        self.flags = self._flags()
 
     @property
     def is_served(self) -> bool:
@@ -42,7 +43,11 @@ class Slot:
     @property
     def is_current(self) -> bool:
         """Whether the optimiser has still the same state: loading makes a new one."""
-        return self.optimizer.state is self.state and self.optimizer.param_groups is self.groups
+        same = self.optimizer.state is self.state and self.optimizer.param_groups is self.groups
+        return same and self._flags() == self.flags
+
+    def _flags(self) -> tuple[bool, bool]:
+        return self.param.requires_grad, self.param.grad is None
 
     def tensors(self) -> State:
         """The tensors of the state; numbers in it become tensors."""
@@ -56,19 +61,21 @@ class Slot:
 class Optimizers:
     """The optimisers of some parameters, each of which has taken a step before.
 
+    ``steady``: whether their settings, but for learning rates, are expected to stay what they are.
     ``captured``: whether their step is a part of the graph. Other optimisers than Adam, AdamW, SGD and
     Pyro's ClippedAdam take their own step, eagerly, with the gradients of the graph.
     """
 
-    def __init__(self, optim: PyroOptim, params: Sequence[Tensor]) -> None:
+    def __init__(self, optim: PyroOptim, params: Sequence[Tensor], steady: bool) -> None:
         self.optim = optim
         self.slots = [Slot(optim, p) for p in params]
-        self.captured = all(slot.is_served for slot in self.slots)
+        self.captured = steady and all(slot.is_served for slot in self.slots)
         served = self.slots if self.captured else []
         self.states = [slot.tensors() for slot in served]
         self._groups = [slot.group for slot in served]
         self._decaying = [group for group in self._groups if group.get("lrd", 1.0) != 1.0]
         self._known = [group["lr"] for group in self._groups]
+        self._settings = [dict(group) for group in self._groups]
         self.rates = torch.tensor([float(rate) for rate in self._known], dtype=torch.float64)
 
     @property
@@ -79,6 +86,19 @@ class Optimizers:
     def is_current(self) -> bool:
         """Whether the user's objects still keep the very tensors that are written."""
         return all(slot.is_current for slot in self.slots)
+
+    def is_steady(self) -> bool:
+        """Whether no setting but the learning rate has changed: they are constants of the graph."""
+        for group, before in zip(self._groups, self._settings, strict=True):
+            before["lr"] = group["lr"]
+            if group != before:
+                return False
+        return True
+
+    def undo(self, steps: int) -> None:
+        """Takes back the decay of the learning rates in steps that were not taken."""
+        for group in self._decaying:
+            group["lr"] /= group["lrd"] ** steps
 
     def refresh(self) -> None:
         """Writes the learning rates of the next step into their tensor."""
@@ -94,7 +114,9 @@ class Optimizers:
         slots = zip(self.slots, self.states, self.rates.unbind(), grads, strict=True)
         for slot, state, rate, grad in slots:
             if grad is None:
-                continue
+                if slot.param.grad is None:
+                    continue
+                grad = torch.zeros_like(slot.param)  # as SVI leaves it, where there once was one
             if slot.clip is not None:
                 slot.param.grad = grad
                 slot.clip(slot.param)

@@ -18,7 +18,7 @@ from ..elbo import TraceEstimator_ELBO
 from ..errors import CannotCapture, CompilerFault
 from ..temperature import training_step
 from .backends import Backend
-from .capture import LINE, capture
+from .capture import LINE, capture, drawn_elsewhere
 from .graph import (
     copied,
     difference,
@@ -85,11 +85,14 @@ class CompiledStep:
         args: tuple,
         kwargs: dict[str, Any],
         modules: Sequence[nn.Module],
+        expected: float,
+        finite: Tensor,
         backend: Backend,
+        steady: bool,
     ) -> None:
         self.params = list(params)
-        self.optimizers = Optimizers(optim, self.params)
-        self.finite = torch.ones((), dtype=torch.bool)
+        self.optimizers = Optimizers(optim, self.params, steady)
+        self.finite = finite
         self.head = [*self.params, *self.optimizers.tensors, self.optimizers.rates, self.finite]
         flat, self.spec = tree_flatten((args, kwargs))
         self.places = [i for i, x in enumerate(flat) if isinstance(x, Tensor)]
@@ -99,7 +102,10 @@ class CompiledStep:
         args, kwargs = tree_unflatten(flat, self.spec)
         data = [flat[i] for i in self.places]
         step = partial(self._step, objective, args, kwargs)
+        drawn = drawn_elsewhere()
         gm = capture(step, self.head, data, modules)
+        if drawn_elsewhere() != drawn:
+            raise Changes(None)
         node = difference(gm, capture(step, self.head, data, modules))
         if node is not None:
             raise Changes(node.meta.get(LINE))
@@ -118,7 +124,7 @@ class CompiledStep:
                 f"the graph of the step can't be compiled: {told(error).rstrip('.')}. Where it has a "
                 f"shape that depends on values, give it one that does not, or pass fallback='eager'."
             ) from error
-        _verify(self.run, self.graph, example, len(self.params))
+        _verify(self.run, self.graph, example, len(self.params), expected)
 
     def _step(
         self,
@@ -165,15 +171,20 @@ def _gradients(surrogate: Tensor, params: Sequence[Tensor]) -> list[Tensor | Non
 
 
 def _verify(
-    run: Callable[..., Any], graph: GraphModule, example: Sequence[Tensor], params: int
+    run: Callable[..., Any],
+    graph: GraphModule,
+    example: Sequence[Tensor],
+    params: int,
+    expected: float,
 ) -> None:
-    """Compares what was compiled with its graph, at the same values and noise.
+    """Compares what was compiled with its graph, and this with an eager run, under the same noise.
 
     They may differ by what rounding explains. An optimiser can make much of it, where a gradient is
     nothing but rounding: so the graph is run at parameters that differ by as much, too.
 
     Raises:
         CompilerFault: they differ by more.
+        CannotCapture: the loss of the graph is not the ``expected`` one, of the eager run.
     """
     with torch.random.fork_rng():
         state = torch.get_rng_state()
@@ -185,6 +196,13 @@ def _verify(
                 (graph, example),
                 (graph, [*close, *example[params:]]),
             )
+        )
+    if not _agree(torch.as_tensor(expected).to(plain[0]), plain[0], nearby[0]):
+        raise CannotCapture(
+            f"the loss of the graph is {plain[0].item():.6g}, and that of an eager step under the same "
+            f"random numbers {expected:.6g}: the program sets a seed or a generator of its own, or "
+            f"keeps something that each of its runs changes. Leave that out of the program, hand it to "
+            f"step() as an argument, or pass fallback='eager'."
         )
     for a, b, c in zip(compiled, plain, nearby, strict=True):
         if not _agree(a, b, c):

@@ -86,7 +86,8 @@ def run_svi(
             if compiled is not None:
                 bad = (~parts[-1].isfinite()).nonzero()
                 if len(bad):
-                    compiled.explain(*given[int(bad[0])], step=start + int(bad[0]))
+                    first = int(bad[0])
+                    compiled.explain(*given[first], step=start + first, missed=count - first)
             bar.set_postfix(loss=f"{float(parts[-1][-1]):.4g}", refresh=False)
             bar.update(count)
     return Losses(torch.cat([torch.zeros(0), *parts]).to(torch.get_default_dtype()))

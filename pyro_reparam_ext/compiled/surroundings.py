@@ -26,6 +26,14 @@ class Surroundings:
 
     def __init__(self, *programs: Callable[..., Any]) -> None:
         self._modules = modules_of(*programs)
+        self._leaves = [p for x in self._modules for p in x._parameters.values() if p is not None]
+        self._numbers = [
+            (vars(x), key)
+            for x in (*self._modules, *programs)
+            if hasattr(x, "__dict__") and not type(x).__module__.startswith("torch.")
+            for key, value in vars(x).items()
+            if type(value) in (bool, int, float, str) and key != "training" and key[0] != "_"
+        ]
         self._settings = [_place(*entry[:2]) for entry in settings._REGISTRY.values()]
         self._met: dict[int, Any] = {}
         self._now: Any = None
@@ -39,6 +47,8 @@ class Surroundings:
             torch.get_default_dtype(),
             [getattr(owner, name) for owner, name in self._settings],
             [module.training for module in self._modules],
+            [p.requires_grad for p in self._leaves],
+            [attributes.get(key) for attributes, key in self._numbers],
             list(map(id, pyro.get_param_store()._params.values())),
             [_parts(handler) for handler in _PYRO_STACK],
         )

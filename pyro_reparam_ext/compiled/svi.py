@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
+import pyro
 import torch
 from pyro import poutine
 from pyro.infer import ELBO, SVI
@@ -27,6 +29,8 @@ from .surroundings import Surroundings
 if TYPE_CHECKING:
     from .program import CompiledStep
 
+SEEN = 1000
+"""Kinds of arguments that are remembered."""
 GRAPHS = 8
 """Graphs of one ``CompiledSVI``, at most."""
 TRIES = 10
@@ -94,7 +98,15 @@ class CompiledSVI(SVI):
         self._steps: dict[Hashable, CompiledStep | None] = {}
         self._seen: Counter[Hashable] = Counter()
         self._surroundings: Surroundings | None = None
+        self._parts: tuple[Any, ...] = ()
+        self._steady = True
+        self._finite = torch.ones((), dtype=torch.bool)
         self._full = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without graphs and code, which are made anew where they are needed."""
+        kept: dict[str, Any] = {"_steps": {}, "_seen": Counter(), "_surroundings": None, "_parts": ()}
+        return {**self.__dict__, **kept}
 
     def step(self, *args: Any, **kwargs: Any) -> float:
         """Takes one step; returns the loss."""
@@ -119,12 +131,20 @@ class CompiledSVI(SVI):
 
     def look_around(self) -> None:
         """Notices what changed beside the arguments, and state that was loaded into an optimiser."""
-        if self._surroundings is None:
-            self._surroundings = Surroundings(self.model, self.guide)
+        parts = self.model, self.guide, self.optim, self.elbo
+        if self._surroundings is None or any(
+            a is not b for a, b in zip(parts, self._parts, strict=False)
+        ):
+            self._steps.clear()
+            self._surroundings, self._parts = Surroundings(self.model, self.guide, self.elbo), parts
         self._surroundings.look()
-        steps = self._steps.items()
-        for key in [key for key, step in steps if step is not None and not step.is_current()]:
-            del self._steps[key]
+        steps = [(key, step) for key, step in self._steps.items() if step is not None]
+        if self._steady and not all(step.optimizers.is_steady() for _, step in steps):
+            self._steady = False  # from now on, optimisers step by themselves
+            self._steps.clear()
+        for key, step in steps:
+            if not step.is_current():
+                self._steps.pop(key, None)
 
     def step_without_sync(self, *args: Any, **kwargs: Any) -> Tensor:
         """Takes one step; returns the loss, a tensor. NaN says that the step was not taken."""
@@ -136,16 +156,26 @@ class CompiledSVI(SVI):
             compiled = self._compile(key, args, kwargs)
             if compiled is not None:
                 return compiled(args, kwargs)
+        if not self._finite:  # a step before this one failed, and is yet to be spoken of
+            return torch.tensor(math.nan)
         loss = super().step(*args, **kwargs)
         self.look_around()  # the first step makes parameters
+        if len(self._seen) > SEEN:
+            self._seen.clear()
         self._seen[self._key(args, kwargs)] += 1
         return torch.tensor(loss, dtype=torch.float64)
 
-    def explain(self, args: tuple, kwargs: dict[str, Any], step: int | None = None) -> None:
-        """Raises for a value that is not finite, by eager runs, which find the site."""
-        for compiled in self._steps.values():
-            if compiled is not None:
-                compiled.finite.fill_(True)
+    def explain(
+        self, args: tuple, kwargs: dict[str, Any], step: int | None = None, missed: int = 1
+    ) -> None:
+        """Raises for a value that is not finite, by eager runs, which find the site.
+
+        ``missed``: how many steps were not taken.
+        """
+        self._finite.fill_(True)
+        taken = next((step for step in self._steps.values() if step is not None), None)
+        if taken is not None:
+            taken.optimizers.undo(missed)
         if isinstance(self.elbo, ELBO):
             ours = isinstance(self.elbo, TraceEstimator_ELBO)
             elbo = self.elbo if ours else TraceEstimator_ELBO()
@@ -196,17 +226,29 @@ class CompiledSVI(SVI):
         from .program import Changes, CompiledStep, objective
 
         loss, backend = objective(self.elbo, self.model, self.guide), type(self).backend
-        params, modules = self._parameters(args, kwargs), modules_of(self.model, self.guide)
+        for x in tree_flatten((args, kwargs))[0]:
+            if not isinstance(x, (Tensor, *_VALUES)):
+                raise CannotCapture(
+                    f"an argument of step() is a {type(x).__name__}, which may change from one step to "
+                    f"the next without a trace; expected tensors, numbers, strings, and lists, tuples "
+                    f"and dicts of these. Hand its tensors, let the program close over it, or pass "
+                    f"fallback='eager'."
+                )
+        params, expected = self._parameters(args, kwargs)
+        modules = modules_of(self.model, self.guide)
         try:
-            return CompiledStep(loss, self.optim, params, args, kwargs, modules, backend)
+            return CompiledStep(
+                *(loss, self.optim, params, args, kwargs, modules, expected),
+                *(self._finite, backend, self._steady),
+            )
         except Changes as error:
             site = changing_site(self.model, self.guide, args, kwargs)
             where = " and ".join(f"at {x}" for x in (site, error.line) if x)
             raise CannotCapture(
                 f"the step is another graph each time: something that Python counts, draws or keeps "
                 f"changes from one step to the next, {where or 'at an unknown line'}. Hand it to "
-                f"step() as an argument, keep it in a tensor that is written in place, or draw it by "
-                f"torch; or pass fallback='eager'."
+                f"step() as an argument, keep it in a buffer of a module, or draw it by torch; or pass "
+                f"fallback='eager'."
             ) from None
 
     @contextmanager
@@ -216,40 +258,48 @@ class CompiledSVI(SVI):
         with measuring(), invisible(self.model, self.guide, states):
             yield
 
-    def _parameters(self, args: tuple, kwargs: dict[str, Any]) -> list[Tensor]:
-        """The parameters that a step moves, after the program was compared with plain runs."""
+    def _parameters(self, args: tuple, kwargs: dict[str, Any]) -> tuple[list[Tensor], float]:
+        """The parameters that a step moves, and its loss.
+
+        After the program was compared with plain runs.
+        """
         if isinstance(self.elbo, TraceEstimator_ELBO):
             with self._invisible():
                 self.elbo.complete(self.model, self.guide, args, kwargs)
-        params = self._run_eagerly(self.loss_and_grads, args, kwargs)
-        return [p for p in params if p in self.optim.optim_objs]
+        params, loss = self._run_eagerly(self.loss_and_grads, args, kwargs)
+        return [p for p in params if p in self.optim.optim_objs], loss
 
     def _run_eagerly(
         self, loss_and_grads: Callable[..., Any], args: tuple, kwargs: dict[str, Any]
-    ) -> list[Tensor]:
-        """Computes loss and gradients, for nothing but errors; returns the parameters."""
+    ) -> tuple[list[Tensor], float]:
+        """Computes loss and gradients, and leaves none; returns the parameters and the loss."""
+        before = [(p, p.grad) for p in pyro.get_param_store()._params.values()]
+        for p, _ in before:
+            p.grad = None
         params: list[Tensor] = []
         with self._invisible(), poutine.trace(param_only=True) as seen:
             try:
-                loss_and_grads(self.model, self.guide, *args, **kwargs)
+                loss = loss_and_grads(self.model, self.guide, *args, **kwargs)
             finally:
                 nodes = seen.trace.nodes.values()
                 found = (x["value"].unconstrained() for x in nodes if x["type"] == "param")
                 params = list(dict.fromkeys(found))
                 for p in params:
                     p.grad = None
-        return params
+                for p, grad in before:
+                    p.grad = grad
+        return params, float(loss)
+
+
+_VALUES = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
+"""What is the same as long as it is equal."""
 
 
 def _kind(x: Any) -> Hashable:
     """What has to be the same of an argument for a graph to serve it."""
     if isinstance(x, Tensor):
         return x.shape, x.dtype, x.stride(), x.device, x.requires_grad
-    try:
-        hash(x)
-    except TypeError:
-        return type(x), id(x)
-    return type(x), x
+    return (type(x), x) if isinstance(x, _VALUES) else (type(x),)
 
 
 def _difference(before: Any, after: Any) -> str:

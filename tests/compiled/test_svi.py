@@ -1,8 +1,11 @@
 """What opens a graph, what can't be one, and what is said of it."""
 
+import copy
 import math
 import random
+from types import SimpleNamespace
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -10,7 +13,7 @@ import torch
 from pyro import poutine
 from pyro.infer import SVI, RenyiELBO, Trace_ELBO, TraceGraph_ELBO
 from pyro.infer.autoguide import AutoNormal
-from pyro.optim import Adam
+from pyro.optim import Adam, ClippedAdam
 from torch.utils.data import DataLoader, TensorDataset
 
 import pyro_reparam_ext as pre
@@ -270,6 +273,173 @@ def test_the_fallback_warns_once_and_steps_as_svi_does():
 def test_other_fallbacks_are_refused():
     with pytest.raises(pre.EstimatorError, match="fallback: expected 'error' or 'eager'"):
         svi_of(fallback="loop")
+
+
+@pytest.mark.parametrize("argument", [SimpleNamespace(x=DATA), np.ones(3), {1.0, 2.0}, torch.nn.ReLU()])
+def test_an_argument_that_may_change_without_a_trace_is_refused(argument):
+    svi = svi_of(lambda x: model(), lambda x: guide())
+    svi.step(argument)
+    with pytest.raises(pre.EstimatorError, match="an argument of step.* is a .*expected tensors"):
+        svi.step(argument)
+
+
+def scaled(how):
+    def model(*args):
+        with poutine.scale(scale=how(*args)):
+            pyro.sample(
+                "x", dist.Normal(pyro.param("p", torch.tensor(0.1)), 1.0), obs=torch.tensor(1.0)
+            )
+
+    return model
+
+
+SHAPES_OF_VALUES = {
+    "where": lambda x: 1.0 / len(torch.where(x > 0)[0]),
+    "bincount": lambda x: float(len(torch.bincount(x.abs().long()))),
+    "unique_consecutive": lambda x: float(len(torch.unique_consecutive(x))),
+    "repeat_interleave": lambda x: float(len(torch.repeat_interleave(x.abs().long() + 1))),
+    "list": lambda x: torch.tensor([x[0].abs(), 1.0]).sum(),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES_OF_VALUES)
+def test_shapes_and_lists_of_values_are_reads(name):
+    svi = svi_of(scaled(SHAPES_OF_VALUES[name]), lambda x: None, Trace_ELBO())
+    svi.step(DATA)
+    with pytest.raises(pre.EstimatorError, match="reads a value as a Python number"):
+        svi.step(DATA)
+
+
+def test_random_numbers_of_python_that_seldom_matter_are_found():
+    svi = svi_of(scaled(lambda: 2.0 if random.random() < 1e-9 else 1.0), lambda: None, Trace_ELBO())
+    svi.step()
+    with pytest.raises(pre.EstimatorError, match="counts, draws or keeps"):
+        svi.step()
+
+
+def test_a_seed_in_the_program_is_found():
+    svi = svi_of(lambda: model(), poutine.seed(guide, rng_seed=1))
+    svi.step()
+    with pytest.raises(pre.EstimatorError, match="the program sets a seed"):
+        svi.step()
+
+
+# -- what changes between steps ---------------------------------------------------------------------
+
+
+def both(make, count=10):
+    """Losses of ``make(cls)(step)`` by the eager class and as graphs."""
+    out = []
+    for cls in (SVI, GraphSVI):
+        pyro.clear_param_store()
+        pyro.set_rng_seed(0)
+        step = make(cls)
+        out.append([step(number) for number in range(count)])
+    assert out[1] == pytest.approx(out[0], rel=1e-4, abs=1e-5)
+
+
+def test_a_parameter_that_is_unused_in_one_kind_of_step():
+    def model(labelled):
+        a, b = (pyro.param(name, torch.tensor(0.5)) for name in "ab")
+        pyro.sample("x", dist.Normal(a if labelled else a + b, 1.0), obs=torch.tensor(1.0))
+
+    def make(cls):
+        svi = cls(model, lambda labelled: None, adam(), Trace_ELBO())
+        return lambda number: svi.step(number % 2 == 0)
+
+    both(make)
+
+
+@pytest.mark.filterwarnings("ignore:weight was not registered in the param store")
+@pytest.mark.parametrize("frozen_first", [True, False])
+def test_parameters_that_are_frozen_or_released(frozen_first):
+    def make(cls):
+        network = torch.nn.Linear(1, 1)
+        network.weight.requires_grad_(not frozen_first)
+
+        def model():
+            pyro.module("network", network)
+            with pyro.plate("rows", len(DATA)):
+                pyro.sample("x", dist.Normal(network(DATA[:, None])[:, 0], 1.0), obs=DATA + 1)
+
+        svi = cls(model, lambda: None, adam(), Trace_ELBO())
+
+        def step(number):
+            if number == 5:
+                network.weight.requires_grad_(frozen_first)
+            return svi.step()
+
+        return step
+
+    both(make)
+
+
+def test_a_schedule_of_other_settings_than_the_rate():
+    def make(cls):
+        one_cycle = {"optimizer": torch.optim.Adam, "optim_args": {"lr": 0.05}}
+        optim = pyro.optim.OneCycleLR({**one_cycle, "max_lr": 0.1, "total_steps": 50})
+        svi = cls(model, guide, optim, Trace_ELBO())
+
+        def step(number):
+            loss = svi.step(DATA)
+            optim.step()
+            return loss
+
+        return step
+
+    both(make)
+
+
+@pytest.mark.parametrize("part", ["model", "optim", "elbo", "beta"])
+def test_parts_that_are_replaced(part):
+    class Annealed(torch.nn.Module):
+        beta = 1.0
+
+        def __init__(self):
+            super().__init__()
+            self.beta = 1.0
+
+        def forward(self):
+            with poutine.scale(scale=self.beta):
+                model()
+
+    def make(cls):
+        elbo, annealed = Trace_ELBO(), Annealed()
+        svi = cls(annealed, guide, adam(), elbo)
+
+        def step(number):
+            if number == 5 and part == "model":
+                svi.model = lambda: model(DATA + 3)
+            elif number == 5 and part == "optim":
+                svi.optim = Adam({"lr": 0.5})
+            elif number == 5 and part == "elbo":
+                elbo.num_particles = 3
+            elif number == 5:
+                annealed.beta = 0.1
+            return svi.step()
+
+        return step
+
+    both(make)
+
+
+def test_a_rate_that_decays_does_not_in_steps_that_are_not_taken():
+    optim = ClippedAdam({"lr": 0.1, "lrd": 0.5})
+    svi = GraphSVI(model, guide, optim, pre.TraceEstimator_ELBO())
+    for _ in range(3):
+        svi.step(DATA)
+    with pytest.raises(pre.EstimatorError):
+        svi.run(50, DATA * math.nan)
+    rates = [x.param_groups[0]["lr"] for x in optim.optim_objs.values()]
+    assert rates == pytest.approx([0.0125] * 2)
+
+
+def test_a_copy_compiles_anew():
+    svi = svi_of()
+    for _ in range(3):
+        svi.step(DATA)
+    other = copy.deepcopy(svi)
+    assert compiled(svi) and not compiled(other)
 
 
 # -- values that are not finite ---------------------------------------------------------------------
