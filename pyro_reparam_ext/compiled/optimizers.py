@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from pyro.infer.util import zero_grads
 from pyro.optim import PyroOptim
 from pyro.optim.clipped_adam import ClippedAdam
 from torch import Tensor
@@ -129,8 +130,7 @@ class Optimizers:
         for p, grad in zip(params, grads, strict=True):
             p.grad = grad
         self.optim(params)
-        for p in params:
-            p.grad = None
+        zero_grads(params)  # as SVI leaves them
 
 
 def _optimizer(x: Any) -> Optimizer:

@@ -84,6 +84,7 @@ class CompiledStep:
         params: Sequence[Tensor],
         args: tuple,
         kwargs: dict[str, Any],
+        *,
         modules: Sequence[nn.Module],
         expected: float,
         finite: Tensor,
@@ -197,7 +198,7 @@ def _verify(
                 (graph, [*close, *example[params:]]),
             )
         )
-    if not _agree(torch.as_tensor(expected).to(plain[0]), plain[0], nearby[0]):
+    if not _agree(plain[0].new_tensor(expected), plain[0], nearby[0]):
         raise CannotCapture(
             f"the loss of the graph is {plain[0].item():.6g}, and that of an eager step under the same "
             f"random numbers {expected:.6g}: the program sets a seed or a generator of its own, or "

@@ -13,7 +13,7 @@ import torch
 from pyro import poutine
 from pyro.infer import SVI, RenyiELBO, Trace_ELBO, TraceGraph_ELBO
 from pyro.infer.autoguide import AutoNormal
-from pyro.optim import Adam, ClippedAdam
+from pyro.optim import Adam, ClippedAdam, RMSprop
 from torch.utils.data import DataLoader, TensorDataset
 
 import pyro_reparam_ext as pre
@@ -137,6 +137,17 @@ def test_there_are_so_many_at_most_and_the_rest_is_eager():
                 svi.step(torch.zeros(size))
     assert len(compiled(svi)) == GRAPHS
     assert math.isfinite(svi.step(torch.zeros(11)))
+
+
+@pytest.mark.parametrize("optim", [adam, lambda: RMSprop({"lr": 0.01})])
+def test_nothing_is_compiled_again_where_nothing_changed(optim):
+    svi = GraphSVI(model, guide, optim(), pre.TraceEstimator_ELBO())
+    for _ in range(3):
+        svi.step(DATA)
+    (graph,) = compiled(svi)
+    for _ in range(3):
+        svi.step(DATA)
+    assert compiled(svi) == [graph]
 
 
 def test_a_cleared_store_is_noticed():
