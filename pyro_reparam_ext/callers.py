@@ -6,7 +6,7 @@ import sys
 import traceback
 from types import FrameType
 
-LIBRARIES = ("pyro_reparam_ext", "pyro", "torch", "contextlib", "numpy")
+_LIBRARIES = ("pyro_reparam_ext", "pyro", "torch", "contextlib", "numpy")
 
 
 def outside() -> int:
@@ -20,7 +20,7 @@ def outside() -> int:
 def calling(frame: FrameType) -> FrameType:
     """The nearest caller outside of the libraries; the outermost one if all are inside."""
     while frame.f_back is not None:
-        if not _is_of_a_library(frame):
+        if not is_of_a_library(frame):
             break
         frame = frame.f_back
     return frame
@@ -37,10 +37,12 @@ def line_of(error: BaseException) -> str | None:
     lines = [
         f"{frame.f_code.co_filename}:{number}"
         for frame, number in traceback.walk_tb(error.__traceback__)
-        if not _is_of_a_library(frame)
+        if not is_of_a_library(frame)
     ]
     return lines[-1] if lines else None
 
 
-def _is_of_a_library(frame: FrameType) -> bool:
-    return frame.f_globals.get("__name__", "").split(".")[0] in LIBRARIES
+def is_of_a_library(frame: FrameType) -> bool:
+    """Whether a frame is none of the program: of a library, or of code that one has generated."""
+    name = frame.f_globals.get("__name__")
+    return name is None or name.split(".")[0] in _LIBRARIES

@@ -250,7 +250,7 @@ class TraceEstimator_ELBO(ELBO):
             initialise(model, guide, args, kwargs)
             way.initialised = True
 
-        def run(known: Dependencies | None) -> list[Costs]:
+        def run(track: bool) -> list[Costs]:
             return evaluate(
                 model,
                 guide,
@@ -260,15 +260,18 @@ class TraceEstimator_ELBO(ELBO):
                 state=self._state,
                 layout=self._layout(way),
                 crossed=way.crossed,
-                dependencies=known,
+                track=track,
             )
 
         def tracked() -> list[Costs]:
             with invisible(model, guide), torch.no_grad():
-                return run(None)
+                return run(track=True)
 
         known = dependencies if dependencies is not None else way.dependencies
-        runs = run(known)
+        runs = run(track=known is None)
+        if known is not None:
+            for costs in runs:
+                costs.depend(known)
         way.check(
             runs,
             lambda: plate_nesting(model, guide, args, kwargs),

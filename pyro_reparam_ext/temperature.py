@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
@@ -14,6 +14,7 @@ from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.trace_messenger import TraceMessenger
 from torch import Tensor, nn
 
+from .contexts import holding
 from .errors import EstimatorError
 from .shapes import broadcast_shapes
 
@@ -26,24 +27,14 @@ _current: ContextVar[_Step | None] = ContextVar("current", default=None)
 _measuring: ContextVar[bool] = ContextVar("measuring", default=False)
 
 
-@contextmanager
-def training_step() -> Iterator[None]:
+def training_step() -> AbstractContextManager[None]:
     """Says that what runs inside is one step of training, also where no ``SVI`` does."""
-    token = _current.set(_Step())
-    try:
-        yield
-    finally:
-        _current.reset(token)
+    return holding(_current, _Step())
 
 
-@contextmanager
-def measuring() -> Iterator[None]:
+def measuring() -> AbstractContextManager[None]:
     """Says that nothing inside is a step of training: schedules are read as they stand."""
-    token = _measuring.set(True)
-    try:
-        yield
-    finally:
-        _measuring.reset(token)
+    return holding(_measuring, True)
 
 
 def _step_under_way() -> object | None:

@@ -15,6 +15,7 @@ TESTS = Path(__file__).parent
 COVERED_BY = {
     "elbo.py": "test_elbo.py",
     "config.py": "test_config.py",
+    "contexts.py": "test_temperature.py",
     "errors.py": "test_errors.py",
     "replay.py": "reparam/test_decentering.py",
     "compiled/capture.py": "compiled/test_contract.py",
@@ -29,6 +30,7 @@ COVERED_BY = {
     "estimators/default.py": "test_config.py",
     "estimators/relaxation.py": "estimators/test_gumbel_softmax.py",
     "estimators/support.py": "estimators/test_advice.py",
+    "evaluation/at_once.py": "evaluation/test_crossing.py",
     "evaluation/control_flow.py": "evaluation/test_control_flow.py",
     "evaluation/costs.py": "test_unbiased.py",
     "evaluation/coupling.py": "evaluation/test_coupling.py",

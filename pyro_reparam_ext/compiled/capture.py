@@ -26,7 +26,7 @@ from torch.nn.functional import one_hot
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
-from ..callers import LIBRARIES, line_of, told
+from ..callers import is_of_a_library, line_of, told
 from ..errors import CannotCapture
 from ..evaluation.control_flow import READS
 from ..evaluation.modes import captured
@@ -203,8 +203,7 @@ def _node_of(x: Any) -> Node | None:
 def _line(frame: FrameType | None) -> str | None:
     """The line of the program that a frame was called from; None outside of any."""
     while frame is not None and frame.f_globals.get("__name__") != OBJECTIVE:
-        name = frame.f_globals.get("__name__", "")
-        if name.split(".")[0] not in LIBRARIES and frame.f_code.co_filename != "<string>":
+        if not is_of_a_library(frame):
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"
         frame = frame.f_back
     return None

@@ -13,6 +13,7 @@ from torch.distributions import Distribution, Transform
 
 from ..evaluation.invisible import invisible
 from ..evaluation.program import plain_traces
+from .graph import same_tensor
 
 
 def changing_site(
@@ -46,7 +47,7 @@ def _first_difference(a: Trace, b: Trace) -> str | None:
 
 def _same(x: Any, y: Any, depth: int = 4) -> bool:
     if isinstance(x, Tensor) and isinstance(y, Tensor):
-        return x.shape == y.shape and bool(torch.isclose(x, y, rtol=0, atol=0, equal_nan=True).all())
+        return same_tensor(x, y)
     if type(x) is not type(y):
         return False
     if isinstance(x, (bool, int, float, str, torch.Size)):

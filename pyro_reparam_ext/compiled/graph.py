@@ -155,7 +155,8 @@ def difference(first: GraphModule, second: GraphModule) -> Node | None:
             return a
         if a.op == "get_attr":
             x, y = getattr(first, str(a.target)), getattr(second, str(b.target))
-            if x is not y and not _equal(x, y):
+            tensors = isinstance(x, Tensor) and isinstance(y, Tensor)
+            if x is not y and not (tensors and same_tensor(x, y)):
                 return next(iter(a.users), a)
     if len(first.graph.nodes) != len(second.graph.nodes):
         return pairs[-1][0]
@@ -166,10 +167,9 @@ def _written(node: Node, numbers: dict[Node, int]) -> str:
     return repr(torch.fx.node.map_arg((node.args, node.kwargs), lambda x: f"%{numbers[x]}"))
 
 
-def _equal(x: Any, y: Any) -> bool:
-    if not (isinstance(x, Tensor) and isinstance(y, Tensor)) or x.shape != y.shape:
-        return False
-    return bool(torch.isclose(x, y, rtol=0, atol=0, equal_nan=True).all())
+def same_tensor(x: Tensor, y: Tensor) -> bool:
+    """Whether two tensors have the same shape and elements, NaN being equal to itself."""
+    return x.shape == y.shape and bool(torch.isclose(x, y, rtol=0, atol=0, equal_nan=True).all())
 
 
 def digest(gm: GraphModule, example: Sequence[Tensor], *more: str) -> str:

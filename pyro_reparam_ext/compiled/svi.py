@@ -225,7 +225,6 @@ class CompiledSVI(SVI):
         from .changes import changing_site
         from .program import Changes, CompiledStep, objective
 
-        loss, backend = objective(self.elbo, self.model, self.guide), type(self).backend
         for x in tree_flatten((args, kwargs))[0]:
             if not isinstance(x, (Tensor, *_VALUES)):
                 raise CannotCapture(
@@ -235,11 +234,18 @@ class CompiledSVI(SVI):
                     f"fallback='eager'."
                 )
         params, expected = self._parameters(args, kwargs)
-        modules = modules_of(self.model, self.guide)
         try:
             return CompiledStep(
-                *(loss, self.optim, params, args, kwargs, modules, expected),
-                *(self._finite, backend, self._steady),
+                objective(self.elbo, self.model, self.guide),
+                self.optim,
+                params,
+                args,
+                kwargs,
+                modules=modules_of(self.model, self.guide),  # the first step may have made some
+                expected=expected,
+                finite=self._finite,
+                backend=type(self).backend,
+                steady=self._steady,
             )
         except Changes as error:
             site = changing_site(self.model, self.guide, args, kwargs)

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from ..errors import EstimatorError
-from ..estimators.base import Estimator, Site
+from ..estimators.base import Site
 from ..estimators.enumeration import Enumeration
+from .at_once import advice, check_inside
 from .ordinary import is_tracked
 from .passes import Dependencies, Pass, Program
 from .shared_sums import shared_sums
@@ -275,7 +276,7 @@ class Costs:
                 raise EstimatorError(
                     f"site {listed}: {type(sites[0].estimator).__name__} changes one coordinate at a "
                     f"time in all elements of plate {sorted(missing)[0]!r} at once, but {term.side} "
-                    f"site '{term.name}' depends on it from outside that plate. {_advice(sites[0])} Or "
+                    f"site '{term.name}' depends on it from outside that plate. {advice(sites[0])} Or "
                     f"move '{term.name}' into the plate."
                 )
 
@@ -383,24 +384,3 @@ def _grouped(numbers: Sequence[int], by: Callable[[int], Hashable]) -> list[list
     for number in numbers:
         groups.setdefault(by(number), []).append(number)
     return list(groups.values())
-
-
-def check_inside(site: Site, term: Term) -> None:
-    """Raises where a term that depends on an enumerated site lies outside of its plates."""
-    outside = site.frames - set(term.frames)
-    if outside:
-        raise EstimatorError(
-            f"site '{site.name}': Enumeration gives all elements of plate {sorted(outside)[0]!r} the "
-            f"same value at a time, but {term.side} site '{term.name}' depends on it from outside that "
-            f"plate. {_advice(site)}"
-        )
-
-
-def _advice(site: Site) -> str:
-    """Estimators of a site that costs outside its plates may depend on."""
-    return site.estimator.advice(site.fn, is_at_once)
-
-
-def is_at_once(estimator: Estimator) -> bool:
-    """Whether an estimator changes all elements of a plate at once, each by itself."""
-    return estimator.separable or isinstance(estimator, Enumeration)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +16,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from ..callers import outside
+from ..contexts import holding
 from ..errors import CannotVectorize, EstimatorError
 from .costs import Costs
 from .passes import Dependencies
@@ -35,14 +36,9 @@ SHAPES = 1000
 _captured: ContextVar[bool] = ContextVar("captured", default=False)
 
 
-@contextmanager
-def captured() -> Iterator[None]:
+def captured() -> AbstractContextManager[None]:
     """Says that what runs inside is recorded as a graph: nothing is to be compared or looked for."""
-    token = _captured.set(True)
-    try:
-        yield
-    finally:
-        _captured.reset(token)
+    return holding(_captured, True)
 
 
 def is_captured() -> bool:

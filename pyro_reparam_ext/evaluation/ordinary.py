@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..errors import EstimatorError
 from ..estimators.base import Draw, Estimator, Site
 from ..estimators.enumeration import Enumeration
+from .at_once import is_at_once
 from .axes import Visible
 from .control_flow import ControlFlow, provenance_of, untracked
 from .discrete import log_prob as exact_log_prob
@@ -33,8 +34,7 @@ def is_tracked(estimator: Estimator, vectorized: bool) -> bool:
 
     Where values lie along a dim of their own, that dim tells.
     """
-    at_once = estimator.separable or isinstance(estimator, Enumeration)
-    return estimator.uses_cost or (at_once and not vectorized)
+    return estimator.uses_cost or (is_at_once(estimator) and not vectorized)
 
 
 class OrdinaryRun(Recorder):

@@ -77,7 +77,6 @@ class Program:
     batch_dims: int
     num_particles: int = 1
     max_plate_nesting: float = float("inf")
-    dependencies: Dependencies | None = None
     sites: list[Site] = field(default_factory=list)
     alternatives: dict[int, Alternatives] = field(default_factory=dict)
     model_values: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -173,8 +172,6 @@ class Program:
         }
         for term in terms:
             term.batch_dims = self.batch_dims
-            if self.dependencies is not None:
-                term.upstream = self.dependencies.get(term.key)
         return Pass(ordinary, groups, terms, probs, draws)
 
     # -- guide ------------------------------------------------------------------------------------

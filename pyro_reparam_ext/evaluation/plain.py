@@ -81,7 +81,6 @@ def plain_run(
         axes=recorder.axes,
         ordinary=ordinary,
         batch_dims=0,
-        dependencies=None,
         alternatives={},
         model_values=dict(model_values),
         model_parameters={},

@@ -133,12 +133,13 @@ def evaluate(
     state: StateOf,
     layout: Layout,
     crossed: set[Crossing],
-    dependencies: Dependencies | None = None,
+    track: bool,
 ) -> list[Costs]:
     """Runs guide and model as often as the estimators of the guide's sites need.
 
     One result if vectorised; else one per particle, times one per joint value of enumerated sites.
-    ``crossed``: what is known, or will be found, to cross the elements of a plate.
+    ``crossed``: what is known, or will be found, to cross the elements of a plate. ``track``: whether
+    to find by provenance which cost depends on which sites.
     """
 
     recorder: OrdinaryRun | None = None
@@ -146,7 +147,7 @@ def evaluate(
     def run(path: dict[str, int]) -> Costs:
         nonlocal recorder
         with layout.axes() as axes:
-            recorder = OrdinaryRun(resolve, layout.plate_dims, path, dependencies is None, axes)
+            recorder = OrdinaryRun(resolve, layout.plate_dims, path, track, axes)
             ordinary = ordinary_guide(guide, args, kwargs, recorder, state)
             program = Program(
                 model=model,
@@ -160,12 +161,11 @@ def evaluate(
                 num_particles=layout.num_particles if layout.plate_dims is not None else 1,
                 batch_dims=(layout.plate_dims or 0) + len(ordinary.support_sizes),
                 max_plate_nesting=math.inf if layout.plate_dims is None else layout.plate_dims,
-                dependencies=dependencies,
                 crossed=crossed,
             )
             # A loop has no dim that tells what depends on the values of a site.
-            track = bool(ordinary.tracked) and (program.num_latent > 1 or not program.vectorized)
-            return _at_once(program, track) if program.vectorized else _one_by_one(program, track)
+            follow = bool(ordinary.tracked) and (program.num_latent > 1 or not program.vectorized)
+            return _at_once(program, follow) if program.vectorized else _one_by_one(program, follow)
 
     if layout.plate_dims is not None:
         try:

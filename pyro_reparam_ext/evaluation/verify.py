@@ -20,7 +20,8 @@ from ..callers import told
 from ..errors import CannotVectorize, EstimatorError
 from ..estimators.base import Draw, Site
 from ..estimators.enumeration import Enumeration
-from .costs import Costs, check_inside, is_at_once
+from .at_once import check_inside, is_at_once
+from .costs import Costs
 from .crossing import crossings
 from .invisible import invisible
 from .passes import Pass
