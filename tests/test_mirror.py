@@ -24,6 +24,7 @@ COVERED_BY = {
     "compiled/optimizers.py": "compiled/test_contract.py",
     "compiled/program.py": "compiled/test_backends.py",
     "compiled/run.py": "compiled/test_svi.py",
+    "compiled/steady.py": "compiled/test_svi.py",
     "compiled/surroundings.py": "compiled/test_svi.py",
     "estimators/base.py": "test_registry.py",
     "estimators/baselines.py": "estimators/test_score_function.py",

@@ -54,13 +54,22 @@ def ahead_of_time(gm: GraphModule, example: Sequence[Tensor]) -> Run:
             stacklevel=outside(),
         )
         return plain(gm, example)
-    from .graph import digest  # which imports sympy
-
-    path = folder() / f"{digest(gm, example, torch.__version__, str(OPTIONS), _cpu())}.pt2"
+    path = _place(gm, example)
     if not _is_whole(path):
         _compile(gm, example, path)
     loader = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, -1)
     return loader.boxed_run
+
+
+def is_kept(gm: GraphModule, example: Sequence[Tensor]) -> bool:
+    """Whether a graph has been compiled before, here or in another process."""
+    return _is_whole(_place(gm, example))
+
+
+def _place(gm: GraphModule, example: Sequence[Tensor]) -> Path:
+    from .graph import digest  # which imports sympy
+
+    return folder() / f"{digest(gm, example, torch.__version__, str(OPTIONS), _cpu())}.pt2"
 
 
 def folder() -> Path:

@@ -91,20 +91,22 @@ def drawn_elsewhere() -> list[Any]:
 
 
 def _shape_of_values(gm: GraphModule) -> Node | None:
-    """The first node whose shape depends on values."""
+    """The first node whose shape depends on values that are not the same each time."""
+    constant: set[Node] = set()
     for node in gm.graph.nodes:
-        if torch.Tag.dynamic_output_shape in getattr(node.target, "tags", ()):
+        tags = getattr(node.target, "tags", ())
+        if node.op == "get_attr":
+            constant.add(node)
+        elif node.op == "call_function" and torch.Tag.nondeterministic_seeded not in tags:
+            if all(x in constant for x in node.all_input_nodes):
+                constant.add(node)
+        if torch.Tag.dynamic_output_shape in tags and node not in constant:
             if node.target is not torch.ops.aten.index.Tensor:
                 return node
-            if any(x is not None and _is_mask(x) for x in node.args[1]):
+            indices = [x for x in node.args[1] if x is not None and x not in constant]
+            if any(x.meta["val"].dtype is torch.bool for x in indices):
                 return node
     return None
-
-
-def _is_mask(node: Node) -> bool:
-    """Whether an index is a mask that is no constant."""
-    sources = [node, *node.all_input_nodes]
-    return node.meta["val"].dtype is torch.bool and all(x.op != "get_attr" for x in sources)
 
 
 @contextmanager

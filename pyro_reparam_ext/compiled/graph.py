@@ -172,6 +172,14 @@ def same_tensor(x: Tensor, y: Tensor) -> bool:
     return x.shape == y.shape and bool(torch.isclose(x, y, rtol=0, atol=0, equal_nan=True).all())
 
 
+def agree(a: Tensor, b: Tensor, nearby: Tensor) -> bool:
+    """Whether rounding explains how two results differ; ``nearby``: for inputs that it changed."""
+    if not a.dtype.is_floating_point or not a.numel():
+        return torch.equal(a, b)
+    explained = torch.finfo(a.dtype).eps ** 0.6 * b.abs().max() + 10 * (nearby - b).abs().max()
+    return torch.equal(a.isnan(), b.isnan()) and bool(((a - b).abs() <= explained)[~b.isnan()].all())
+
+
 def digest(gm: GraphModule, example: Sequence[Tensor], *more: str) -> str:
     """A name for a graph at such inputs: equal ones compile to the same code."""
     text = [gm.code, *more]

@@ -13,33 +13,16 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from ..callers import told
 from ..elbo import TraceEstimator_ELBO
 from ..errors import CannotCapture, CompilerFault
 from ..temperature import training_step
 from .backends import Backend
-from .capture import LINE, capture, drawn_elsewhere
-from .graph import (
-    copied,
-    difference,
-    fold_numbers,
-    kept_if_finite,
-    lift_constants,
-    without_alpha,
-    without_mutation,
-)
+from .graph import agree, copied, kept_if_finite
 from .optimizers import Optimizers
+from .steady import compiling, steady_graph
 
 Objective: TypeAlias = Callable[..., tuple[Tensor, Tensor]]
 """From the arguments of the program to the loss, and what is differentiated."""
-
-
-class Changes(Exception):
-    """Two captures of a step differ, first at ``line`` of the program, if that is known."""
-
-    def __init__(self, line: str | None) -> None:
-        super().__init__(line)
-        self.line = line
 
 
 def objective(loss: Any, model: Callable[..., Any], guide: Callable[..., Any]) -> Objective:
@@ -103,28 +86,13 @@ class CompiledStep:
         args, kwargs = tree_unflatten(flat, self.spec)
         data = [flat[i] for i in self.places]
         step = partial(self._step, objective, args, kwargs)
-        drawn = drawn_elsewhere()
-        gm = capture(step, self.head, data, modules)
-        if drawn_elsewhere() != drawn:
-            raise Changes(None)
-        node = difference(gm, capture(step, self.head, data, modules))
-        if node is not None:
-            raise Changes(node.meta.get(LINE))
-        try:
-            fold_numbers(gm)
-            self.kept = lift_constants(gm)
-            without_alpha(gm)
-            self.head = [x.detach() for x in self.head]
-            example = [*self.head, *data, *self.kept]
-            self.graph = without_mutation(gm, example)
-            returned = 1 + (0 if self.optimizers.captured else sum(self.trained))
+        self.graph, self.kept = steady_graph(step, self.head, data, modules)
+        self.head = [x.detach() for x in self.head]
+        example = [*self.head, *data, *self.kept]
+        returned = 1 + (0 if self.optimizers.captured else sum(self.trained))
+        with compiling():
             kept_if_finite(self.graph, flag=len(self.head) - 1, returned=returned)
             self.run = backend(self.graph, list(map(copied, example)))
-        except Exception as error:
-            raise CannotCapture(
-                f"the graph of the step can't be compiled: {told(error).rstrip('.')}. Where it has a "
-                f"shape that depends on values, give it one that does not, or pass fallback='eager'."
-            ) from error
         _verify(self.run, self.graph, example, len(self.params), expected)
 
     def _step(
@@ -198,7 +166,7 @@ def _verify(
                 (graph, [*close, *example[params:]]),
             )
         )
-    if not _agree(plain[0].new_tensor(expected), plain[0], nearby[0]):
+    if not agree(plain[0].new_tensor(expected), plain[0], nearby[0]):
         raise CannotCapture(
             f"the loss of the graph is {plain[0].item():.6g}, and that of an eager step under the same "
             f"random numbers {expected:.6g}: the program sets a seed or a generator of its own, or "
@@ -206,7 +174,7 @@ def _verify(
             f"step() as an argument, or pass fallback='eager'."
         )
     for a, b, c in zip(compiled, plain, nearby, strict=True):
-        if not _agree(a, b, c):
+        if not agree(a, b, c):
             raise CompilerFault(
                 "the compiled step differs from its own graph, run operation by operation under the "
                 "same noise: the compiler is at fault. Pass fallback='eager' to step as SVI does."
@@ -222,10 +190,3 @@ def _outcome(f: Callable[..., Any], inputs: Sequence[Tensor], state: Tensor) -> 
     inputs = list(map(copied, inputs))
     returned = f(*inputs)
     return [*returned, *inputs]
-
-
-def _agree(a: Tensor, b: Tensor, nearby: Tensor) -> bool:
-    if not a.dtype.is_floating_point or not a.numel():
-        return torch.equal(a, b)
-    explained = torch.finfo(a.dtype).eps ** 0.6 * b.abs().max() + 10 * (nearby - b).abs().max()
-    return torch.equal(a.isnan(), b.isnan()) and bool(((a - b).abs() <= explained)[~b.isnan()].all())

@@ -223,7 +223,8 @@ class CompiledSVI(SVI):
     def _compiled(self, args: tuple, kwargs: dict[str, Any]) -> CompiledStep:
         # These import sympy: not before they are used.
         from .changes import changing_site
-        from .program import Changes, CompiledStep, objective
+        from .program import CompiledStep, objective
+        from .steady import Changes
 
         for x in tree_flatten((args, kwargs))[0]:
             if not isinstance(x, (Tensor, *_VALUES)):

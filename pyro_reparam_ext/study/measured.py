@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Executor
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -12,7 +13,9 @@ from tqdm.auto import tqdm
 
 from ..elbo import TraceEstimator_ELBO
 from .conditions import Conditions
+from .draws import Draws
 from .moments import Moments
+from .parts import all_drawn, split
 from .sampler import Sampler
 
 KEPT_BYTES = 2**28
@@ -54,10 +57,13 @@ def kept_draws(sampler: Sampler, names: list[str], num_draws: int, labels: int) 
     return max(1, min(num_draws, KEPT_BYTES // max(bytes_per_draw, 1)))
 
 
-def direction_of(sampler: Sampler, names: list[str], num_draws: int) -> dict[str, torch.Tensor]:
+def direction_of(
+    sampler: Sampler, names: list[str], num_draws: int, seed: int
+) -> dict[str, torch.Tensor]:
     """The gradient, roughly, by draws that are used for nothing else."""
     moments = Moments()
-    for chunk in sampler.draws(names, needed(sampler, num_draws)):
+    torch.manual_seed(seed)
+    for chunk in Draws(sampler, names).chunks(needed(sampler, num_draws)):
         moments.add(chunk)
     norm = float(np.linalg.norm(moments.flat_mean(names))) or 1.0
     return {
@@ -65,23 +71,32 @@ def direction_of(sampler: Sampler, names: list[str], num_draws: int) -> dict[str
     }
 
 
-def measure(job: Job, names: list[str], direction: dict[str, torch.Tensor], bar: tqdm) -> Measured:
-    """Makes the draws of a job; what its estimators learn meanwhile is forgotten afterwards."""
+def measure(
+    job: Job,
+    names: list[str],
+    direction: dict[str, torch.Tensor],
+    seed: tuple[int, int],
+    executor: Executor | None,
+    bar: tqdm,
+) -> Measured:
+    """Makes the draws of a job; what its estimators learn meanwhile is forgotten afterwards.
+
+    ``seed``: of the study, and the number of the job.
+    """
     sampler = job.sampler
     elbo = sampler.program.elbo
     states = elbo.states if isinstance(elbo, TraceEstimator_ELBO) else nn.ModuleDict()
     before = deepcopy(states.state_dict())
     try:
+        torch.manual_seed(seed[0] + 1_000_003 * seed[1])
         sampler.learn(job.warmup, bar.update)
+        draws, moments = Draws(sampler, names), Moments(direction, sampler.deterministic)
         kept: dict[str, list[np.ndarray]] = {name: [] for name in names}
-        moments, left = Moments(direction, sampler.deterministic), job.kept
-        for chunk in sampler.draws(names, job.draws):
-            moments.add(chunk)
+        for part in all_drawn(draws, split(job.draws, draws.size, job.kept, seed), moments, executor):
+            moments.merge(part.moments)
             for name in names:
-                kept[name].append(chunk[name][:left].detach().cpu().numpy())
-            count = len(chunk[names[0]])
-            left = max(0, left - count)
-            bar.update(count)
+                kept[name].append(part.kept[name])
+            bar.update(part.moments.count)
         return Measured(
             moments,
             {name: np.concatenate(parts) for name, parts in kept.items()},
@@ -89,7 +104,7 @@ def measure(job: Job, names: list[str], direction: dict[str, torch.Tensor], bar:
             sampler.conditions,
             sampler.evaluations,
             sampler.seconds(names, repeats=7),
-            sampler.batched,
+            draws.batched,
         )
     finally:
         states.load_state_dict(before)

@@ -58,7 +58,7 @@ class Moments:
 
     def add(self, chunk: dict[str, Tensor]) -> None:
         """Adds draws, which lie on the leftmost dim."""
-        before = self.count
+        other = self.empty()
         for name, draws in chunk.items():
             size, flat = len(draws), draws.detach().reshape(len(draws), -1)
             ones = flat.new_ones(size)  # a product with these is the fastest of sums
@@ -66,31 +66,49 @@ class Moments:
             center = ones @ shifted / size
             deviations, center = shifted.sub_(center), flat[0] + center
             squared = deviations.square()
-            mean = _double(center).reshape(draws.shape[1:])
-            squares = _double(ones @ squared).reshape(draws.shape[1:])
-            span = np.sqrt(_double(squared.amax(0))).reshape(draws.shape[1:])
-            if name not in self.mean:
-                self.mean[name], self.squares[name] = mean, squares
-                self.spans[name] = span
-                self.pilot[name], self.distances[name] = center, []
-                self.components[name] = []
-            else:
-                shift = mean - self.mean[name]
-                total = before + size
-                self.mean[name] = self.mean[name] + shift * (size / total)
-                self.squares[name] += squares + np.square(shift) * (before * size / total)
-                moved = np.abs(shift)
-                self.spans[name] = np.maximum(
-                    self.spans[name] + moved * (size / total), span + moved * (before / total)
-                )
-            offset = center - self.pilot[name]
+            shape = draws.shape[1:]
+            other.count = size
+            other.mean[name] = mean = _double(center).reshape(shape)
+            other.squares[name] = _double(ones @ squared).reshape(shape)
+            other.spans[name] = np.sqrt(_double(squared.amax(0))).reshape(shape)
+            offset = center - self.pilot.setdefault(name, center)
             distances = squared.sum(1) + 2 * (deviations @ offset) + offset.square().sum()
-            self.distances[name].append(_double(distances))
+            other.distances[name] = [_double(distances)]
             if name in self.direction:
                 u = self.direction[name].reshape(-1)
                 along = float(np.dot(_double(u), mean.ravel()))
-                self.components[name].append(_double(deviations @ u) + along)
-            self.count = before + size
+                other.components[name] = [_double(deviations @ u) + along]
+        self.merge(other)
+
+    def empty(self) -> Moments:
+        """One for more draws of the same kind, to be merged with this one."""
+        return Moments(self.direction, self.deterministic, pilot=self.pilot)
+
+    def merge(self, other: Moments) -> None:
+        """Adds the draws of another one, which began as :meth:`empty` of this one."""
+        before, size = self.count, other.count
+        total = self.count = before + size
+        for name, mean in other.mean.items():
+            if not before:
+                self.mean[name], self.squares[name] = mean, other.squares[name]
+                self.spans[name] = other.spans[name]
+            else:
+                shift = mean - self.mean[name]
+                moved = np.abs(shift)
+                self.mean[name] = self.mean[name] + shift * (size / total)
+                self.squares[name] = (
+                    self.squares[name] + other.squares[name] + moved**2 * (before * size / total)
+                )
+                self.spans[name] = np.maximum(
+                    self.spans[name] + moved * (size / total),
+                    other.spans[name] + moved * (before / total),
+                )
+        for kept, more in (
+            (self.distances, other.distances),
+            (self.components, other.components),
+        ):
+            for name, values in more.items():
+                kept.setdefault(name, []).extend(values)
 
     def flat_mean(self, names: list[str]) -> np.ndarray:
         return np.concatenate([self.mean[name].ravel() for name in names])

@@ -1,14 +1,13 @@
-"""Draws of a gradient: many at once where the program can be batched, else one after another."""
+"""One label of a study: a program, what is known of it, and its gradient."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import pyro
 import torch
 from pyro import poutine
 from pyro.distributions import Delta, TorchDistribution
@@ -16,7 +15,6 @@ from pyro.infer import ELBO, Trace_ELBO, TraceEnum_ELBO, TraceGraph_ELBO, TraceT
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
-from torch.func import grad, vmap
 
 from ..elbo import TraceEstimator_ELBO
 from ..estimators.enumeration import Enumeration
@@ -25,13 +23,9 @@ from ..evaluation.costs import Costs
 from ..evaluation.passes import Dependencies
 from ..evaluation.unwrap import innermost
 from .conditions import Conditions
-from .substitution import Substitution
 
 Gradients = dict[str, Tensor]
 """Per parameter, draws on the leftmost dim."""
-
-FLOATS_PER_CHUNK = 2**22
-"""Draws run at once: as many as take about this many floats per tensor, which fit a cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,18 +46,15 @@ class Program:
 
 
 class Sampler:
-    """Draws of the gradient of one program in its parameters."""
+    """The gradient of one program in its parameters, and what one run tells of the program."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
         self.dependencies: Dependencies | None = None
         self.parameters: dict[str, Tensor] = {}
-        given = (*program.args, *program.kwargs.values())
-        self._data_elements = sum(x.numel() for x in given if isinstance(x, Tensor))
         self._site_elements = 0
         self.unbiased = True
         self.conditions = Conditions()
-        self.batched = False
         self.deterministic = False
         with program.context() as context, poutine.trace(param_only=True) as tracer:
             self._probe()
@@ -103,55 +94,14 @@ class Sampler:
             terms = runs[0].passes[0].terms
             self.dependencies = {t.key: t.upstream for t in terms if t.upstream is not None}
 
-    # -- draws ------------------------------------------------------------------------------------
+    # -- gradients --------------------------------------------------------------------------------
 
-    def draws(self, names: list[str], num_draws: int) -> Iterator[Gradients]:
-        """Chunks of gradient draws in the named parameters, ``num_draws`` in all."""
-        leaves = {name: self.parameters[name] for name in names}
-        size = sum(leaf.numel() for leaf in leaves.values())
-        values = self._data_elements * self.evaluations + self._site_elements
-        footprint = max(size, values, 1)
-        chunk = max(1, min(num_draws, FLOATS_PER_CHUNK // footprint))
-        self.batched = batched = self.can_batch(leaves)
-        with self.program.context():
-            for start in range(0, num_draws, chunk):
-                count = min(chunk, num_draws - start)
-                yield self._batch(leaves, count) if batched else self._loop(leaves, count)
-
-    def can_batch(self, leaves: dict[str, Tensor]) -> bool:
-        """Whether ``vmap`` takes the program."""
-        elbo = self.program.elbo
-        if not (isinstance(elbo, TraceEstimator_ELBO) and elbo.vectorize_particles):
-            return False
-        try:
-            with self.program.context():
-                self._batch(leaves, 2)
-        except (RuntimeError, NotImplementedError, ValueError, TypeError, IndexError):
-            return False
-        return True
-
-    def _batch(self, leaves: dict[str, Tensor], count: int) -> Gradients:
+    def surrogate(self) -> Tensor:
+        """What one gradient is the derivative of."""
         program, elbo = self.program, self.program.elbo
-        assert isinstance(elbo, TraceEstimator_ELBO)
-        originals = list(leaves.values())
-
-        def surrogate(values: list[Tensor]) -> Tensor:
-            pairs = zip(originals, values, strict=True)
-            with Substitution({id(leaf): value for leaf, value in pairs}):
-                runs = program.evaluate(self.dependencies)
-                return elbo.surrogate(runs, learn=False).surrogate
-
-        def gradient(_: Tensor, values: list[Tensor]) -> list[Tensor]:
-            return grad(surrogate)(values)
-
-        batched = vmap(gradient, in_dims=(0, None), randomness="different")
-        with pyro.validation_enabled(False), torch.no_grad():
-            gradients = batched(torch.arange(count), [leaf.detach() for leaf in originals])
-        return dict(zip(leaves, gradients, strict=True))
-
-    def _loop(self, leaves: dict[str, Tensor], count: int) -> Gradients:
-        rows = [self.gradient(leaves) for _ in range(count)]
-        return {name: torch.stack([row[name] for row in rows]) for name in leaves}
+        if isinstance(elbo, TraceEstimator_ELBO):
+            return elbo.surrogate(program.evaluate(self.dependencies), learn=False).surrogate
+        return elbo.differentiable_loss(program.model, program.guide, *program.args, **program.kwargs)
 
     def gradient(self, leaves: dict[str, Tensor]) -> Gradients:
         """One gradient, computed as in training; the parameters' ``grad`` is left as it was."""
@@ -174,6 +124,14 @@ class Sampler:
         finally:
             for leaf, old in zip(everything, before, strict=True):
                 leaf.grad = old
+
+    @property
+    def footprint(self) -> int:
+        """About how many floats the largest tensor of one gradient has."""
+        given = (*self.program.args, *self.program.kwargs.values())
+        data = sum(x.numel() for x in given if isinstance(x, Tensor))
+        parameters = sum(leaf.numel() for leaf in self.parameters.values())
+        return max(parameters, data * self.evaluations + self._site_elements, 1)
 
     def learn(self, steps: int, advance: Callable[[int], Any]) -> None:
         """Trains control variates and baselines, with model and guide as they are."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -190,6 +191,7 @@ def gradient_study(
     seed: int = 0,
     warmup: int = 0,
     progress: bool = True,
+    executor: Executor | None = None,
     **kwargs: Any,
 ) -> GradientStudy:
     r"""Measures variance and bias of the ELBO gradient by several estimators.
@@ -226,6 +228,9 @@ def gradient_study(
         seed: of the random state of each label.
         warmup: steps in which baselines and control variates learn first, model and guide frozen.
         progress: a progress bar (only in a terminal).
+        executor: makes the draws in other processes: a ``concurrent.futures.ProcessPoolExecutor``, or
+            one of dask or mpi4py. The draws of a seed are the same, whoever makes them. Model, guide
+            and arguments are sent by cloudpickle.
         **kwargs: keyword arguments of model and guide.
 
     Raises:
@@ -287,16 +292,15 @@ def gradient_study(
         if witness:
             jobs.append(Job("score function", witness, num_draws, max(warmup, BASELINE_STEPS)))
         pilot = (candidates or everything)[0]
-        torch.manual_seed(seed + 1_000_003 * len(jobs))
         pilot_draws = min(num_draws, max(PILOT, num_draws // 10))
-        direction = direction_of(pilot, names, pilot_draws) if compares else {}
+        pilot_seed = seed + 1_000_003 * len(jobs)
+        direction = direction_of(pilot, names, pilot_draws, pilot_seed) if compares else {}
         measured = {}
         total = sum(job.draws + job.warmup for job in jobs)
         with tqdm(total=total, desc="gradients", disable=None if progress else True) as bar:
             for number, job in enumerate(jobs):
                 bar.set_postfix_str(job.label)
-                torch.manual_seed(seed + 1_000_003 * number)
-                measured[job.sampler] = measure(job, names, direction, bar)
+                measured[job.sampler] = measure(job, names, direction, (seed, number), executor, bar)
     results = {label: measured[sampler] for label, sampler in samplers.items()}
     moments = measured[taken].moments if taken else None
     checked = measured[witness].moments if witness else None

@@ -12,7 +12,7 @@ from pyro.infer import SVI
 from pyro.optim import Adam
 
 import pyro_reparam_ext as pre
-from pyro_reparam_ext.compiled import backends, program
+from pyro_reparam_ext.compiled import backends, steady
 
 from .steps import GraphSVI, adam, taken
 
@@ -166,6 +166,6 @@ def test_a_scaled_sum_behind_a_matrix_product(cached):
 
 def test_the_inductor_of_this_torch_loses_the_scale_and_is_found_out(cached, monkeypatch):
     """Once it does not, the graph need not be rewritten."""
-    monkeypatch.setattr(program, "without_alpha", lambda gm: None)
+    monkeypatch.setattr(steady, "without_alpha", lambda gm: None)
     with pytest.raises(pre.EstimatorError, match="the compiler is at fault"):
         scaled_sums(pre.CompiledSVI)
