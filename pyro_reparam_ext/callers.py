@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 import traceback
-from types import FrameType
+from types import FrameType, FunctionType
+from typing import Any
 
-_LIBRARIES = ("pyro_reparam_ext", "pyro", "torch", "contextlib", "numpy")
+LIBRARIES = ("pyro_reparam_ext", "pyro", "torch", "contextlib", "numpy")
 
 
 def outside() -> int:
@@ -45,4 +46,14 @@ def line_of(error: BaseException) -> str | None:
 def is_of_a_library(frame: FrameType) -> bool:
     """Whether a frame is none of the program: of a library, or of code that one has generated."""
     name = frame.f_globals.get("__name__")
-    return name is None or name.split(".")[0] in _LIBRARIES
+    return name is None or name.split(".")[0] in LIBRARIES
+
+
+def is_of_the_user(x: Any) -> bool:
+    """Whether a function, or the class of an object, is neither of a library nor of Python itself.
+
+    Namespaces hold what the user put there.
+    """
+    module = getattr(x if isinstance(x, (FunctionType, type)) else type(x), "__module__", None) or ""
+    python = sys.stdlib_module_names - {"argparse", "types"}
+    return module.split(".")[0] not in python.union(LIBRARIES)

@@ -28,9 +28,9 @@ def steady_graph(
     data: Sequence[Tensor],
     modules: Sequence[nn.Module],
 ) -> tuple[GraphModule, list[Tensor]]:
-    """The graph of ``step(write_buffers)``, and its last inputs, which come after ``state`` and ``data``.
+    """The graph of ``step(write_buffers)``, a function of ``state``, ``data`` and further inputs.
 
-    These are the tensors that the program keeps elsewhere.
+    Those are returned: tensors that the program keeps elsewhere.
 
     Raises:
         CannotCapture: the step is not one graph.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -13,33 +13,45 @@ from pyro import settings
 from pyro.poutine.runtime import _PYRO_STACK
 
 from ..evaluation.invisible import modules_of
+from .numbers import lists_of, numbers_of
 
 MET = 100
 """Surroundings that are remembered: each step may have others, in a context that is made anew."""
 
 
 class Surroundings:
-    """Pyro's handlers and settings, the default dtype, training modes, and the stored parameters.
+    """Pyro's handlers and settings, the default dtype, training modes, parameters, numbers in Python.
 
     Looked at in each step: read where they are kept, which takes some microseconds.
     """
 
     def __init__(self, *programs: Callable[..., Any]) -> None:
+        self._programs = programs
+        self._ignored: set[str] = set()
         self._modules = modules_of(*programs)
         self._leaves = [p for x in self._modules for p in x._parameters.values() if p is not None]
-        self._numbers = [
-            (vars(x), key)
-            for x in (*self._modules, *programs)
-            if hasattr(x, "__dict__") and not type(x).__module__.startswith("torch.")
-            for key, value in vars(x).items()
-            if type(value) in (bool, int, float, str) and key != "training" and key[0] != "_"
-        ]
+        self._numbers = numbers_of(*programs)
         self._settings = [_place(*entry[:2]) for entry in settings._REGISTRY.values()]
         self._met: dict[int, Any] = {}
         self._now: Any = None
         self._count = 0
         self.number = -1
         """Numbers those that were met."""
+
+    def kept(self) -> dict[str, Any]:
+        """The numbers that the programs keep in Python, and the lengths of their lists."""
+        found = {number.name: number.value for number in self._numbers} | lists_of(*self._programs)
+        return {name: x for name, x in found.items() if name not in self._ignored}
+
+    def changed(self, before: dict[str, Any]) -> list[str]:
+        """What :meth:`kept` gave otherwise."""
+        now = self.kept()
+        return sorted(name for name in before if before[name] != now.get(name))
+
+    def ignore(self, names: Sequence[str]) -> None:
+        """Looks no more at what the programs change themselves."""
+        self._ignored.update(names)
+        self._numbers = [number for number in self._numbers if number.name not in self._ignored]
 
     def look(self) -> None:
         """Finds out which ones there are now."""
@@ -48,7 +60,7 @@ class Surroundings:
             [getattr(owner, name) for owner, name in self._settings],
             [module.training for module in self._modules],
             [p.requires_grad for p in self._leaves],
-            [attributes.get(key) for attributes, key in self._numbers],
+            [number.value for number in self._numbers],
             list(map(id, pyro.get_param_store()._params.values())),
             [_parts(handler) for handler in _PYRO_STACK],
         )

@@ -136,6 +136,7 @@ class CompiledSVI(SVI):
             a is not b for a, b in zip(parts, self._parts, strict=False)
         ):
             self._steps.clear()
+            self._seen.clear()
             self._surroundings, self._parts = Surroundings(self.model, self.guide, self.elbo), parts
         self._surroundings.look()
         steps = [(key, step) for key, step in self._steps.items() if step is not None]
@@ -159,7 +160,9 @@ class CompiledSVI(SVI):
         if not self._finite:  # a step before this one failed, and is yet to be spoken of
             return torch.tensor(math.nan)
         loss = super().step(*args, **kwargs)
-        self.look_around()  # the first step makes parameters
+        if not self._seen:
+            self._surroundings = None  # the first step makes parameters, and may make modules
+        self.look_around()
         if len(self._seen) > SEEN:
             self._seen.clear()
         self._seen[self._key(args, kwargs)] += 1
@@ -217,7 +220,7 @@ class CompiledSVI(SVI):
                 raise
             warnings.warn(f"CompiledSVI steps as SVI does: {error}", stacklevel=outside())
             compiled = None
-        self._steps[key] = compiled
+        self._steps[key if compiled is None else self._key(args, kwargs)] = compiled
         return compiled
 
     def _compiled(self, args: tuple, kwargs: dict[str, Any]) -> CompiledStep:
@@ -235,8 +238,11 @@ class CompiledSVI(SVI):
                     f"fallback='eager'."
                 )
         params, expected = self._parameters(args, kwargs)
+        surroundings = self._surroundings
+        assert surroundings is not None
+        before = surroundings.kept()
         try:
-            return CompiledStep(
+            compiled = CompiledStep(
                 objective(self.elbo, self.model, self.guide),
                 self.optim,
                 params,
@@ -257,6 +263,21 @@ class CompiledSVI(SVI):
                 f"step() as an argument, keep it in a buffer of a module, or draw it by torch; or pass "
                 f"fallback='eager'."
             ) from None
+        self._leave_out(surroundings.changed(before))
+        return compiled
+
+    def _leave_out(self, counted: list[str]) -> None:
+        """Warns of what the program counts by itself: a graph does not."""
+        if not counted or self._surroundings is None:
+            return
+        self._surroundings.ignore(counted)
+        self.look_around()
+        warnings.warn(
+            f"CompiledSVI: {', '.join(counted)} changed while the program ran. A graph leaves it as it "
+            f"is, and what comes to depend on it. If it is to matter, hand it to step() as an "
+            f"argument, keep it in a buffer of a module, or pass fallback='eager'; else leave it out.",
+            stacklevel=outside(),
+        )
 
     @contextmanager
     def _invisible(self) -> Iterator[None]:
@@ -315,5 +336,5 @@ def _difference(before: Any, after: Any) -> str:
         if a != b:
             return f"an argument {a!r} became {b!r}"
     if before[0] != after[0]:
-        return "parameters, training modes or settings"
+        return "parameters, training modes, settings, or numbers that the program reads"
     return "the number of arguments"

@@ -7,7 +7,7 @@ import random
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from types import CellType, FunctionType, MethodType
+from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.trace_messenger import TraceMessenger
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+
+from ..callers import is_of_the_user
 
 CONTAINERS = (dict, OrderedDict, defaultdict, list, set)
 LIBRARIES = ("torch", "pyro", "numpy")
@@ -104,16 +106,18 @@ def modules_of(*programs: Callable[..., Any]) -> list[nn.Module]:
 
 def _objects_of(roots: Any) -> list[Any]:
     """The modules, and other objects that are called, that programs reach; each once."""
-    found, seen, pending = [], {}, list(roots)
+    return [x for x in reached_from(roots) if _has_state(x)]
+
+
+def reached_from(roots: Any) -> list[Any]:
+    """All that programs reach, from closures, globals and attributes; each once."""
+    seen, pending = {}, list(roots)
     while pending:
         x = pending.pop()
-        if id(x) in seen:
-            continue
-        seen[id(x)] = x
-        if _has_state(x):
-            found.append(x)
-        pending += _reached_from(x)
-    return found
+        if id(x) not in seen:
+            seen[id(x)] = x
+            pending += _reached_from(x)
+    return list(seen.values())
 
 
 def _has_state(x: Any) -> bool:
@@ -139,7 +143,19 @@ def _reached_from(x: Any) -> list[Any]:
         return list(x.values()) if len(x) <= LONG else []
     if isinstance(x, (list, tuple, set)):
         return list(x) if len(x) <= LONG else []
-    return _attributes(x) if _has_state(x) else []
+    return [*_attributes(x), *_methods(x)] if _has_state(x) or _is_plain(x) else []
+
+
+def _methods(x: Any) -> list[FunctionType]:
+    """Those that the user wrote."""
+    classes = filter(is_of_the_user, type(x).__mro__)
+    return [f for cls in classes for f in vars(cls).values() if isinstance(f, FunctionType)]
+
+
+def _is_plain(x: Any) -> bool:
+    """Whether it is an object of the user's, as a configuration that holds a network."""
+    passive = isinstance(x, (FunctionType, type, ModuleType, Tensor))
+    return hasattr(x, "__dict__") and not passive and is_of_the_user(x)
 
 
 def _attributes(x: Any) -> list[Any]:

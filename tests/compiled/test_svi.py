@@ -261,6 +261,65 @@ def test_what_python_changes_is_named_by_its_site(name):
         svi.step()
 
 
+def test_a_counter_that_does_not_matter_yet_is_warned_of_once():
+    calls = {"so far": 0}
+
+    def model():
+        calls["so far"] += 1
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        with poutine.scale(scale=1.0 if calls["so far"] > 100 else 0.1):
+            pyro.sample("x", dist.Normal(z, 1.0), obs=torch.tensor(1.0))
+
+    svi = svi_of(model, elbo=Trace_ELBO())
+    svi.step()
+    with pytest.warns(UserWarning, match=r"'calls' of .*\['so far'\] changed while"):
+        svi.step()
+    svi.step()
+    assert len(svi._steps) == 1
+
+
+ANNEALED = 0.1
+
+
+def test_a_variable_of_python_that_changes_between_steps_opens_a_graph(monkeypatch):
+    kept, settings = {"rate": 1.0}, SimpleNamespace(noise=1.0)
+
+    def model():
+        z = pyro.sample("z", dist.Normal(0.0, settings.noise))
+        with poutine.scale(scale=ANNEALED * kept["rate"]):
+            pyro.sample("x", dist.Normal(z, 1.0), obs=torch.tensor(1.0))
+
+    def change(number):
+        monkeypatch.setitem(globals(), "ANNEALED", 0.1 if number < 3 else 0.7)
+        kept["rate"] = 1.0 if number < 6 else 2.0
+        settings.noise = 1.0 if number < 9 else 0.5
+        return ()
+
+    svi = assert_same_steps(lambda: (model, guide, pre.TraceEstimator_ELBO()), change, count=12)
+    assert len(svi._steps) == 4
+
+
+def test_modes_of_networks_that_are_reached_through_a_plain_object_or_made_late():
+    class Parts:
+        network = None
+
+    parts = Parts()
+
+    def model():
+        if parts.network is None:
+            parts.network = torch.nn.Dropout(0.5)
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.sample("x", dist.Normal(parts.network(z * torch.ones(5)), 1.0).to_event(1), obs=DATA[:5])
+
+    def change(number):
+        if parts.network is not None:
+            parts.network.train(number < 4)
+        return ()
+
+    svi = assert_same_steps(lambda: (model, guide, pre.TraceEstimator_ELBO()), change, count=8)
+    assert len(svi._steps) == 2
+
+
 @pytest.mark.parametrize("elbo", [TraceGraph_ELBO, RenyiELBO])
 def test_an_elbo_without_a_loss_to_differentiate(elbo):
     svi = svi_of(elbo=elbo())
