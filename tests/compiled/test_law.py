@@ -1,4 +1,4 @@
-"""The gradients of a compiled step have the law of those that an eager step draws, which is known here."""
+"""The gradients of a compiled step have the law that is known of an eager one's."""
 
 import pyro
 import pyro.distributions as dist
@@ -33,7 +33,7 @@ def gradients(cls, model, guide, name, elbo):
 
 @pytest.mark.parametrize("cls", [GraphSVI, pre.CompiledSVI])
 def test_a_pathwise_gradient(cls):
-    """The derivative of z^2 / 2 + (1 - z)^2 / 2 at z ~ N(m, 1): normal, of mean 2m - 1 and variance 4."""
+    """The derivative of z^2 / 2 + (1 - z)^2 / 2 at z ~ N(m, 1): of mean 2m - 1 and variance 4."""
 
     def model():
         z = pyro.sample("z", dist.Normal(0.0, 1.0))
