@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import pyro
 import torch
 from pyro.infer.util import zero_grads
 from pyro.optim import PyroOptim
 from pyro.optim.clipped_adam import ClippedAdam
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from ..errors import CannotCapture
 
 State = dict[str, Tensor]
 """What an optimiser keeps of one parameter."""
@@ -34,6 +37,13 @@ class Slot:
         self.groups: list[dict[str, Any]] = self.optimizer.param_groups
         self.group = self.groups[0]
         self.flags = self._flags()
+        if param._post_accumulate_grad_hooks:
+            name = pyro.get_param_store().param_name(param)
+            raise CannotCapture(
+                f"parameter '{name}' has a hook that is called when its gradient has been accumulated, "
+                f"which happens in no graph. Use Tensor.register_hook, which is recorded, or pass "
+                f"fallback='eager'."
+            )
 
     @property
     def is_served(self) -> bool:
@@ -47,8 +57,10 @@ class Slot:
         same = self.optimizer.state is self.state and self.optimizer.param_groups is self.groups
         return same and self._flags() == self.flags
 
-    def _flags(self) -> tuple[bool, bool]:
-        return self.param.requires_grad, self.param.grad is None
+    def _flags(self) -> tuple[bool, bool, int, int]:
+        p = self.param
+        hooks = len(p._backward_hooks or ()), len(p._post_accumulate_grad_hooks or ())
+        return p.requires_grad, p.grad is None, *hooks
 
     def tensors(self) -> State:
         """The tensors of the state; numbers in it become tensors."""

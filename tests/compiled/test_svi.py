@@ -320,6 +320,28 @@ def test_modes_of_networks_that_are_reached_through_a_plain_object_or_made_late(
     assert len(svi._steps) == 2
 
 
+def test_a_hook_on_a_parameter_is_recorded_when_it_is_there():
+    def make(cls):
+        svi = cls(model, guide, adam(), pre.TraceEstimator_ELBO())
+
+        def step(number):
+            if number == 4:
+                pyro.param("loc").unconstrained().register_hook(lambda grad: grad.clamp(-1e-3, 1e-3))
+            return svi.step()
+
+        return step
+
+    both(make)
+
+
+def test_a_hook_on_accumulated_gradients_is_refused():
+    svi = svi_of()
+    svi.step()
+    pyro.param("loc").unconstrained().register_post_accumulate_grad_hook(lambda p: None)
+    with pytest.raises(pre.EstimatorError, match="parameter 'loc' has a hook.*Tensor.register_hook"):
+        svi.step()
+
+
 @pytest.mark.parametrize("elbo", [TraceGraph_ELBO, RenyiELBO])
 def test_an_elbo_without_a_loss_to_differentiate(elbo):
     svi = svi_of(elbo=elbo())
