@@ -144,7 +144,7 @@ class TraceEstimator_ELBO(ELBO):
             runs = self.evaluate(model, guide, args, kwargs)
             learn = torch.is_grad_enabled()
             if learn:
-                self._register()
+                self.register()
             estimate = self.surrogate(runs, learn=learn)
             sites = [site for run in runs for site in run.program.sites]
             surrogate = first_order(estimate.surrogate, sites)
@@ -156,7 +156,7 @@ class TraceEstimator_ELBO(ELBO):
         """An estimate of the negative ELBO; adds the gradient estimate to the parameters' ``grad``."""
         with _unchanged_on_error(), training_step():
             runs = self.evaluate(model, guide, args, kwargs)
-            self._register()
+            self.register()
             estimate = self.surrogate(runs, learn=True)
             value = estimate.loss.item()
             if not math.isfinite(value):
@@ -218,6 +218,13 @@ class TraceEstimator_ELBO(ELBO):
     def surrogate(self, runs: list[Costs], *, learn: bool) -> Surrogate:
         """Loss and surrogate loss. ``learn``: baselines and control variates learn from them too."""
         return surrogate_loss(runs, self.num_particles, learn)
+
+    def register(self) -> None:
+        """Hands what estimators learn to the parameter store, so that ``SVI`` trains and saves it."""
+        if not len(self.states) or pyro.settings.get("module_local_params"):
+            return
+        for key, state in self.states.items():
+            pyro.module(f"estimators/{key}", state, update_module_params=True)
 
     # -- parts ------------------------------------------------------------------------------------
 
@@ -313,13 +320,6 @@ class TraceEstimator_ELBO(ELBO):
                 return None
             self.states[key] = state.to(like.device)
         return self.states[key]
-
-    def _register(self) -> None:
-        """Hands what estimators learn to the parameter store, so that ``SVI`` trains and saves it."""
-        if not len(self.states) or pyro.settings.get("module_local_params"):
-            return
-        for key, state in self.states.items():
-            pyro.module(f"estimators/{key}", state, update_module_params=True)
 
     def _get_trace(self, model: Any, guide: Any, args: tuple, kwargs: dict) -> Any:
         """Required by the base class, whose way of evaluating programs is not used."""

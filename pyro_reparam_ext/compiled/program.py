@@ -28,7 +28,9 @@ from .graph import (
     without_alpha,
     without_mutation,
 )
+from .halves import Halves, over_ranks
 from .optimizers import Optimizers
+from .ranks import Layout, Ranks
 
 Objective: TypeAlias = Callable[..., tuple[Tensor, Tensor]]
 """From the arguments of the program to the loss, and what is differentiated."""
@@ -71,6 +73,9 @@ def objective(loss: Any, model: Callable[..., Any], guide: Callable[..., Any]) -
 class CompiledStep:
     """A step for arguments like those given: the same shapes, types, and values that are no tensors.
 
+    ``ranks`` and ``layout``: the processes that step together, if there are others, and what they
+    average. Then the step is two graphs: up to loss and gradients of this process, and from the mean on.
+
     Raises:
         CannotCapture: the step is not one graph.
         Changes: it is another graph each time.
@@ -90,8 +95,11 @@ class CompiledStep:
         finite: Tensor,
         backend: Backend,
         steady: bool,
+        ranks: Ranks | None = None,
+        layout: Layout | None = None,
     ) -> None:
         self.params = list(params)
+        self.layout = layout
         self.optimizers = Optimizers(optim, self.params, steady)
         self.finite = finite
         self.head = [*self.params, *self.optimizers.tensors, self.optimizers.rates, self.finite]
@@ -119,13 +127,17 @@ class CompiledStep:
             self.graph = without_mutation(gm, example)
             returned = 1 + (0 if self.optimizers.captured else sum(self.trained))
             kept_if_finite(self.graph, flag=len(self.head) - 1, returned=returned)
-            self.run = backend(self.graph, list(map(copied, example)))
+            inputs = list(map(copied, example))
+            halves = None if layout is None else Halves(self.graph, inputs, backend)
+            self.run = halves or backend(self.graph, inputs)
         except Exception as error:
             raise CannotCapture(
                 f"the graph of the step can't be compiled: {told(error).rstrip('.')}. Where it has a "
                 f"shape that depends on values, give it one that does not, or pass fallback='eager'."
             ) from error
         _verify(self.run, self.graph, example, len(self.params), expected)
+        if halves is not None and ranks is not None and layout is not None:
+            halves.exchange = lambda vector: ranks.mean(layout, vector, captured=True)
 
     def _step(
         self,
@@ -139,6 +151,10 @@ class CompiledStep:
             loss, surrogate = objective(*args, **kwargs)
         grads = _gradients(surrogate, self.params)
         with torch.no_grad():
+            if self.layout is not None:
+                vector = self.layout.packed(loss, dict(zip(self.params, grads, strict=True)))
+                mean, means = self.layout.unpacked(over_ranks(vector))
+                loss, grads = mean.to(loss.dtype), [means.get(p) for p in self.params]
             if self.optimizers.captured:
                 self.optimizers.step(grads)
             write_buffers()
