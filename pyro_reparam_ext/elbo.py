@@ -29,6 +29,7 @@ from .evaluation.ordinary import Resolve
 from .evaluation.program import Dependencies, Layout, evaluate, initialise, plate_nesting
 from .evaluation.second_derivative import first_order
 from .evaluation.surrogate import Surrogate, surrogate_loss
+from .parallel import complete, is_parallel
 from .temperature import training_step
 
 
@@ -114,8 +115,9 @@ class TraceEstimator_ELBO(ELBO):
     def __call__(self, model: nn.Module, guide: nn.Module) -> ELBOModule:
         """A module that computes the loss; its parameters include what estimators learn.
 
-        What they learn is made at the first call: call the module once before you build the optimiser
-        or load a ``state_dict``, as with anything in Pyro that is initialised lazily.
+        What they learn is made at the first call: call the module once before you build the optimiser,
+        load a ``state_dict``, or wrap it in ``DistributedDataParallel``, as with anything in Pyro that
+        is initialised lazily. Under ``torch.no_grad()`` nothing is learned from that call.
         """
         return _EstimatorModule(model, guide, self)
 
@@ -332,6 +334,12 @@ class _EstimatorModule(ELBOModule):
     def __init__(self, model: nn.Module, guide: nn.Module, elbo: TraceEstimator_ELBO) -> None:
         super().__init__(model, guide, elbo)
         self.states = elbo.states
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        if not is_parallel():
+            return super().forward(*args, **kwargs)
+        with complete(self):
+            return super().forward(*args, **kwargs)
 
 
 @contextmanager

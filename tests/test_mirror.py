@@ -25,6 +25,7 @@ COVERED_BY = {
     "compiled/program.py": "compiled/test_backends.py",
     "compiled/run.py": "compiled/test_svi.py",
     "compiled/surroundings.py": "compiled/test_svi.py",
+    "compiled/together.py": "compiled/test_ranks.py",
     "estimators/base.py": "test_registry.py",
     "estimators/baselines.py": "estimators/test_score_function.py",
     "estimators/default.py": "test_config.py",

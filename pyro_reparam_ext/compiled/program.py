@@ -74,7 +74,7 @@ class CompiledStep:
     """A step for arguments like those given: the same shapes, types, and values that are no tensors.
 
     ``ranks`` and ``layout``: the processes that step together, if there are others, and what they
-    average. Then the step is two graphs: up to loss and gradients of this process, and from the mean on.
+    average. Then the step is two graphs: up to this process's gradients, and from their mean on.
 
     Raises:
         CannotCapture: the step is not one graph.

@@ -226,8 +226,8 @@ class Ranks:
             if x.spec != words[0].spec:
                 raise EstimatorError(
                     f"rank {i} and rank 0 step different parameters: "
-                    f"{_difference(x.spec, words[0].spec)}. The step was taken on no rank. Let all ranks "
-                    f"run the same program, on data of the same kinds in the same order."
+                    f"{_difference(x.spec, words[0].spec)}. The step was taken on no rank. Let all "
+                    f"ranks run the same program, on data of the same kinds in the same order."
                 )
         return words
 
@@ -243,13 +243,13 @@ class Ranks:
 
 
 def ranks_of(group: dist.ProcessGroup | None) -> Ranks | None:
-    """The ranks of a group; None for a process that steps by itself, with a warning if it isn't alone."""
+    """The ranks of a group; None for a process by itself, with a warning if it is not alone."""
     if group is not None:
         return Ranks(group)
     if dist.is_torchelastic_launched() and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         warnings.warn(
-            "CompiledSVI was given no group, in one of several processes that torchrun has started: each "
-            "of them trains by itself. Call torch.distributed.init_process_group, and pass "
+            "CompiledSVI was given no group, in one of several processes that torchrun has started: "
+            "each of them trains by itself. Call torch.distributed.init_process_group, and pass "
             "group=torch.distributed.group.WORLD for them to train together.",
             stacklevel=outside(),
         )

@@ -15,26 +15,22 @@ from pyro.optim import PyroOptim
 from torch import Tensor
 
 from ..elbo import TraceEstimator_ELBO
-from ..evaluation.invisible import modules_of
+from ..evaluation.invisible import modules_of, same_random_state
 from ..temperature import measuring
 from .ranks import Ranks, noise_mark
 
 
 def make_parameters(svi: SVI, elbo: Any, ranks: Ranks, args: tuple, kwargs: dict[str, Any]) -> None:
     """Runs the programs once, so that parameters and what estimators learn are there, alike on all."""
-    with ranks.told():
-        noise = noise_mark()
-        with (
-            torch.no_grad(),
-            measuring(),
-            _buffers_kept(svi.model, svi.guide),
-            parameters_met() as params,
-        ):
-            svi.loss(svi.model, svi.guide, *args, **kwargs)
-            if isinstance(elbo, TraceEstimator_ELBO):
-                elbo.register()
-        draws = noise_mark() != noise
-    ranks.agree(trained(params), averages_of(elbo), noise if draws else None)
+    with ranks.told(), same_random_state():
+        before = noise_mark()
+        with torch.no_grad(), measuring(), _buffers_kept(svi.model, svi.guide):
+            with parameters_met() as params:
+                svi.loss(svi.model, svi.guide, *args, **kwargs)
+                if isinstance(elbo, TraceEstimator_ELBO):
+                    elbo.register()
+        noise = before if noise_mark() != before else None  # of programs that draw any
+    ranks.agree(trained(params), averages_of(elbo), noise)
 
 
 def eager_step(svi: SVI, elbo: Any, ranks: Ranks, args: tuple, kwargs: dict[str, Any]) -> Tensor:
@@ -109,8 +105,10 @@ def parameters_met() -> Iterator[dict[str, Tensor]]:
 @contextmanager
 def _buffers_kept(*programs: Callable[..., Any]) -> Iterator[None]:
     """Buffers of the modules of programs are afterwards what they were."""
-    buffers = [x for module in modules_of(*programs) for x in module._buffers.values()]
-    before = [(x, x.clone()) for x in buffers if x is not None]
+    before = [(module, dict(module._buffers)) for module in modules_of(*programs)]
+    values = [(x, x.clone()) for _, own in before for x in own.values() if x is not None]
     yield
-    for x, value in before:
+    for module, own in before:
+        module._buffers.update(own)
+    for x, value in values:
         x.copy_(value)
