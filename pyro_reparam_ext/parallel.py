@@ -25,15 +25,10 @@ def complete(module: nn.Module) -> Iterator[None]:
     Raises:
         EstimatorError: the processes would train a parameter apart from one another.
     """
-    known = dict(module.named_parameters()), dict(module.named_buffers())
+    known = _names(module)
     with _Params() as met:
         yield
-    late = [
-        name
-        for before, now in zip(known, (module.named_parameters(), module.named_buffers()), strict=True)
-        for name, _ in now
-        if name not in before
-    ]
+    late = sorted(_names(module) - known)
     if late:
         raise EstimatorError(
             f"DistributedDataParallel does not know {', '.join(late)}, made in the first call of the "
@@ -49,6 +44,10 @@ def complete(module: nn.Module) -> Iterator[None]:
             f"guide be modules that own them (PyroModule with PyroParam), with "
             f"pyro.settings.set(module_local_params=True), or use CompiledSVI(..., group=...)."
         )
+
+
+def _names(module: nn.Module) -> set[str]:
+    return {name for kind in (module.named_parameters(), module.named_buffers()) for name, _ in kind}
 
 
 class _Params(Messenger):

@@ -16,7 +16,7 @@ import pyro
 import torch
 import torch.distributed as dist
 
-TIMEOUT = 60.0
+TIMEOUT = 180.0
 """Seconds after which processes are ended, and the test fails."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -31,11 +32,13 @@ def _itself(vector: Tensor) -> Tensor:
 class Halves:
     """Runs a graph with one :func:`over_ranks` as two: up to it, and from it on.
 
-    ``exchange`` is what is done with the vector between the two: at first, nothing.
+    ``exchange`` is what is done with the vector between the two, and ``watched`` a context of the
+    first one: to begin with, nothing.
     """
 
     def __init__(self, gm: GraphModule, example: Sequence[Tensor], backend: Backend) -> None:
         self.exchange: Callable[[Tensor], Tensor] = _itself
+        self.watched: Callable[[], AbstractContextManager[None]] = nullcontext
         before, after = halves(gm)
         inputs = [example[i] for i in before.inputs]
         with torch.random.fork_rng(), torch.no_grad():
@@ -45,7 +48,8 @@ class Halves:
         self._second = backend(after.graph, [vector, *crossing, *(example[i] for i in after.inputs)])
 
     def __call__(self, inputs: list[Tensor]) -> Sequence[Tensor]:
-        vector, *crossing = self._first([inputs[i] for i in self._before])
+        with self.watched():
+            vector, *crossing = self._first([inputs[i] for i in self._before])
         vector = self.exchange(vector)
         return self._second([vector, *crossing, *(inputs[i] for i in self._after)])
 

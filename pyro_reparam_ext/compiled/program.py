@@ -137,6 +137,7 @@ class CompiledStep:
             ) from error
         _verify(self.run, self.graph, example, len(self.params), expected)
         if halves is not None and ranks is not None and layout is not None:
+            halves.watched = ranks.told
             halves.exchange = lambda vector: ranks.mean(layout, vector, captured=True)
 
     def _step(

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property, reduce
 from typing import TypeAlias
 
 import torch
@@ -38,16 +39,10 @@ class Layout:
 
     def is_of(self, params: Mapping[str, Tensor], averages: Mapping[str, Tensor]) -> bool:
         """Whether it is the layout of these very tensors."""
-        mine, other = (
-            (*self.params.values(), *self.averages.values()),
-            (
-                *params.values(),
-                *averages.values(),
-            ),
-        )
+        mine, other = self.tensors, [*params.values(), *averages.values()]
         return len(mine) == len(other) and all(a is b for a, b in zip(mine, other, strict=True))
 
-    @property
+    @cached_property
     def spec(self) -> Spec:
         return tuple(
             (name, tuple(x.shape), str(x.dtype))
@@ -55,19 +50,16 @@ class Layout:
             for name, x in part.items()
         )
 
-    @property
+    @cached_property
     def tensors(self) -> list[Tensor]:
         return [*self.params.values(), *self.averages.values()]
 
-    @property
+    @cached_property
     def dtype(self) -> torch.dtype:
         """Of the vector: no tensor loses precision in it."""
-        dtype = torch.float32
-        for x in self.tensors:
-            dtype = torch.promote_types(dtype, x.dtype)
-        return dtype
+        return _common(torch.float32, self.tensors)
 
-    @property
+    @cached_property
     def size(self) -> int:
         return 1 + sum(x.numel() for x in self.tensors)
 
@@ -92,9 +84,13 @@ class Layout:
 
 @dataclass(frozen=True)
 class _Word:
-    """What one rank says: what its step averages, an error, and a mark of its random numbers."""
+    """What one rank says: what its step averages, an error, and a mark of its random numbers.
+
+    ``number``: of the layout; None if it is new.
+    """
 
     spec: Spec = ()
+    number: int | None = None
     error: str | None = None
     noise: str | None = None
 
@@ -147,9 +143,7 @@ class Ranks:
         self.spread(layout.tensors)
         self._layouts.append(layout)
         size = 2 * len(self._layouts) + max(x.size for x in self._layouts)
-        dtype = self._wire.dtype
-        for x in self._layouts:
-            dtype = torch.promote_types(dtype, x.dtype)
+        dtype = torch.promote_types(self._wire.dtype, layout.dtype)
         device = layout.tensors[0].device if layout.tensors else self._wire.device
         self._wire = torch.zeros(size, dtype=dtype, device=device)
         return layout
@@ -162,11 +156,12 @@ class Ranks:
         Raises:
             EstimatorError: another rank averages something else, or failed.
         """
-        slot, start = 2 * self._layouts.index(layout), 2 * len(self._layouts)
+        number = self._layouts.index(layout)
+        slot, start = 2 * number, 2 * len(self._layouts)
         wire = self._all_reduce(slot + captured, start, vector)
         eager, graphs = wire[slot : slot + 2].tolist()
         if eager + graphs != self.size:
-            self._talk(_Word(layout.spec))
+            self._talk(_Word(layout.spec, number))
         self.mixed = layout if eager and graphs else None
         return wire[start : start + layout.size].to(layout.dtype) / self.size
 
@@ -175,10 +170,7 @@ class Ranks:
         if not tensors:
             return
         values = [x.detach() for x in tensors]
-        dtype = values[0].dtype
-        for x in values:
-            dtype = torch.promote_types(dtype, x.dtype)
-        vector = _flat(values, dtype)
+        vector = _flat(values, _common(values[0].dtype, values))
         dist.broadcast(vector, dist.get_global_rank(self.group, 0), group=self.group)
         if self.rank:
             for x, part in zip(values, vector.split([x.numel() for x in values]), strict=True):
@@ -223,7 +215,7 @@ class Ranks:
                 f"another process failed in this step, which was taken on no rank. {'. '.join(failed)}"
             )
         for i, x in enumerate(words):
-            if x.spec != words[0].spec:
+            if (x.spec, x.number) != (words[0].spec, words[0].number):
                 raise EstimatorError(
                     f"rank {i} and rank 0 step different parameters: "
                     f"{_difference(x.spec, words[0].spec)}. The step was taken on no rank. Let all "
@@ -246,7 +238,8 @@ def ranks_of(group: dist.ProcessGroup | None) -> Ranks | None:
     """The ranks of a group; None for a process by itself, with a warning if it is not alone."""
     if group is not None:
         return Ranks(group)
-    if dist.is_torchelastic_launched() and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    alone = not dist.is_available() or not dist.is_torchelastic_launched()
+    if not alone and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         warnings.warn(
             "CompiledSVI was given no group, in one of several processes that torchrun has started: "
             "each of them trains by itself. Call torch.distributed.init_process_group, and pass "
@@ -265,8 +258,14 @@ def _flat(tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
     return torch.cat([x.reshape(-1).to(dtype) for x in tensors])
 
 
+def _common(dtype: torch.dtype, tensors: Sequence[Tensor]) -> torch.dtype:
+    return reduce(torch.promote_types, (x.dtype for x in tensors), dtype)
+
+
 def _difference(mine: Spec, other: Spec) -> str:
     """What two ranks average differently, in words."""
+    if mine == other:
+        return "of the same names, but made anew in different steps"
     a, b = sorted(set(mine) - set(other)), sorted(set(other) - set(mine))
     said = [", ".join(f"'{name}' of shape {shape}" for name, shape, _ in x) or "none" for x in (a, b)]
     return f"{said[0]}, and {said[1]}"

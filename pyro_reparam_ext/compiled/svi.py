@@ -14,7 +14,6 @@ import torch
 from pyro.infer import ELBO, SVI
 from pyro.optim import PyroOptim
 from torch import Tensor, nn
-from torch.distributed import ProcessGroup
 from torch.utils._pytree import tree_flatten
 
 from ..callers import outside
@@ -29,6 +28,8 @@ from .surroundings import Surroundings
 from .together import averages_of, eager_step, kept_by, make_parameters, parameters_met, trained
 
 if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
     from .program import CompiledStep
 
 SEEN = 1000

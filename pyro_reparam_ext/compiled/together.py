@@ -48,7 +48,8 @@ def eager_step(svi: SVI, elbo: Any, ranks: Ranks, args: tuple, kwargs: dict[str,
             loss = torch.as_tensor(svi.loss_and_grads(svi.model, svi.guide, *args, **kwargs))
         layout = ranks.agree(trained(params), averages_of(elbo))
         with torch.no_grad():
-            vector = layout.packed(loss.detach(), {p: p.grad for p in params.values()})
+            with ranks.told():
+                vector = layout.packed(loss.detach(), {p: p.grad for p in params.values()})
             mean, grads = layout.unpacked(ranks.mean(layout, vector, captured=False))
         taken = all(bool(x.isfinite().all()) for x in (mean, *grads.values()))
         if not taken:

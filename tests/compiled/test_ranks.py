@@ -238,6 +238,31 @@ def failures(rank):
     svi.step(half(rank))
     found["branch"] = said(svi.step, half(rank))
 
+    # an index that is out of range, which no graph can say before it runs
+    anew()
+    table = torch.zeros(4, 3)
+
+    def looking_up(x, index):
+        pyro.sample("z", dist.Bernoulli(torch.tensor([0.3, 0.6])).to_event(1))
+        pyro.sample("row", dist.Normal(table[index], 1.0).to_event(2), obs=torch.zeros(2, 3))
+
+    svi = together(model=looking_up, guide=lambda x, index: guide(x))
+    for index in (1, 2, 3):
+        svi.step(half(rank), torch.tensor([0, index]))
+    with pytest.raises((IndexError, pre.EstimatorError)) as raised:
+        svi.step(half(rank), torch.tensor([0, 9 if rank else 3]))
+    found["index"] = str(raised.value)
+    svi.step(half(rank), torch.tensor([0, 1]))
+
+    # parameters that one rank has made anew
+    anew()
+    svi = together()
+    for _ in range(3):
+        svi.step(half(rank))
+    if rank == 1:
+        pyro.clear_param_store()
+    found["anew"] = said(svi.step, half(rank))
+
     # other parameters
     anew()
 
@@ -271,6 +296,9 @@ def test_an_error_of_one_is_told_to_all():
         assert first[key] == told + second[key]
     assert "reads a value as a Python number" in second["branch"]
     assert first["branch"].startswith(told)
+    assert "out of" in second["index"] and second["index"] in first["index"]
+    assert first["anew"] == second["anew"]
+    assert "of the same names, but made anew in different steps" in first["anew"]
     expected = (
         "rank 1 and rank 0 step different parameters: 'of 1' of shape (3,), and 'of 0' of shape (2,)"
     )
