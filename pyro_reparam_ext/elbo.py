@@ -29,7 +29,7 @@ from .evaluation.ordinary import Resolve
 from .evaluation.program import Dependencies, Layout, evaluate, initialise, plate_nesting
 from .evaluation.second_derivative import first_order
 from .evaluation.surrogate import Surrogate, surrogate_loss
-from .parallel import complete, is_parallel
+from .parallel import nothing_apart, wrapper
 from .temperature import training_step
 
 
@@ -336,9 +336,10 @@ class _EstimatorModule(ELBOModule):
         self.states = elbo.states
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        if not is_parallel():
+        parallel = wrapper()
+        if parallel is None:
             return super().forward(*args, **kwargs)
-        with complete(self):
+        with nothing_apart(self, self.states, parallel):
             return super().forward(*args, **kwargs)
 
 

@@ -1,4 +1,4 @@
-"""A loss inside ``DistributedDataParallel``, which averages what it has found when it was made."""
+"""A loss inside ``DistributedDataParallel``, which keeps in step what it found when it was made."""
 
 from __future__ import annotations
 
@@ -13,30 +13,37 @@ from torch.nn.parallel import DistributedDataParallel
 from .errors import EstimatorError
 
 
-def is_parallel() -> bool:
-    """Whether what runs is the forward pass of a ``DistributedDataParallel``."""
-    return getattr(DistributedDataParallel, "_active_ddp_module", None) is not None
+def wrapper() -> DistributedDataParallel | None:
+    """The ``DistributedDataParallel`` whose forward pass runs, if one does."""
+    return getattr(DistributedDataParallel, "_active_ddp_module", None)
 
 
 @contextmanager
-def complete(module: nn.Module) -> Iterator[None]:
-    """What runs inside trains parameters of the module, and no others.
+def nothing_apart(
+    loss: nn.Module, states: nn.Module, parallel: DistributedDataParallel
+) -> Iterator[None]:
+    """What runs inside trains nothing that ``parallel`` does not keep in step.
+
+    Args:
+        loss: a module, of ``parallel`` or a part of it.
+        states: what estimators learn.
 
     Raises:
-        EstimatorError: the processes would train a parameter apart from one another.
+        EstimatorError: each process would train a parameter or a state by itself.
     """
-    known = _names(module)
     with _Params() as met:
         yield
-    late = sorted(_names(module) - known)
+    known = {*parallel._module_parameters, *parallel.modules_buffers}
+    own = {name: p for name, p in loss.named_parameters() if p.requires_grad}
+    learned = {f"states.{name}": x for name, x in states.named_buffers()}
+    late = [name for name, x in {**own, **learned}.items() if x not in known]
     if late:
         raise EstimatorError(
             f"DistributedDataParallel does not know {', '.join(late)}, made in the first call of the "
             f"loss: each process would keep its own. Call the loss once before you wrap it: "
             f"with torch.no_grad(): loss(*args)."
         )
-    own = set(module.parameters())
-    foreign = [name for name, p in met.params.items() if p.requires_grad and p not in own]
+    foreign = [name for name, p in met.params.items() if p.requires_grad and p not in known]
     if foreign:
         raise EstimatorError(
             f"DistributedDataParallel does not know the parameters {', '.join(foreign)}, which are in "
@@ -44,10 +51,6 @@ def complete(module: nn.Module) -> Iterator[None]:
             f"guide be modules that own them (PyroModule with PyroParam), with "
             f"pyro.settings.set(module_local_params=True), or use CompiledSVI(..., group=...)."
         )
-
-
-def _names(module: nn.Module) -> set[str]:
-    return {name for kind in (module.named_parameters(), module.named_buffers()) for name, _ in kind}
 
 
 class _Params(Messenger):

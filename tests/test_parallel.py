@@ -175,8 +175,47 @@ def alone(tmp_path):
 @pytest.mark.parametrize("name", ["REBAR", "ema"])
 def test_a_state_made_after_it_was_wrapped(alone, name):
     loss = DistributedDataParallel(loss_of(ESTIMATORS[name]()))
-    with pytest.raises(pre.EstimatorError, match=r"states\.z.*Call the loss once before you wrap it"):
-        loss(DATA)
+    for _ in range(2):
+        with pytest.raises(pre.EstimatorError, match=r"know states\.z.*Call the loss once before"):
+            loss(DATA)
+
+
+def test_a_guide_that_is_made_after_it_was_wrapped(alone):
+    def normal(x):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        with pyro.plate("rows", 8):
+            pyro.sample("x", dist.Normal(z, 1.0).expand([3]).to_event(1), obs=x)
+
+    class Holder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.other = nn.Linear(1, 1)
+            self.loss = pre.TraceEstimator_ELBO()(normal, pyro.infer.autoguide.AutoNormal(normal))
+
+        def forward(self, x):
+            return self.loss(x)
+
+    with pyro.settings.context(module_local_params=True):
+        with pytest.raises(pre.EstimatorError, match=r"know guide\.locs\.z.*, guide\.scales\.z"):
+            DistributedDataParallel(Holder())(DATA)
+
+
+def test_parameters_of_a_larger_module(alone):
+    """A loss of functions, whose parameters belong to what is wrapped."""
+
+    class Holder(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model, self.guide = Model(), Guide()
+            self.loss = pre.TraceEstimator_ELBO(pre.DisARM())(
+                lambda x: pyro.module("model", self.model)(x),
+                lambda x: pyro.module("guide", self.guide)(x),
+            )
+
+        def forward(self, x):
+            return self.loss(x)
+
+    DistributedDataParallel(Holder())(DATA).backward()
 
 
 def test_a_parameter_of_no_module(alone):

@@ -13,6 +13,7 @@ from pyro.infer import SVI
 from pyro.infer.util import zero_grads
 from pyro.optim import PyroOptim
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from ..elbo import TraceEstimator_ELBO
 from ..evaluation.invisible import modules_of, same_random_state
@@ -85,8 +86,8 @@ def kept_by(optim: PyroOptim, params: Mapping[str, Tensor]) -> list[Tensor]:
     for p in params.values():
         optimizer = optim.optim_objs[p]
         state = getattr(optimizer, "optimizer", optimizer).state.get(p, {})
-        moments = [x for _, x in sorted(state.items()) if isinstance(x, Tensor) and x.shape == p.shape]
-        found += [p, *moments]
+        moments = (x for key, x in sorted(state.items()) if key != "step")  # which counts alike
+        found += [p, *(x for x in moments if isinstance(x, Tensor))]
     return found
 
 
@@ -107,9 +108,12 @@ def parameters_met() -> Iterator[dict[str, Tensor]]:
 def _buffers_kept(*programs: Callable[..., Any]) -> Iterator[None]:
     """Buffers of the modules of programs are afterwards what they were."""
     before = [(module, dict(module._buffers)) for module in modules_of(*programs)]
-    values = [(x, x.clone()) for _, own in before for x in own.values() if x is not None]
-    yield
-    for module, own in before:
-        module._buffers.update(own)
-    for x, value in values:
-        x.copy_(value)
+    buffers = [x for _, own in before for x in own.values() if not (x is None or is_lazy(x))]
+    values = [(x, x.clone()) for x in buffers]
+    try:
+        yield
+    finally:
+        for module, own in before:
+            module._buffers.update(own)
+        for x, value in values:
+            x.copy_(value)
