@@ -29,6 +29,7 @@ from .evaluation.ordinary import Resolve
 from .evaluation.program import Dependencies, Layout, evaluate, initialise, plate_nesting
 from .evaluation.second_derivative import first_order
 from .evaluation.surrogate import Surrogate, surrogate_loss
+from .parallel import nothing_apart, wrapper
 from .temperature import training_step
 
 
@@ -114,8 +115,9 @@ class TraceEstimator_ELBO(ELBO):
     def __call__(self, model: nn.Module, guide: nn.Module) -> ELBOModule:
         """A module that computes the loss; its parameters include what estimators learn.
 
-        What they learn is made at the first call: call the module once before you build the optimiser
-        or load a ``state_dict``, as with anything in Pyro that is initialised lazily.
+        What they learn is made at the first call: call the module once before you build the optimiser,
+        load a ``state_dict``, or wrap it in ``DistributedDataParallel``, as with anything in Pyro that
+        is initialised lazily. Under ``torch.no_grad()`` nothing is learned from that call.
         """
         return _EstimatorModule(model, guide, self)
 
@@ -144,7 +146,7 @@ class TraceEstimator_ELBO(ELBO):
             runs = self.evaluate(model, guide, args, kwargs)
             learn = torch.is_grad_enabled()
             if learn:
-                self._register()
+                self.register()
             estimate = self.surrogate(runs, learn=learn)
             sites = [site for run in runs for site in run.program.sites]
             surrogate = first_order(estimate.surrogate, sites)
@@ -156,7 +158,7 @@ class TraceEstimator_ELBO(ELBO):
         """An estimate of the negative ELBO; adds the gradient estimate to the parameters' ``grad``."""
         with _unchanged_on_error(), training_step():
             runs = self.evaluate(model, guide, args, kwargs)
-            self._register()
+            self.register()
             estimate = self.surrogate(runs, learn=True)
             value = estimate.loss.item()
             if not math.isfinite(value):
@@ -218,6 +220,13 @@ class TraceEstimator_ELBO(ELBO):
     def surrogate(self, runs: list[Costs], *, learn: bool) -> Surrogate:
         """Loss and surrogate loss. ``learn``: baselines and control variates learn from them too."""
         return surrogate_loss(runs, self.num_particles, learn)
+
+    def register(self) -> None:
+        """Hands what estimators learn to the parameter store, so that ``SVI`` trains and saves it."""
+        if not len(self.states) or pyro.settings.get("module_local_params"):
+            return
+        for key, state in self.states.items():
+            pyro.module(f"estimators/{key}", state, update_module_params=True)
 
     # -- parts ------------------------------------------------------------------------------------
 
@@ -314,13 +323,6 @@ class TraceEstimator_ELBO(ELBO):
             self.states[key] = state.to(like.device)
         return self.states[key]
 
-    def _register(self) -> None:
-        """Hands what estimators learn to the parameter store, so that ``SVI`` trains and saves it."""
-        if not len(self.states) or pyro.settings.get("module_local_params"):
-            return
-        for key, state in self.states.items():
-            pyro.module(f"estimators/{key}", state, update_module_params=True)
-
     def _get_trace(self, model: Any, guide: Any, args: tuple, kwargs: dict) -> Any:
         """Required by the base class, whose way of evaluating programs is not used."""
         raise NotImplementedError("TraceEstimator_ELBO evaluates programs by its own passes")
@@ -332,6 +334,13 @@ class _EstimatorModule(ELBOModule):
     def __init__(self, model: nn.Module, guide: nn.Module, elbo: TraceEstimator_ELBO) -> None:
         super().__init__(model, guide, elbo)
         self.states = elbo.states
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        parallel = wrapper()
+        if parallel is None:
+            return super().forward(*args, **kwargs)
+        with nothing_apart(self, self.states, parallel):
+            return super().forward(*args, **kwargs)
 
 
 @contextmanager

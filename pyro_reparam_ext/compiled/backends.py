@@ -8,7 +8,8 @@ import shutil
 import stat
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -56,7 +57,9 @@ def ahead_of_time(gm: GraphModule, example: Sequence[Tensor]) -> Run:
         return plain(gm, example)
     path = _place(gm, example)
     if not _is_whole(path):
-        _compile(gm, example, path)
+        with _turn(path):
+            if not _is_whole(path):  # another process may have made it meanwhile
+                _compile(gm, example, path)
     loader = torch._C._aoti.AOTIModelPackageLoader(str(path), "model", False, 1, -1)
     return loader.boxed_run
 
@@ -102,6 +105,19 @@ def _is_whole(path: Path) -> bool:
     if not (path.exists() and written.exists()):
         return False
     return written.read_text() == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@contextmanager
+def _turn(path: Path) -> Iterator[None]:
+    """Processes that want the same file come one after the other, where the system has locks."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with path.with_suffix(".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _compile(gm: GraphModule, example: Sequence[Tensor], path: Path) -> None:

@@ -18,7 +18,9 @@ from ..errors import CannotCapture, CompilerFault
 from ..temperature import training_step
 from .backends import Backend
 from .graph import agree, copied, kept_if_finite
+from .halves import Halves, over_ranks
 from .optimizers import Optimizers
+from .ranks import Layout, Ranks
 from .steady import compiling, steady_graph
 
 Objective: TypeAlias = Callable[..., tuple[Tensor, Tensor]]
@@ -54,6 +56,9 @@ def objective(loss: Any, model: Callable[..., Any], guide: Callable[..., Any]) -
 class CompiledStep:
     """A step for arguments like those given: the same shapes, types, and values that are no tensors.
 
+    ``ranks`` and ``layout``: the processes that step together, if there are others, and what they
+    average. Then the step is two graphs: up to this process's gradients, and from their mean on.
+
     Raises:
         CannotCapture: the step is not one graph.
         Changes: it is another graph each time.
@@ -73,8 +78,11 @@ class CompiledStep:
         finite: Tensor,
         backend: Backend,
         steady: bool,
+        ranks: Ranks | None = None,
+        layout: Layout | None = None,
     ) -> None:
         self.params = list(params)
+        self.layout = layout
         self.optimizers = Optimizers(optim, self.params, steady)
         self.finite = finite
         self.head = [*self.params, *self.optimizers.tensors, self.optimizers.rates, self.finite]
@@ -92,8 +100,13 @@ class CompiledStep:
         returned = 1 + (0 if self.optimizers.captured else sum(self.trained))
         with compiling():
             kept_if_finite(self.graph, flag=len(self.head) - 1, returned=returned)
-            self.run = backend(self.graph, list(map(copied, example)))
+            inputs = list(map(copied, example))
+            halves = None if layout is None else Halves(self.graph, inputs, backend)
+            self.run = halves or backend(self.graph, inputs)
         _verify(self.run, self.graph, example, len(self.params), expected)
+        if halves is not None and ranks is not None and layout is not None:
+            halves.watched = ranks.told
+            halves.exchange = lambda vector: ranks.mean(layout, vector, captured=True)
 
     def _step(
         self,
@@ -107,6 +120,10 @@ class CompiledStep:
             loss, surrogate = objective(*args, **kwargs)
         grads = _gradients(surrogate, self.params)
         with torch.no_grad():
+            if self.layout is not None:
+                vector = self.layout.packed(loss, dict(zip(self.params, grads, strict=True)))
+                mean, means = self.layout.unpacked(over_ranks(vector))
+                loss, grads = mean.to(loss.dtype), [means.get(p) for p in self.params]
             if self.optimizers.captured:
                 self.optimizers.step(grads)
             write_buffers()

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyro
 import torch
-from pyro import poutine
 from pyro.infer import ELBO, SVI
 from pyro.optim import PyroOptim
 from torch import Tensor, nn
@@ -23,10 +22,15 @@ from ..errors import CannotCapture, CompilerFault, EstimatorError
 from ..evaluation.invisible import invisible, modules_of
 from ..temperature import measuring
 from .backends import Backend, ahead_of_time
+from .kinds import VALUES, difference, key_of
+from .ranks import Layout, Ranks, ranks_of
 from .run import Batch, Losses, run_svi
 from .surroundings import Surroundings
+from .together import averages_of, eager_step, kept_by, make_parameters, parameters_met, trained
 
 if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
+
     from .program import CompiledStep
 
 SEEN = 1000
@@ -60,6 +64,9 @@ class CompiledSVI(SVI):
             returns a loss which can be differentiated.
         fallback: what is done where a step is not one graph: ``"error"`` raises, ``"eager"`` warns
             once and steps as ``SVI`` does.
+        group: a process group of ``torch.distributed``, whose processes step together: each step takes
+            the mean of their gradients, and of what estimators average, and returns their mean loss.
+            Parameters begin with the values of its first process.
 
     Raises:
         EstimatorError: the step can't be captured; or a loss or a gradient is not finite. Parameters
@@ -89,6 +96,7 @@ class CompiledSVI(SVI):
         loss: ELBO | Callable[..., Any],
         *,
         fallback: Literal["error", "eager"] = "error",
+        group: ProcessGroup | None = None,
     ) -> None:
         if fallback not in ("error", "eager"):
             raise EstimatorError(f"fallback: expected 'error' or 'eager', was given {fallback!r}.")
@@ -102,6 +110,7 @@ class CompiledSVI(SVI):
         self._steady = True
         self._finite = torch.ones((), dtype=torch.bool)
         self._full = False
+        self._ranks = ranks_of(group)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without graphs and code, which are made anew where they are needed."""
@@ -149,23 +158,16 @@ class CompiledSVI(SVI):
 
     def step_without_sync(self, *args: Any, **kwargs: Any) -> Tensor:
         """Takes one step; returns the loss, a tensor. NaN says that the step was not taken."""
+        if self._ranks is not None:
+            return self._step_together(self._ranks, args, kwargs)
         key = self._key(args, kwargs)
-        compiled = self._steps.get(key)
+        compiled = self._steps.get(key) or self._compiled_if_due(key, args, kwargs)
         if compiled is not None:
             return compiled(args, kwargs)
-        if key not in self._steps and self._seen[key] and self._has_room(key):
-            compiled = self._compile(key, args, kwargs)
-            if compiled is not None:
-                return compiled(args, kwargs)
         if not self._finite:  # a step before this one failed, and is yet to be spoken of
             return torch.tensor(math.nan)
         loss = super().step(*args, **kwargs)
-        if not self._seen:
-            self._surroundings = None  # the first step makes parameters, and may make modules
-        self.look_around()
-        if len(self._seen) > SEEN:
-            self._seen.clear()
-        self._seen[self._key(args, kwargs)] += 1
+        self._note(args, kwargs)
         return torch.tensor(loss, dtype=torch.float64)
 
     def explain(
@@ -177,13 +179,13 @@ class CompiledSVI(SVI):
         """
         self._finite.fill_(True)
         taken = next((step for step in self._steps.values() if step is not None), None)
-        if taken is not None:
+        if taken is not None and self._ranks is None:
             taken.optimizers.undo(missed)
-        if isinstance(self.elbo, ELBO):
-            ours = isinstance(self.elbo, TraceEstimator_ELBO)
-            elbo = self.elbo if ours else TraceEstimator_ELBO()
-            for _ in range(TRIES):
-                self._run_eagerly(elbo.loss_and_grads, args, kwargs)
+        error = self._found_in(args, kwargs)
+        if self._ranks is not None:
+            self._ranks.hear(error)
+        if error is not None:
+            raise error
         where = "" if step is None else f" in step {step}"
         raise EstimatorError(
             f"a loss or a gradient was not finite{where}, and no site was found to be the cause at the "
@@ -191,14 +193,69 @@ class CompiledSVI(SVI):
             f"rate, or look at the guide's samples for values far out."
         )
 
+    # -- several processes ------------------------------------------------------------------------
+
+    def _step_together(self, ranks: Ranks, args: tuple, kwargs: dict[str, Any]) -> Tensor:
+        """A step of all processes of a group: whatever each of them does, it is one all-reduce."""
+        if not self._finite:  # on all of them
+            return torch.tensor(math.nan)
+        with ranks.told():
+            key = self._key(args, kwargs)
+            compiled = self._steps.get(key) or self._compiled_if_due(key, args, kwargs)
+            new = compiled is None and not self._seen[key]
+        if compiled is None:
+            if new:
+                make_parameters(self, self.elbo, ranks, args, kwargs)
+            loss = eager_step(self, self.elbo, ranks, args, kwargs)
+            self._finite.fill_(not loss.isnan())
+            self._note(args, kwargs)
+        else:
+            taken = False
+            try:
+                loss = compiled(args, kwargs)
+                taken = bool(self._finite)
+            finally:
+                if not taken:
+                    compiled.optimizers.undo(1)
+        if ranks.mixed is not None and self._finite:  # graphs and eager steps round differently
+            ranks.spread(kept_by(self.optim, ranks.mixed.params))
+        return loss
+
     # -- parts ------------------------------------------------------------------------------------
 
     def _key(self, args: tuple, kwargs: dict[str, Any]) -> Hashable:
         around = self._surroundings.number if self._surroundings is not None else None
-        if not kwargs and all(type(x) is Tensor for x in args):
-            return (around, *map(_kind, args))
-        flat, spec = tree_flatten((args, kwargs))
-        return (around, spec, *map(_kind, flat))
+        return key_of(around, args, kwargs)
+
+    def _found_in(self, args: tuple, kwargs: dict[str, Any]) -> Exception | None:
+        """The error of the site behind a value that is not finite, looked for in eager runs."""
+        if not isinstance(self.elbo, ELBO):
+            return None
+        ours = isinstance(self.elbo, TraceEstimator_ELBO)
+        elbo = self.elbo if ours else TraceEstimator_ELBO()
+        try:
+            for _ in range(TRIES):
+                self._run_eagerly(elbo.loss_and_grads, args, kwargs)
+        except Exception as error:
+            return error
+        return None
+
+    def _note(self, args: tuple, kwargs: dict[str, Any]) -> None:
+        """Remembers the kind of arguments that an eager step had."""
+        if not self._seen:
+            self._surroundings = None  # the first step makes parameters, and may make modules
+        self.look_around()
+        if len(self._seen) > SEEN:
+            self._seen.clear()
+        self._seen[self._key(args, kwargs)] += 1
+
+    def _compiled_if_due(
+        self, key: Hashable, args: tuple, kwargs: dict[str, Any]
+    ) -> CompiledStep | None:
+        """The graph for arguments of a kind that was seen once, if it can be one."""
+        if key in self._steps or not self._seen[key] or not self._has_room(key):
+            return None
+        return self._compile(key, args, kwargs)
 
     def _has_room(self, key: Hashable) -> bool:
         if len(self._steps) < GRAPHS or self._full:
@@ -206,7 +263,7 @@ class CompiledSVI(SVI):
         self._full = True
         warnings.warn(
             f"CompiledSVI has compiled {GRAPHS} graphs, for arguments of as many kinds, and steps as "
-            f"SVI does for others. What changed last: {_difference(list(self._steps)[-1], key)}. Pad "
+            f"SVI does for others. What changed last: {difference(list(self._steps)[-1], key)}. Pad "
             f"batches to one shape, or hand numbers that change as tensors.",
             stacklevel=outside(),
         )
@@ -230,7 +287,7 @@ class CompiledSVI(SVI):
         from .steady import Changes
 
         for x in tree_flatten((args, kwargs))[0]:
-            if not isinstance(x, (Tensor, *_VALUES)):
+            if not isinstance(x, (Tensor, *VALUES)):
                 raise CannotCapture(
                     f"an argument of step() is a {type(x).__name__}, which may change from one step to "
                     f"the next without a trace; expected tensors, numbers, strings, and lists, tuples "
@@ -241,11 +298,12 @@ class CompiledSVI(SVI):
         surroundings = self._surroundings
         assert surroundings is not None
         before = surroundings.kept()
+        layout = self._layout(params)
         try:
             compiled = CompiledStep(
                 objective(self.elbo, self.model, self.guide),
                 self.optim,
-                params,
+                list(dict.fromkeys(params.values())),
                 args,
                 kwargs,
                 modules=modules_of(self.model, self.guide),  # the first step may have made some
@@ -253,6 +311,8 @@ class CompiledSVI(SVI):
                 finite=self._finite,
                 backend=type(self).backend,
                 steady=self._steady,
+                ranks=self._ranks,
+                layout=layout,
             )
         except Changes as error:
             site = changing_site(self.model, self.guide, args, kwargs)
@@ -279,6 +339,18 @@ class CompiledSVI(SVI):
             stacklevel=outside(),
         )
 
+    def _layout(self, params: dict[str, Tensor]) -> Layout | None:
+        """What processes average in a step that moves these parameters."""
+        if self._ranks is None:
+            return None
+        layout = self._ranks.known(trained(params), averages_of(self.elbo))
+        if layout is None:
+            raise CannotCapture(
+                "the step moves other parameters than the one before did, with arguments of the same "
+                "kind. Let the program use the same ones each time, or pass fallback='eager'."
+            )
+        return layout
+
     @contextmanager
     def _invisible(self) -> Iterator[None]:
         """What runs inside leaves no trace, in what estimators learn and in schedules neither."""
@@ -286,7 +358,7 @@ class CompiledSVI(SVI):
         with measuring(), invisible(self.model, self.guide, states):
             yield
 
-    def _parameters(self, args: tuple, kwargs: dict[str, Any]) -> tuple[list[Tensor], float]:
+    def _parameters(self, args: tuple, kwargs: dict[str, Any]) -> tuple[dict[str, Tensor], float]:
         """The parameters that a step moves, and its loss.
 
         After the program was compared with plain runs.
@@ -295,46 +367,22 @@ class CompiledSVI(SVI):
             with self._invisible():
                 self.elbo.complete(self.model, self.guide, args, kwargs)
         params, loss = self._run_eagerly(self.loss_and_grads, args, kwargs)
-        return [p for p in params if p in self.optim.optim_objs], loss
+        return {name: p for name, p in params.items() if p in self.optim.optim_objs}, loss
 
     def _run_eagerly(
         self, loss_and_grads: Callable[..., Any], args: tuple, kwargs: dict[str, Any]
-    ) -> tuple[list[Tensor], float]:
+    ) -> tuple[dict[str, Tensor], float]:
         """Computes loss and gradients, and leaves none; returns the parameters and the loss."""
         before = [(p, p.grad) for p in pyro.get_param_store()._params.values()]
         for p, _ in before:
             p.grad = None
-        params: list[Tensor] = []
-        with self._invisible(), poutine.trace(param_only=True) as seen:
-            try:
+        params: dict[str, Tensor] = {}
+        try:
+            with self._invisible(), parameters_met() as params:
                 loss = loss_and_grads(self.model, self.guide, *args, **kwargs)
-            finally:
-                nodes = seen.trace.nodes.values()
-                found = (x["value"].unconstrained() for x in nodes if x["type"] == "param")
-                params = list(dict.fromkeys(found))
-                for p in params:
-                    p.grad = None
-                for p, grad in before:
-                    p.grad = grad
+        finally:
+            for p in params.values():
+                p.grad = None
+            for p, grad in before:
+                p.grad = grad
         return params, float(loss)
-
-
-_VALUES = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
-"""What is the same as long as it is equal."""
-
-
-def _kind(x: Any) -> Hashable:
-    """What has to be the same of an argument for a graph to serve it."""
-    if isinstance(x, Tensor):
-        return x.shape, x.dtype, x.stride(), x.device, x.requires_grad
-    return (type(x), x) if isinstance(x, _VALUES) else (type(x),)
-
-
-def _difference(before: Any, after: Any) -> str:
-    """What of two keys differs first, in words."""
-    for a, b in zip(before[1:], after[1:], strict=False):
-        if a != b:
-            return f"an argument {a!r} became {b!r}"
-    if before[0] != after[0]:
-        return "parameters, training modes, settings, or numbers that the program reads"
-    return "the number of arguments"

@@ -44,7 +44,8 @@ def assert_same_steps(
     count: int = 4,
     optim: Callable[[], Any] = adam,
     tolerance: float = 1e-5,
-) -> GraphSVI:
+    kind: type[SVI] = GraphSVI,
+) -> SVI:
     """``programs`` makes model, guide and ELBO; every step after the first is one of a graph."""
 
     def run(cls: type[SVI]) -> tuple[SVI, dict[str, torch.Tensor]]:
@@ -54,7 +55,7 @@ def assert_same_steps(
         svi = cls(model, guide, optim(), elbo)
         return svi, taken(svi, args, count)
 
-    (_, eager), (svi, graph) = run(SVI), run(GraphSVI)
+    (_, eager), (svi, graph) = run(SVI), run(kind)
     assert svi._steps and all(step is not None for step in svi._steps.values())
     assert eager.keys() == graph.keys()
     for name, x in eager.items():

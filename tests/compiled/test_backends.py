@@ -1,8 +1,12 @@
 """Machine code: kept, checked, and the same as its graph."""
 
+import hashlib
 import os
 import subprocess
 import sys
+import time
+from threading import Thread
+from types import SimpleNamespace
 
 import pyro
 import pyro.distributions as dist
@@ -10,6 +14,7 @@ import pytest
 import torch
 from pyro.infer import SVI
 from pyro.optim import Adam
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import pyro_reparam_ext as pre
 from pyro_reparam_ext.compiled import backends, steady
@@ -85,6 +90,29 @@ def test_a_damaged_file_is_compiled_again(cached):
     before = files(cached)
     assert svi_of().run(3, DATA, progress=False).losses.isfinite().all()
     assert files(cached) != before
+
+
+def test_what_several_want_at_once_is_compiled_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    gm = make_fx(lambda x: [x + 1])(DATA)
+    made = []
+
+    def compile_slowly(gm, example, path):
+        made.append(path)
+        time.sleep(0.2)
+        path.write_bytes(b"code")
+        path.with_suffix(".sha256").write_text(hashlib.sha256(b"code").hexdigest())
+
+    monkeypatch.setattr(backends, "_compile", compile_slowly)
+    monkeypatch.setattr(
+        torch._C._aoti, "AOTIModelPackageLoader", lambda *_: SimpleNamespace(boxed_run=0)
+    )
+    threads = [Thread(target=backends.ahead_of_time, args=(gm, [DATA])) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
 
 
 def test_a_folder_that_others_can_write_is_refused(tmp_path, monkeypatch):
