@@ -13,6 +13,7 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.infer import ELBO, SVI
+from pyro.infer.util import torch_item
 from pyro.optim import PyroOptim
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
@@ -294,7 +295,7 @@ class CompiledSVI(SVI):
                     p.grad = None
                 for p, grad in before:
                     p.grad = grad
-        return params, float(loss)
+        return params, float(torch_item(loss))
 
 
 _VALUES = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
