@@ -99,10 +99,10 @@ class Value(nn.Module):
 def play(start: Tensor, noise: Tensor, smooth: bool, policy: list[Tensor]) -> Tensor:
     """Rows of state and action, from a start on: the simulator, as one operation of a graph.
 
-    ``noise``, uniform from 0 to 1, has a step on each row of the last dim; it decides on the actions.
+    ``noise``, uniform from 0 to 1, decides on the actions; it has a row for each step.
     """
-    state, task, rows = start, Task(noise.shape[-1], smooth), []
-    for uniform in noise.unbind(-1):
+    state, task, rows = start, Task(len(noise), smooth), []
+    for uniform in noise:
         action = (uniform < logit(state, *policy).sigmoid()).to(state.dtype)
         rows.append(torch.cat([state, action[..., None]], -1))
         state = task.move(state, action)
@@ -111,19 +111,21 @@ def play(start: Tensor, noise: Tensor, smooth: bool, policy: list[Tensor]) -> Te
 
 @play.register_fake
 def _(start: Tensor, noise: Tensor, smooth: bool, policy: list[Tensor]) -> Tensor:
-    return start.new_empty((*noise.shape, start.shape[-1] + 1))
+    return start.new_empty((*start.shape[:-1], len(noise), start.shape[-1] + 1))
 
 
 @play.register_vmap
 def _(info, in_dims, start: Tensor, noise: Tensor, smooth: bool, policy: list[Tensor]):
-    """All at once, on the leftmost dim, for one policy."""
+    """All at once, for one policy: the starts on their leftmost dim, the noise of a step on its."""
     if any(dim is not None for dim in in_dims[3]):
         raise NotImplementedError("cartpole::play: expected one policy under vmap, was given several.")
-    sides = [
-        x.expand(info.batch_size, *x.shape) if dim is None else x.movedim(dim, 0)
-        for x, dim in ((start, in_dims[0]), (noise, in_dims[1]))
-    ]
-    return play(*sides, smooth, policy), 0
+    start, noise = (
+        x.unsqueeze(to).expand(*x.shape[:to], info.batch_size, *x.shape[to:])
+        if dim is None
+        else x.movedim(dim, to)
+        for x, dim, to in ((start, in_dims[0], 0), (noise, in_dims[1], 1))
+    )
+    return play(start, noise, smooth, policy), 0
 
 
 class Rollout(TorchDistribution):
@@ -146,7 +148,7 @@ class Rollout(TorchDistribution):
     @torch.no_grad()
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
         start = detach_provenance(self.start).expand(*sample_shape, *self.start.shape)
-        noise = torch.rand(*start.shape[:-1], self.steps)
+        noise = torch.rand(self.steps, *start.shape[:-1])
         rows = play(start, noise, self.task.smooth, [p.detach() for p in self.policy.parameters()])
         # What a simulator returns depends on where it started, which it does not say by itself.
         return track_provenance(rows, get_provenance(self.start))
