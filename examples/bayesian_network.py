@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import time
 from collections.abc import Collection
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from pyro.optim import ClippedAdam
 from report import Report, progress
 from style import told_from_zero
 from torch import Tensor
+from training import add_compile, stretches
 
 import pyro_reparam_ext as pre
 
@@ -59,19 +59,23 @@ def divergence(guide: Program, evidence: Evidence, runs: int = 1) -> float:
     return exact(model, evidence)[0] + elbo / runs
 
 
-def train(label: str, guide: Program, evidence: Evidence, steps: int, runs: int = 1) -> pd.DataFrame:
+def train(
+    label: str,
+    guide: Program,
+    evidence: Evidence,
+    steps: int,
+    runs: int = 1,
+    svi: type[SVI] = SVI,
+) -> pd.DataFrame:
     """SVI from uniform nodes; returns the divergence by step and by CPU seconds of training."""
     pyro.clear_param_store()
     decay = {"lr": 0.1, "lrd": 0.05 ** (1 / steps), "clip_norm": math.inf}
-    svi = SVI(model, guide, ClippedAdam(decay), make_elbo(label))
-    rows, seconds = [], 0.0
-    for step in range(steps + 1):
-        if step % max(1, steps // 40) == 0 or step == steps:
-            rows.append((step, seconds, divergence(guide, evidence, runs)))
-        if step < steps:
-            start = time.thread_time()
-            svi.step(evidence, runs)
-            seconds += time.thread_time() - start
+    trainer = svi(model, guide, ClippedAdam(decay), make_elbo(label))
+    stops = sorted({*range(0, steps, max(1, steps // 40)), steps})
+    rows = [
+        (step, seconds, divergence(guide, evidence, runs))
+        for step, seconds in stretches(trainer, stops, evidence, runs)
+    ]
     return pd.DataFrame(rows, columns=["step", "seconds", "divergence"])
 
 
@@ -116,6 +120,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--evidence", nargs="+", type=observation, metavar="NODE=yes|no", help=", ".join(NODES)
     )
+    add_compile(parser)
     parser.add_argument("--steps", type=int, default=1000, help="optimisation steps")
     parser.add_argument("--runs", type=int, default=16, help="independent runs of each estimator")
     parser.add_argument("--draws", type=int, default=2000, help="gradients per estimator and study")
@@ -129,7 +134,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     if not latents(args.evidence):
         parser.error("--evidence: every node is observed; leave at least one to infer")
     if args.smoke:
-        args.steps, args.runs, args.draws = 1, 2, 2
+        args.steps, args.runs, args.draws = 2, 2, 2
     return args
 
 
@@ -152,7 +157,7 @@ def main(args: argparse.Namespace) -> None:
         pyro.clear_param_store()
         study(name, "initial")
         for label in progress(ESTIMATORS, name):
-            curve = curves[name, label] = train(label, guide, evidence, args.steps, args.runs)
+            curve = curves[name, label] = train(label, guide, evidence, args.steps, args.runs, args.svi)
             marginals = exact(guide, evidence, args.runs)[1]
             distances = torch.stack([(marginals[k] - p).abs() for k, p in posterior.items()])
             rows.append(
@@ -165,7 +170,7 @@ def main(args: argparse.Namespace) -> None:
                     "seconds": curve["seconds"].iloc[-1],
                 }
             )
-        train("Enumeration", guide, evidence, args.steps)
+        train("Enumeration", guide, evidence, args.steps, svi=args.svi)
         study(name, "trained")
 
     given = ", ".join(f"{name} {'yes' if value else 'no'}" for name, value in evidence.items())

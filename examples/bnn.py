@@ -23,19 +23,18 @@ from __future__ import annotations
 
 import argparse
 from contextlib import nullcontext
+from itertools import count
 from pathlib import Path
-from statistics import median
-from time import process_time
 
 import pandas as pd
 import pyro
 import torch
 from bnn_figure import draw
 from bnn_models import Classification, Problem, RegressionProblem
-from pyro.infer import SVI
 from pyro.infer.autoguide import AutoNormal
 from pyro.optim import ClippedAdam
 from report import Report, progress
+from training import add_compile, stretches
 from uci import diabetes, load
 
 import pyro_reparam_ext as pre
@@ -69,29 +68,26 @@ class Trained:
     ) -> None:
         pyro.set_rng_seed(args.seed)
         self.guide = problem.make_guide(guide)
-        self.snapshots, self.rows, times = {}, [], []
+        self.snapshots, self.rows = {}, []
         # The learning rate falls to a tenth.
         optimiser = ClippedAdam({"lr": args.learning_rate, "lrd": 0.1 ** (1 / args.steps)})
-        kind = pre.CompiledSVI if args.compile else SVI
-        svi = kind(problem.model, self.guide, optimiser, method.elbo)
+        trainer = args.svi(problem.model, self.guide, optimiser, method.elbo)
+        every = max(1, args.steps // CURVE_POINTS)
+        evaluate_at = range(every, args.steps + 1, every)
+        stops = progress(sorted({*evaluate_at, *args.snapshots}), "training")
+        batches = (problem.batch(args.batch_size) for _ in count())
         context = method.context or nullcontext
-        for step in progress(range(1, args.steps + 1), "training"):
-            x, y = problem.batch(args.batch_size)
-            start = process_time()
-            with context():
-                svi.step(x, y)
-            times.append(process_time() - start)
+        for step, seconds in stretches(trainer, stops, batches=batches, context=context):
             if step in args.snapshots:
                 self.snapshots[step] = {k: v.clone() for k, v in self.guide.state_dict().items()}
-            if step % max(1, args.steps // CURVE_POINTS) == 0:
-                self.rows.append((step, problem.elbo_per_example(self.guide)))
-        self.seconds_per_step = median(times)
+            if step in evaluate_at:
+                self.rows.append((step, seconds, problem.elbo_per_example(self.guide)))
+        self.seconds_per_step = seconds / args.steps
 
     @property
     def curve(self) -> pd.DataFrame:
         """The ELBO per training example by step and by CPU time."""
-        curve = pd.DataFrame(self.rows, columns=["step", "elbo"])
-        return curve.assign(seconds=curve["step"] * self.seconds_per_step)
+        return pd.DataFrame(self.rows, columns=["step", "seconds", "elbo"])
 
 
 def study_of(problem: Problem, guide: AutoNormal, args: argparse.Namespace) -> pre.GradientStudy:
@@ -155,7 +151,7 @@ def compare_guides(problem: Problem, args: argparse.Namespace) -> pd.DataFrame:
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--digits", action="store_true", help="classify scikit-learn's digits")
-    parser.add_argument("--compile", action="store_true", help="train by CompiledSVI")
+    add_compile(parser)
     parser.add_argument("--guides", action="store_true", help="compare guides of the weights")
     parser.add_argument("--data-dir", type=Path, help="folder of UCI sets (default: diabetes)")
     parser.add_argument("--set", default="concrete", help="the set, a folder in --data-dir")

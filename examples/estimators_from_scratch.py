@@ -24,6 +24,7 @@ from estimators_from_scratch_figure import picture, slopes, tables
 from expectations import Bernoulli, Expectation, Gaussian, binary, fixed_law, p_value, square, wave
 from report import Report, progress
 from torch import Tensor, nn
+from training import add_compile
 
 import pyro_reparam_ext as pre
 
@@ -216,6 +217,7 @@ def convergence(expectation: Expectation, sizes: list[int], repetitions: int) ->
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    add_compile(parser, "as for all examples; nothing is trained in this one, which is said")
     parser.add_argument("--draws", type=int, default=200_000, help="gradients by each estimator")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--smoke", action="store_true", help="a few seconds: does it run?")
@@ -224,6 +226,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
+    if args.svi is pre.CompiledSVI:
+        print("--compile: nothing is trained here, so that there is no step to compile.")
     pyro.set_rng_seed(args.seed)
     draws, repetitions = (2000, 20) if args.smoke else (args.draws, 400)
     steps, sizes = (

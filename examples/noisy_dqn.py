@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -22,22 +23,22 @@ import pyro
 from noisy_dqn_agents import Agents, Noisy, State, Variational, td_likelihood
 from noisy_dqn_figure import draw
 from noisy_dqn_memory import Batch
-from noisy_dqn_training import EPISODES, LEARNING_RATE, STEPS, Run, train
+from noisy_dqn_training import EPISODES, STEPS, Run, train
 from report import Report
 from torch import Tensor
+from training import add_compile
 
 import pyro_reparam_ext as pre
 from pyro_reparam_ext.nn import flipout, local_reparameterization
 
-AGENTS: dict[str, Callable[[int], Agents]] = {
-    "epsilon-greedy": lambda count: Agents(count, LEARNING_RATE),
-    "shared draw, factorised": lambda count: Noisy(count, LEARNING_RATE),
-    "shared draw": lambda count: Variational(count, LEARNING_RATE),
-    "Flipout": lambda count: Variational(count, LEARNING_RATE, flipout),
-    "local reparameterisation": lambda count: Variational(
-        count, LEARNING_RATE, local_reparameterization
-    ),
+AGENTS: dict[str, Callable[..., Agents]] = {
+    "epsilon-greedy": Agents,
+    "shared draw, factorised": Noisy,
+    "shared draw": Variational,
+    "Flipout": partial(Variational, context=flipout),
+    "local reparameterisation": partial(Variational, context=local_reparameterization),
 }
+"""What makes so many agents of a kind, which learn by ``SVI`` or ``CompiledSVI``."""
 STUDIED = "local reparameterisation"
 SOLVED = 475
 """The mean return from which CartPole-v1 counts as solved."""
@@ -75,7 +76,7 @@ def registered(program: Callable[..., None] | None = None) -> Callable[..., None
 
 def gradients(run: Run, draws: int, seed: int) -> pd.DataFrame:
     """Variance and bias of the gradient at each snapshot."""
-    noisy, variational = Noisy(1, LEARNING_RATE), Variational(1, LEARNING_RATE)
+    noisy, variational = Noisy(1), Variational(1)
     model, guide = registered(variational.model), registered(variational.guide)
     frames = []
     for step, snapshot in run.snapshots.items():
@@ -133,6 +134,7 @@ def training_table(runs: dict[str, Run]) -> pd.DataFrame:
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    add_compile(parser, "learn by CompiledSVI; acting stays as it is, step by step")
     parser.add_argument("--agents", nargs="+", choices=AGENTS, default=list(AGENTS))
     parser.add_argument("--count", type=int, help="agents of each kind (default: 5)")
     parser.add_argument("--steps", type=int, help=f"steps of each (default: {STEPS})")
@@ -154,8 +156,9 @@ def main(args: argparse.Namespace) -> None:
     for label in args.agents:
         pyro.set_rng_seed(args.seed)
         snapshots = (steps // 10, steps // 4, steps) if label == STUDIED else ()
+        pyro.clear_param_store()
         runs[label] = train(
-            AGENTS[label](args.count),
+            AGENTS[label](args.count, args.svi),
             args.count,
             steps,
             seed=args.seed,

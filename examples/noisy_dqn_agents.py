@@ -6,7 +6,7 @@ them on the leftmost dim, and ``torch.vmap`` runs the loss that is written for o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 
 import pyro
@@ -14,9 +14,9 @@ import pyro.distributions as dist
 import torch
 from noisy_dqn_memory import COORDINATES, Batch
 from pyro import poutine
+from pyro.infer import SVI
 from torch import Tensor, nn
-from torch.func import functional_call, grad, stack_module_state, vmap
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch.func import functional_call, stack_module_state, vmap
 
 import pyro_reparam_ext as pre
 from pyro_reparam_ext.nn import NoisyLinear, to_bayesian
@@ -46,13 +46,13 @@ class Agents:
 
     explores_at_random = True
 
-    def __init__(self, count: int, learning_rate: float) -> None:
+    def __init__(self, count: int, svi: type[SVI] = SVI) -> None:
         networks = [self.make_network() for _ in range(count)]
         self.network = networks[0]
         parameters, _ = stack_module_state(networks)
-        self.parameters = {name: value.detach().clone() for name, value in parameters.items()}
-        self.optimizer = torch.optim.Adam(self.parameters.values(), learning_rate, fused=True)
-        self.gradient: Callable[..., State] | None = None
+        self.parameters = {name: value.detach().requires_grad_() for name, value in parameters.items()}
+        self.optim = pyro.optim.Adam({})
+        self.svi = svi(self.loss, self.stored, self.optim, self.summed_loss)
         self.synchronise()
 
     def make_network(self) -> nn.Sequential:
@@ -75,7 +75,7 @@ class Agents:
 
     def synchronise(self) -> None:
         """The target network becomes a copy of the network."""
-        self.target = {name: value.clone() for name, value in self.parameters.items()}
+        self.target = {name: value.detach().clone() for name, value in self.parameters.items()}
 
     def actions(self, states: Tensor, epsilon: float) -> Tensor:
         """What each does in training at its state."""
@@ -88,23 +88,36 @@ class Agents:
         """The best actions by the mean weights."""
         return q_values(self.mean_weights(self.parameters), states).argmax(-1)
 
+    @torch.no_grad()
     def targets(self, batch: Batch) -> Tensor:
         """Rewards and discounted values of what comes next, by the target network at its means."""
         values = q_values(self.mean_weights(self.target), batch.next_states)
         return batch.rewards + batch.discounts * values.amax(-1)
 
-    def update(self, batch: Batch) -> None:
-        """One step of each on its own returns, always as many."""
-        inputs = self.parameters, tuple(batch), self.targets(batch)
-        if self.gradient is None:
-            learn = vmap(grad(self.loss), randomness="different")
-            self.gradient = traced(lambda of, batch, to: learn(of, Batch(*batch), to), *inputs)
-        gradients = self.gradient(*inputs)
-        norms = sum(gradient.flatten(1).square().sum(1) for gradient in gradients.values()).sqrt()
-        factor = (MAX_NORM / norms).clamp(max=1.0)
-        for name, parameter in self.parameters.items():
-            parameter.grad = gradients[name] * _column(factor, parameter)
-        self.optimizer.step()
+    def update(self, batches: Iterable[Batch], count: int, learning_rate: float) -> None:
+        """So many steps of each on its own returns."""
+        self.optim.pt_optim_args["lr"] = learning_rate  # of those that the first step makes
+        for optimizer in self.optim.optim_objs.values():
+            optimizer.param_groups[0]["lr"] = learning_rate
+        columns = ((*batch, self.targets(batch)) for batch in batches)
+        with pyro.validation_enabled(False):
+            pre.run_svi(self.svi, count, batches=columns, progress=False)
+
+    def stored(self) -> State:
+        """The parameters by way of Pyro's store, where SVI finds them."""
+        return {name: pyro.param(name, value) for name, value in self.parameters.items()}
+
+    def summed_loss(
+        self, loss: Callable[..., Tensor], stored: Callable[[], State], *columns: Tensor
+    ) -> Tensor:
+        """What SVI takes steps on: of all agents, each of whose gradients is cut to ``MAX_NORM``."""
+        names, values = zip(*stored().items(), strict=True)
+        parameters = dict(zip(names, Clipped.apply(*values), strict=True))
+
+        def of_one(parameters: State, *columns: Tensor) -> Tensor:
+            return loss(parameters, Batch(*columns[:-1]), columns[-1])
+
+        return vmap(of_one, randomness="different")(parameters, *columns).sum()
 
 
 class Noisy(Agents):
@@ -113,8 +126,8 @@ class Noisy(Agents):
     factorised, initial_scale = True, None
     explores_at_random = False
 
-    def __init__(self, count: int, learning_rate: float) -> None:
-        super().__init__(count, learning_rate)
+    def __init__(self, count: int, svi: type[SVI] = SVI) -> None:
+        super().__init__(count, svi)
         means = self.mean_weights(self.parameters)
         self.noise = {name: torch.zeros_like(mu) for name, mu in means.items()}
         self.reset_noise(torch.ones(count, dtype=torch.bool))
@@ -160,10 +173,10 @@ class Variational(Noisy):
     def __init__(
         self,
         count: int,
-        learning_rate: float,
+        svi: type[SVI] = SVI,
         context: Callable[[], AbstractContextManager] = nullcontext,
     ) -> None:
-        super().__init__(count, learning_rate)
+        super().__init__(count, svi)
         self.bayesian = to_bayesian(q_network(nn.Linear), dist.Normal(0.0, 1.0))
         self.context = context
         self.elbo = pre.TraceEstimator_ELBO()
@@ -185,25 +198,18 @@ class Variational(Noisy):
             return self.elbo.differentiable_loss(self.model, self.guide, parameters, batch, targets)
 
 
-def traced(function: Callable[..., State], *inputs: object) -> Callable[..., State]:
-    """Its operations on tensors of these shapes, without those that nothing depends on.
+class Clipped(torch.autograd.Function):
+    """Tensors of several agents as they are, and their gradients shortened, each agent's for itself."""
 
-    Pyro, ``vmap`` and autograd go through the program once, where they would take most of the time.
-    """
-    function(*inputs)  # the first call looks at the program, too
-    module = make_fx(function)(*inputs)
-    graph, aten = module.graph, torch.ops.aten
-    for node in list(graph.nodes):
-        if node.target in (aten.zeros_like.default, aten.new_zeros.default):  # a masked log-density
-            like = node.meta["tensor_meta"]
-            with graph.inserting_before(node):
-                zeros = graph.call_function(
-                    aten.zeros.default, (list(like.shape),), {"dtype": like.dtype}
-                )
-            node.replace_all_uses_with(zeros)
-    graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output"))
-    module.recompile()
-    return module
+    @staticmethod
+    def forward(ctx, *values: Tensor) -> tuple[Tensor, ...]:
+        return tuple(value.view_as(value) for value in values)
+
+    @staticmethod
+    def backward(ctx, *gradients: Tensor) -> tuple[Tensor, ...]:
+        norms = sum(gradient.flatten(1).square().sum(1) for gradient in gradients).sqrt()
+        factor = (MAX_NORM / norms).clamp(max=1.0)
+        return tuple(gradient * _column(factor, gradient) for gradient in gradients)
 
 
 def chosen(values: Tensor, actions: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -56,6 +57,11 @@ class Memory:
         for column, values in zip(self.rows, transitions, strict=True):
             column[who, self.counts[who]] = values[who].to(column.dtype)
         self.counts[who] += 1
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Transitions of each agent, without end."""
+        while True:
+            yield self.draw(size)
 
     def draw(self, size: int) -> Batch:
         """So many transitions of each agent, at random."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import gymnasium
 import pandas as pd
-import pyro
 import torch
 from cartpole import evaluate
 from noisy_dqn_agents import ACTIONS, Agents, State
@@ -68,6 +67,7 @@ def train(
     rows, snapshots, seconds = [], {}, 0.0
     evaluate_every, first_update = max(1, steps // EVALUATIONS), min(FIRST_UPDATE, steps // 4)
     update_every = min(UPDATE_EVERY, steps // 8)
+    updates, batches = UPDATES * update_every // UPDATE_EVERY, memory.batches(BATCH_SIZE)
     for step in progress(range(1, steps + 1), description):
         start = time.process_time()
         if step <= first_update:
@@ -84,15 +84,13 @@ def train(
         states, over = following, fallen | cut
         if step >= first_update and step % update_every == 0:
             agents.synchronise()
-            agents.optimizer.param_groups[0]["lr"] = LEARNING_RATE * (1 - step / steps)
-            with pyro.validation_enabled(False):
-                for _ in range(UPDATES * update_every // UPDATE_EVERY):
-                    agents.update(memory.draw(BATCH_SIZE))
+            with torch.enable_grad():
+                agents.update(batches, updates, LEARNING_RATE * (1 - step / steps))
         seconds += time.process_time() - start
         if step in snapshots_at:
             batch = memory.draw(BATCH_SIZE)
             targets = agents.targets(batch)
-            one = {name: value[0].clone() for name, value in agents.parameters.items()}
+            one = {name: value[0].detach().clone() for name, value in agents.parameters.items()}
             snapshots[step] = one, Batch(*(column[0] for column in batch)), targets[0]
         if step % evaluate_every == 0:
             for agent, value in enumerate(returns(agents, count).tolist()):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Iterator
 from copy import deepcopy
 from itertools import product
 from pathlib import Path
@@ -24,6 +25,7 @@ from pyro.infer import SVI, Trace_ELBO
 from pyro.optim import ClippedAdam
 from report import Report, progress
 from torch import Tensor, nn
+from training import add_compile, stretches
 
 import pyro_reparam_ext as pre
 from pyro_reparam_ext.nn import GaussianLinear
@@ -131,23 +133,31 @@ def quality(net: Network, x: Tensor, y: Tensor) -> dict[str, float]:
     return {"rmse": rmse.item(), "nll": nll.item(), "scale_ratio": ratio.item()}
 
 
+def batches(x: Tensor, y: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """That many points each, without end."""
+    while True:
+        chosen = torch.randperm(len(x))[:size]
+        yield x[chosen], y[chosen]
+
+
 def fit(
-    net: Network, loss: str, train: tuple[Tensor, Tensor], steps: int, rate: float, size: int = BATCH
+    net: Network,
+    loss: str,
+    train: tuple[Tensor, Tensor],
+    steps: int,
+    rate: float,
+    size: int = BATCH,
+    svi: type[SVI] = SVI,
 ) -> pd.DataFrame:
     """Trains by SVI on minibatches of that size; the quality along the way."""
     pyro.clear_param_store()
-    programs, (x, y), test = Programs(net), train, data(1000)
+    programs, test = Programs(net), data(1000)
     # A rate that falls to a twentieth: else the last steps still move the fit about.
     optim = ClippedAdam({"lr": rate, "lrd": 0.05 ** (1 / steps), "clip_norm": math.inf})
-    svi = SVI(getattr(programs, LOSSES[loss]), programs.no_guide, optim, Trace_ELBO())
-    rows, every = [], max(1, steps // 25)
-    for step in range(steps + 1):
-        if step % every == 0 or step == steps:
-            rows.append({"step": step, **quality(net, *test)})
-        if step < steps:
-            batch = torch.randperm(len(x))[:size]
-            svi.step(x[batch], y[batch])
-    return pd.DataFrame(rows)
+    trainer = svi(getattr(programs, LOSSES[loss]), programs.no_guide, optim, Trace_ELBO())
+    stops = sorted({*range(0, steps, max(1, steps // 25)), steps})
+    points = stretches(trainer, stops, batches=batches(*train, size))
+    return pd.DataFrame([{"step": step, **quality(net, *test)} for step, _ in points])
 
 
 @torch.no_grad()
@@ -196,6 +206,7 @@ def predictions(net: Network) -> pd.DataFrame:
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    add_compile(parser)
     parser.add_argument("--steps", type=int, default=1500, help="optimisation steps of each run")
     parser.add_argument("--runs", type=int, default=3, help="networks per row of the table")
     parser.add_argument("--learning-rate", type=float, default=0.01)
@@ -218,7 +229,7 @@ def main(args: argparse.Namespace) -> None:
     for (loss, cell, size), run in progress(list(product(jobs, range(runs))), "networks"):
         pyro.set_rng_seed(args.seed + 1 + run)
         net = Network(*cell)
-        curve = fit(net, loss, (x, y), steps, args.learning_rate, size)
+        curve = fit(net, loss, (x, y), steps, args.learning_rate, size, args.svi)
         about = {"loss": loss, "network": cell_name(*cell), "batch": size}
         last = curve.iloc[-1].drop("step").to_dict()
         rows.append({**about, **last, **in_training(net, x, size)})

@@ -12,7 +12,6 @@ and for a run of a few seconds ``python examples/policy_gradient.py --smoke``.
 from __future__ import annotations
 
 import argparse
-import time
 import warnings
 from collections.abc import Callable
 from copy import deepcopy
@@ -29,6 +28,7 @@ from policy_gradient_programs import ActionProgram, Policy, RolloutProgram, Step
 from pyro.infer import SVI
 from pyro.optim import Adam
 from report import Report, progress
+from training import add_compile, stretches
 
 import pyro_reparam_ext as pre
 
@@ -94,35 +94,42 @@ class Run:
     policies: dict[int, Policy] = field(default_factory=dict)
 
 
-def train(method: Method, seed: int, updates: int, every: int = 10, keep: tuple[int, ...] = ()) -> Run:
+def train(
+    method: Method,
+    seed: int,
+    updates: int,
+    every: int = 10,
+    keep: tuple[int, ...] = (),
+    svi: type[SVI] = SVI,
+) -> Run:
     """Trains a fresh policy, and evaluates it as it is, with its randomness, in new episodes."""
     pyro.set_rng_seed(seed)
     pyro.clear_param_store()
-    policy, run, seconds = Policy(), Run(), 0.0
+    policy, run = Policy(), Run()
     program, counter = method.program(policy), StepCounter(method.task)
     elbo = make_elbo(method.estimator())
-    svi = SVI(program.model, counter(program.guide), Adam({"lr": 0.02}), elbo)
-    for update in range(updates + 1):
+    trainer = svi(program.model, counter(program.guide), Adam({"lr": 0.02}), elbo)
+    evaluate_at = {*range(0, updates, every), updates}
+    for update, seconds in stretches(trainer, sorted(evaluate_at | set(keep))):
         if update in keep:
             run.policies[update] = deepcopy(policy)
-        if update % every == 0:
+        if update in evaluate_at:
             with torch.random.fork_rng(devices=[]):
                 returned = evaluate(policy.act, seed=seed).mean().item()
             run.rows.append(
                 {"update": update, "steps": counter.steps, "seconds": seconds, "return": returned}
             )
-        start = time.perf_counter()
-        svi.step()
-        seconds += time.perf_counter() - start
     return run
 
 
-def curves(methods: dict[str, Method], seeds: int, first_seed: int, updates: int) -> pd.DataFrame:
+def curves(
+    methods: dict[str, Method], seeds: int, first_seed: int, updates: int, svi: type[SVI] = SVI
+) -> pd.DataFrame:
     """Rows of all runs of all methods."""
     frames = []
     jobs = [(label, first_seed + i) for label in methods for i in range(seeds)]
     for label, seed in progress(jobs, "training"):
-        rows = pd.DataFrame(train(methods[label], seed, updates).rows)
+        rows = pd.DataFrame(train(methods[label], seed, updates, svi=svi).rows)
         frames.append(rows.assign(method=label, seed=seed))
     return pd.concat(frames, ignore_index=True)
 
@@ -188,6 +195,7 @@ def outcome(runs: pd.DataFrame) -> pd.DataFrame:
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    add_compile(parser)
     parser.add_argument("--updates", type=int, default=60, help="gradients per training")
     parser.add_argument("--seeds", type=int, default=3, help="trainings per method")
     parser.add_argument("--draws", type=int, default=200, help="gradients per estimator and study")
@@ -202,12 +210,13 @@ def main(args: argparse.Namespace) -> None:
     report, methods, horizons = Report(args.out), METHODS, HORIZONS
     studied_after, warmup = STUDIED_AFTER, 60
     if args.smoke:
-        args.updates, args.seeds, args.draws = 0, 1, 2
+        args.updates, args.seeds, args.draws = 2, 1, 2
         studied_after, warmup, horizons = 0, 1, (2, 3)
         methods = {label: method.shortened(40) for label, method in METHODS.items()}
-    runs = curves(methods, args.seeds, args.seed, args.updates)
+    runs = curves(methods, args.seeds, args.seed, args.updates, args.svi)
     keep = (0, studied_after)
-    kept = train(methods["leave-one-out"], args.seed, studied_after, keep=keep).policies
+    studied = methods["leave-one-out"]
+    kept = train(studied, args.seed, studied_after, keep=keep, svi=args.svi).policies
     rollouts, actions = [], []
     for update, policy in progress(kept.items(), "studies"):
         name = f"after {update} updates" if update else "untrained"

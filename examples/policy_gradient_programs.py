@@ -25,6 +25,7 @@ from pyro.distributions import TorchDistribution, constraints
 from pyro.ops.provenance import detach_provenance, get_provenance, track_provenance
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 ENTROPY = 0.1
 """Weight of the policy's entropy, where a step is worth 1."""
@@ -56,6 +57,11 @@ class Task:
         return upright(state).to(state.dtype)
 
 
+def logit(state: Tensor, weight: Tensor, bias: Tensor, outer: Tensor, outer_bias: Tensor) -> Tensor:
+    """Of a push to the right, by a network of one hidden layer."""
+    return linear(linear(state, weight, bias).tanh(), outer, outer_bias).squeeze(-1)
+
+
 class Policy(nn.Module):
     """The logit of a push to the right, from the state."""
 
@@ -64,7 +70,7 @@ class Policy(nn.Module):
         self.net = nn.Sequential(nn.Linear(4, hidden), nn.Tanh(), nn.Linear(hidden, 1))
 
     def forward(self, state: Tensor) -> Tensor:
-        return self.net(state).squeeze(-1)
+        return logit(state, *self.parameters())
 
     def act(self, state: Tensor) -> Tensor:
         """A random action of the policy."""
@@ -89,6 +95,39 @@ class Value(nn.Module):
         return -left * upright(state) * self.net(features).squeeze(-1)
 
 
+@torch.library.custom_op("cartpole::play", mutates_args=())
+def play(start: Tensor, noise: Tensor, smooth: bool, policy: list[Tensor]) -> Tensor:
+    """Rows of state and action, from a start on: the simulator, as one operation of a graph.
+
+    ``noise``, uniform from 0 to 1, decides on the actions; it has a row for each step.
+    """
+    state, task, rows = start, Task(len(noise), smooth), []
+    for uniform in noise:
+        action = (uniform < logit(state, *policy).sigmoid()).to(state.dtype)
+        rows.append(torch.cat([state, action[..., None]], -1))
+        state = task.move(state, action)
+    return torch.stack(rows, -2)
+
+
+@play.register_fake
+def _(start: Tensor, noise: Tensor, smooth: bool, policy: list[Tensor]) -> Tensor:
+    return start.new_empty((*start.shape[:-1], len(noise), start.shape[-1] + 1))
+
+
+@play.register_vmap
+def _(info, in_dims, start: Tensor, noise: Tensor, smooth: bool, policy: list[Tensor]):
+    """All at once, for one policy: the starts on their leftmost dim, the noise of a step on its."""
+    if any(dim is not None for dim in in_dims[3]):
+        raise NotImplementedError("cartpole::play: expected one policy under vmap, was given several.")
+    start, noise = (
+        x.unsqueeze(to).expand(*x.shape[:to], info.batch_size, *x.shape[to:])
+        if dim is None
+        else x.movedim(dim, to)
+        for x, dim, to in ((start, in_dims[0], 0), (noise, in_dims[1], 1))
+    )
+    return play(start, noise, smooth, policy), 0
+
+
 class Rollout(TorchDistribution):
     """Some steps of an episode as one sample: rows of state and action, ``(steps, 5)``.
 
@@ -108,14 +147,11 @@ class Rollout(TorchDistribution):
 
     @torch.no_grad()
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
-        state = detach_provenance(self.start).expand(*sample_shape, *self.start.shape)
-        rows = []
-        for _ in range(self.steps):
-            action = torch.bernoulli(self.policy(state).sigmoid())
-            rows.append(torch.cat([state, action[..., None]], -1))
-            state = self.task.move(state, action)
+        start = detach_provenance(self.start).expand(*sample_shape, *self.start.shape)
+        noise = torch.rand(self.steps, *start.shape[:-1])
+        rows = play(start, noise, self.task.smooth, [p.detach() for p in self.policy.parameters()])
         # What a simulator returns depends on where it started, which it does not say by itself.
-        return track_provenance(torch.stack(rows, -2), get_provenance(self.start))
+        return track_provenance(rows, get_provenance(self.start))
 
     def log_prob(self, value: Tensor) -> Tensor:
         state, action = value[..., :4], value[..., 4]
@@ -179,15 +215,23 @@ class ActionProgram:
 
 
 class StepCounter(Messenger):
-    """Counts the steps that the episodes of a guide took in the simulator."""
+    """Counts the steps that the episodes of a guide took in the simulator.
+
+    A count in Python would be a constant of a compiled step; a buffer of a module is kept.
+    """
 
     def __init__(self, task: Task) -> None:
         super().__init__()
-        self.task, self.steps = task, 0
+        self.task, self.kept = task, nn.Module()
+        self.kept.register_buffer("count", torch.zeros((), dtype=torch.long))
+
+    @property
+    def steps(self) -> int:
+        return int(self.kept.count)
 
     def _pyro_post_sample(self, message: dict) -> None:
         value = detach_provenance(message["value"])
         if message["name"].startswith("rollout"):
-            self.steps += int(self.task.live(value[..., :4]).sum())
+            self.kept.count += self.task.live(value[..., :4]).sum()
         elif message["name"].startswith("action"):
-            self.steps += value.numel()
+            self.kept.count += value.numel()

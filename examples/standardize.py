@@ -24,6 +24,7 @@ from scipy import stats
 from standardize_figure import picture
 from standardize_models import by_hand
 from torch import Tensor
+from training import add_compile
 from transformations import TRANSFORMATIONS
 
 import pyro_reparam_ext as pre
@@ -190,6 +191,7 @@ def pyro_rows(draws: int) -> list[dict[str, object]]:
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    add_compile(parser, "train the reparameterised models by CompiledSVI")
     parser.add_argument("--draws", type=int, default=200_000, help="samples of each law")
     parser.add_argument("--steps", type=int, default=2000, help="of training each program")
     parser.add_argument("--seed", type=int, default=0)
@@ -216,7 +218,9 @@ def main(args: argparse.Namespace) -> None:
     report = Report(args.out)
     report.table(measured, "Gradients of E[f(x)] through the noise, against exact ones")
     report.table(price, PRICE, "price")
-    report.table(by_hand(steps, args.seed), "Reparameterised models and decentred ones", "models")
+    report.table(
+        by_hand(steps, args.seed, args.svi), "Reparameterised models and decentred ones", "models"
+    )
     report.picture(picture(samples, measured, vector(2), draws))
 
 

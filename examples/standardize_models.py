@@ -11,7 +11,6 @@ import torch
 from pyro.infer import SVI, Trace_ELBO
 from pyro.infer.autoguide import AutoNormal
 from pyro.infer.reparam.reparam import Reparam
-from report import progress
 from torch import Tensor
 
 import pyro_reparam_ext as pre
@@ -82,20 +81,19 @@ def loss_and_gradient(model: Callable[[], None], guide: AutoNormal, seed: int) -
     return loss.detach(), torch.cat([g.flatten() for g in gradients])
 
 
-def trained(model: Callable[[], None], steps: int, seed: int, name: str) -> float:
+def trained(model: Callable[[], None], steps: int, seed: int, svi: type[SVI] = SVI) -> float:
     """The ELBO of a mean-field normal guide after training."""
     pyro.clear_param_store()
     pyro.set_rng_seed(seed)
     guide = AutoNormal(model)
     elbo = Trace_ELBO(num_particles=8, vectorize_particles=True, max_plate_nesting=0)
-    svi = SVI(model, guide, pyro.optim.ClippedAdam({"lr": 0.02, "lrd": 0.1 ** (1 / steps)}), elbo)
-    for _ in progress(range(steps), name):
-        svi.step()
+    optim = pyro.optim.ClippedAdam({"lr": 0.02, "lrd": 0.1 ** (1 / steps)})
+    pre.run_svi(svi(model, guide, optim, elbo), steps)
     final = Trace_ELBO(num_particles=20_000, vectorize_particles=True, max_plate_nesting=0)
     return -final.loss(model, guide)
 
 
-def by_hand(steps: int, seed: int) -> pd.DataFrame:
+def by_hand(steps: int, seed: int, svi: type[SVI] = SVI) -> pd.DataFrame:
     """Same loss and gradient as the decentred program's; and what is gained over the centred one."""
     rows = []
     for family, (reparam, centred, decentred) in PROGRAMS.items():
@@ -115,8 +113,8 @@ def by_hand(steps: int, seed: int) -> pd.DataFrame:
                 "by hand": loss_by_hand.item(),
                 "largest difference of gradients": (gradient - by_hand).abs().max().item(),
                 "norm of gradient": gradient.norm().item(),
-                "trained ELBO, centred": trained(schools(centred), steps, seed, f"{family}, centred"),
-                "decentred": trained(handled, steps, seed, f"{family}, decentred"),
+                "trained ELBO, centred": trained(schools(centred), steps, seed, svi),
+                "decentred": trained(handled, steps, seed, svi),
             }
         )
     return pd.DataFrame(rows)

@@ -25,6 +25,7 @@ from datasets import Images, load
 from pyro.distributions import TorchDistribution
 from report import Report
 from torch import Tensor, nn
+from training import add_compile
 from vae_candidates import by_class_name
 from vae_comparison import Comparison
 from vae_training import picture, train
@@ -142,7 +143,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--estimator", choices=pre.estimators.__all__, help="default: one that suits the latents"
     )
-    parser.add_argument("--compile", action="store_true", help="train by CompiledSVI")
+    add_compile(parser)
     parser.add_argument("--compare", action="store_true", help="compare the estimators")
     parser.add_argument("--data-dir", type=Path, help="MNIST's IDX files (default: digits)")
     length = parser.add_mutually_exclusive_group()
@@ -178,7 +179,7 @@ def main(args: argparse.Namespace) -> None:
         batch_size=args.batch_size,
         learning_rate=args.learning_rate,
         description=name,
-        compiled=args.compile,
+        svi=args.svi,
     )
     title = f"A VAE with {vae.latent.name} latents on {images.name}, trained by {name}"
     report.table(run.curve, f"{title}: test ELBO in nats per image", "training")

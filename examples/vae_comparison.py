@@ -137,5 +137,5 @@ class Comparison:
             learning_rate=self.args.learning_rate,
             snapshots_at=snapshots_at or (),
             description=description,
-            compiled=self.args.compile,
+            svi=self.args.svi,
         )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 
@@ -17,8 +16,7 @@ from pyro.infer import ELBO, SVI, Trace_ELBO
 from pyro.optim import Adam
 from report import progress
 from torch import Tensor, nn
-
-import pyro_reparam_ext as pre
+from training import stretches
 
 
 @dataclass
@@ -32,6 +30,12 @@ class Run:
 def binarised(intensities: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """Binary images, each pixel 1 with its intensity as probability."""
     return torch.bernoulli(intensities, generator=generator)
+
+
+def batches(intensities: Tensor, size: int) -> Iterator[Tensor]:
+    """Binary images of a few rows each, without end."""
+    while True:
+        yield binarised(intensities[torch.randint(len(intensities), (size,))])
 
 
 def mean_elbo(vae: nn.Module, images: Images) -> float:
@@ -53,24 +57,19 @@ def train(
     snapshots_at: Collection[int] = (),
     num_evaluations: int = 12,
     description: str = "training",
-    compiled: bool = False,
+    svi: type[SVI] = SVI,
 ) -> Run:
     """Trains ``vae`` in place on binary images that are drawn again for every batch."""
     pyro.clear_param_store()
-    kind = pre.CompiledSVI if compiled else SVI
-    svi = kind(vae.model, vae.guide, Adam({"lr": learning_rate}), elbo)
+    trainer = svi(vae.model, vae.guide, Adam({"lr": learning_rate}), elbo)
     evaluate_at = {round(steps * i / num_evaluations) for i in range(num_evaluations + 1)}
-    rows, snapshots, seconds = [], {}, 0.0
-    for step in progress(range(steps + 1), description):
+    stops = progress(sorted(evaluate_at | set(snapshots_at)), description)
+    rows, snapshots = [], {}
+    for step, seconds in stretches(trainer, stops, batches=batches(images.train, batch_size)):
         if step in snapshots_at:
             snapshots[step] = deepcopy(vae.state_dict())
         if step in evaluate_at:
             rows.append((step, seconds, mean_elbo(vae, images)))
-        if step < steps:
-            start = time.thread_time()
-            index = torch.randint(len(images.train), (batch_size,))
-            svi.step(binarised(images.train[index]))
-            seconds += time.thread_time() - start
     return Run(pd.DataFrame(rows, columns=["step", "seconds", "test_elbo"]), snapshots)
 
 

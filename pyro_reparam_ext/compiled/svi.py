@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyro
 import torch
 from pyro.infer import ELBO, SVI
+from pyro.infer.util import torch_item
 from pyro.optim import PyroOptim
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten
@@ -385,4 +386,4 @@ class CompiledSVI(SVI):
                 p.grad = None
             for p, grad in before:
                 p.grad = grad
-        return params, float(loss)
+        return params, float(torch_item(loss))

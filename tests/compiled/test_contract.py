@@ -81,6 +81,24 @@ def test_every_elbo(elbo):
     assert_same_steps(lambda: (model, guides.AutoNormal(model), elbo(max_plate_nesting=1)))
 
 
+def squared_error(model, guide, x):
+    """Of no model and no guide that Pyro would know."""
+    return (guide() * x - model(x)).square().sum()
+
+
+def test_a_loss_that_is_a_function():
+    """Its value needs a gradient, and no number is made of it behind torch's back."""
+
+    def scale() -> torch.Tensor:
+        return pyro.param("scale", torch.tensor([0.5, 2.0]))
+
+    torch.set_warn_always(True)  # else torch says so once, in whichever test is first
+    try:
+        assert_same_steps(lambda: (torch.sin, scale, squared_error), lambda i: (torch.ones(2) + i,))
+    finally:
+        torch.set_warn_always(False)
+
+
 AUTOGUIDES = [
     guides.AutoNormal,
     guides.AutoDiagonalNormal,

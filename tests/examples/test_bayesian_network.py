@@ -12,9 +12,12 @@ import pandas as pd
 import pyro
 import pytest
 import torch
+from pyro.infer import SVI
 from torch.distributions import Bernoulli
 
 import pyro_reparam_ext as pre
+
+from ..compiled.steps import GraphSVI
 
 NODES = ("asia", "smoking", "tuberculosis", "lung_cancer", "bronchitis", "xray", "dyspnoea")
 BIASED = {"GumbelSoftmax, T=0.5", "StraightThrough", "ST-GumbelSoftmax, T=0.5"}
@@ -171,3 +174,16 @@ def test_bad_evidence_is_named(network, words, match, capsys):
     with pytest.raises(SystemExit):
         network.parse(["--evidence", *words])
     assert match in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("label", "guide"), [("DisARM", "autoregressive"), ("LocalExpectation", "mean-field")]
+)
+def test_a_graph_of_the_step_trains_alike(network, clinic, label, guide):
+    def curve(svi):
+        pyro.set_rng_seed(0)
+        return network.train(label, clinic.GUIDES[guide], SICK, steps=4, runs=2, svi=svi)
+
+    eager, graph = (curve(svi)["divergence"] for svi in (SVI, GraphSVI))
+    assert eager.nunique() == 5
+    assert graph.tolist() == pytest.approx(eager.tolist(), rel=1e-6)

@@ -9,12 +9,15 @@ from types import ModuleType
 import arviz as az
 import numpy as np
 import pandas as pd
+import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
+from pyro.infer import SVI
 from torch import Tensor
 
+from ..compiled.steps import GraphSVI
 from ..statistics import assert_mean
 
 
@@ -225,3 +228,17 @@ def test_a_bad_folder_is_named(uci, folder, damage, error, match):
     damage(folder / "small" / "data")
     with pytest.raises(error, match=f"small.*{match}"):
         uci.load(folder, "small")
+
+
+@pytest.mark.parametrize("method", ["eight draws", "Flipout", "local reparameterisation"])
+def test_a_graph_of_the_step_trains_alike(bnn, models, uci, method):
+    problem = models.RegressionProblem(uci.diabetes(), hidden=5)
+    args = bnn.parse(["--steps", "4"])
+    curves = []
+    for svi in (SVI, GraphSVI):
+        args.svi = svi
+        pyro.clear_param_store()
+        curves.append(bnn.Trained(problem, bnn.METHODS[method], args).curve["elbo"])
+    eager, graph = curves
+    assert eager.nunique() == 4
+    assert graph.tolist() == pytest.approx(eager.tolist(), rel=1e-5)

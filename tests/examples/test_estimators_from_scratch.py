@@ -35,12 +35,13 @@ def make(scratch: ModuleType, case: str, *moved: float) -> object:
 
 
 def test_smoke(scratch, tmp_path: Path, capsys):
-    scratch.main(scratch.parse(["--smoke", "--out", str(tmp_path)]))
+    scratch.main(scratch.parse(["--smoke", "--compile", "--out", str(tmp_path)]))
     measured = pd.read_csv(tmp_path / "measured.csv")
     assert len(measured) == 1 + 8 + 2 + 7
     assert measured[["from scratch: p of mean", "package: p of mean"]].to_numpy().min() > 1e-6
     assert "leave-one-out" in (tmp_path / "table.md").read_text(encoding="utf-8")
     printed = capsys.readouterr().out
+    assert "nothing is trained" in printed
     for name in ("table.csv", "variance.md", "convergence.md", "picture.png"):
         assert (tmp_path / name).stat().st_size > 0
         assert f"wrote {tmp_path / name}" in printed

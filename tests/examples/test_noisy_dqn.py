@@ -9,8 +9,10 @@ import pandas as pd
 import pyro
 import pytest
 import torch
+from pyro.infer import SVI
 from torch.func import functional_call, grad, vmap
 
+from ..compiled.steps import GraphSVI
 from ..statistics import assert_mean
 
 
@@ -62,7 +64,7 @@ def test_smoke(script, tmp_path, capsys):
 
 def test_the_td_loss_of_a_noisy_network_is_the_elbo(kinds, data):
     """Same noise, same gradient, in mu and in sigma."""
-    agents = kinds.Variational(1, 1e-3)
+    agents = kinds.Variational(1)
     parameters = one(agents)
     agents.loss(parameters, *data)  # the first call looks at the program, too
     torch.manual_seed(1)
@@ -87,7 +89,7 @@ def test_the_td_loss_of_a_noisy_network_is_the_elbo(kinds, data):
 @pytest.mark.parametrize("label", ["shared draw", "Flipout", "local reparameterisation"])
 def test_the_gradient_is_that_of_the_expected_loss(script, kinds, data, label):
     """With noise on the last layer only, the expected loss is known."""
-    agents = kinds.Variational(1, 1e-3, **contexts(script)[label])
+    agents = kinds.Variational(1, **contexts(script)[label])
     parameters = one(agents)
     last = {name: value for name, value in parameters.items() if name.startswith("4.")}
     last["4.weight_sigma"] = 0.1 + 0.1 * torch.rand(2, kinds.HIDDEN)
@@ -115,13 +117,13 @@ def test_the_gradient_is_that_of_the_expected_loss(script, kinds, data, label):
         return flat(grad(loss)(last))
 
     with pyro.validation_enabled(False):
-        draws = kinds.traced(vmap(draw, randomness="different"), torch.arange(2000))(torch.arange(2000))
+        draws = vmap(draw, randomness="different")(torch.arange(2000))
     assert_mean(draws, flat(grad(expected_loss)(last)))
 
 
 def test_variance_falls_by_more_than_ten_and_twelve_at_first(script, kinds):
     """After 150 steps, that is: of a trained agent, Flipout's is as high as that of a shared draw."""
-    run = script.train(kinds.Variational(1, 1e-3), 1, 150, snapshots_at={150})
+    run = script.train(kinds.Variational(1), 1, 150, snapshots_at={150})
     table = script.gradient_table(script.gradients(run, 300, 0)).set_index("estimator")
     times = table["times below shared draw"]
     assert times["shared draw"] == 1
@@ -137,7 +139,7 @@ def test_variance_falls_by_more_than_ten_and_twelve_at_first(script, kinds):
 
 @pytest.mark.parametrize(("kind", "kappa"), [("Noisy", math.sqrt(2 / math.pi)), ("Variational", 1.0)])
 def test_the_noise_to_act_with_is_that_of_the_layer(kinds, kind, kappa):
-    agents = getattr(kinds, kind)(3, 1e-3)
+    agents = getattr(kinds, kind)(3)
     kept = {name: noise.clone() for name, noise in agents.noise.items()}
     agents.reset_noise(torch.tensor([True, False, True]))
     for name, noise in agents.noise.items():
@@ -157,7 +159,7 @@ def test_the_noise_to_act_with_is_that_of_the_layer(kinds, kind, kappa):
 
 
 def test_batched_values_are_those_of_the_networks(kinds):
-    agents = kinds.Agents(3, 1e-3)
+    agents = kinds.Agents(3)
     states = torch.randn(3, 5, 4)
     values = kinds.q_values(agents.parameters, states)
     for i in range(3):
@@ -166,7 +168,7 @@ def test_batched_values_are_those_of_the_networks(kinds):
 
 
 def test_targets_are_the_target_networks_best(kinds, data):
-    agents = kinds.Noisy(1, 1e-3)
+    agents = kinds.Noisy(1)
     agents.parameters["4.bias_mu"] += 5 * torch.randn(1, 2)  # the target network lags behind
     batch = kinds.Batch(*(x[None] for x in data[0]))
     batch.discounts[:, ::2] = 0.0
@@ -176,31 +178,47 @@ def test_targets_are_the_target_networks_best(kinds, data):
     torch.testing.assert_close(agents.targets(batch)[0], expected)
 
 
-@pytest.mark.parametrize("label", ["shared draw", "Flipout"])
-def test_the_traced_gradient_is_the_gradient(script, kinds, label):
-    """For other values than it was traced with, and with the same noise.
+def batches(kinds, count: int):
+    while True:
+        states, following = torch.randn(2, count, 8, 4)
+        actions = torch.randint(2, (count, 8))
+        yield kinds.Batch(states, actions, torch.ones(count, 8), following, torch.rand(count, 8))
 
-    Local reparameterisation doesn't need the guide's draws, so that tracing leaves them out.
-    """
-    agents = kinds.Variational(3, 1e-3, **contexts(script)[label])
 
-    def learn(parameters, batch, targets):
-        return vmap(grad(agents.loss), randomness="different")(parameters, kinds.Batch(*batch), targets)
+def test_an_update_is_a_step_of_adam_by_gradients_of_limited_length(kinds, monkeypatch):
+    monkeypatch.setattr(kinds, "MAX_NORM", 0.5)
+    agents = kinds.Agents(3, SVI)
+    before = {name: value.detach().clone() for name, value in agents.parameters.items()}
+    given = next(batches(kinds, 3))
+    targets = agents.targets(given)
+    agents.update(iter([given]), 1, 1e-3)
+    lengths = []
+    for i in range(3):
+        own = {name: value[i] for name, value in before.items()}
+        gradients = grad(agents.loss)(own, kinds.Batch(*(x[i] for x in given)), targets[i])
+        length = torch.cat([x.flatten() for x in gradients.values()]).norm()
+        lengths.append(length)
+        for name, gradient in gradients.items():
+            clipped = gradient * min(1.0, 0.5 / length)
+            # The first step of Adam.
+            expected = own[name] - 1e-3 * clipped / (clipped.abs() + 1e-8)
+            torch.testing.assert_close(agents.parameters[name][i], expected)
+            first = agents.optim.optim_objs[agents.parameters[name]].state[agents.parameters[name]]
+            torch.testing.assert_close(first["exp_avg"][i], 0.1 * clipped, rtol=1e-4, atol=1e-7)
+    assert max(lengths) > 0.5
 
-    def inputs():
-        wide, flat = (3, 8, 4), (3, 8)
-        actions, numbers = torch.randint(2, flat), (torch.randn(size) for size in (wide, flat, wide))
-        states, rewards, following = numbers
-        parameters = {name: torch.randn_like(value) for name, value in agents.parameters.items()}
-        batch = states, actions, rewards, following, torch.rand(flat)
-        return parameters, batch, torch.randn(flat)
 
-    def draw(function, of):
-        torch.manual_seed(1)
-        return torch.cat([x.flatten() for x in function(*of).values()])
+@pytest.mark.parametrize("label", ["epsilon-greedy", "shared draw, factorised", "Flipout"])
+def test_a_graph_of_the_update_learns_alike(script, label):
+    """In a whole run, with its learning rate that falls."""
 
-    with pyro.validation_enabled(False):
-        traced, of = kinds.traced(learn, *inputs()), inputs()
-        expected = draw(learn, of)
-        torch.testing.assert_close(draw(traced, of), expected)
-    assert expected.abs().max() > 0
+    def trained(svi) -> tuple[dict[str, torch.Tensor], pd.DataFrame]:
+        pyro.clear_param_store()
+        pyro.set_rng_seed(0)
+        agents = script.AGENTS[label](2, svi)
+        return agents, script.train(agents, 2, 80).curve
+
+    (eager, curve), (graph, of_graph) = trained(SVI), trained(GraphSVI)
+    assert of_graph.equals(curve)
+    for name, value in eager.parameters.items():
+        torch.testing.assert_close(graph.parameters[name], value, rtol=1e-4, atol=1e-6)

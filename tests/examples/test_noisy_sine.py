@@ -9,8 +9,9 @@ import pandas as pd
 import pyro
 import pytest
 import torch
-from pyro.infer import Trace_ELBO
+from pyro.infer import SVI, Trace_ELBO
 
+from ..compiled.steps import GraphSVI
 from ..statistics import assert_mean
 
 
@@ -100,3 +101,28 @@ def test_both_programs_of_the_sample_have_the_expectation_of_the_closed_form(sin
     exact = gradient(programs.expected_error, programs.no_guide).clone()
     draws = torch.stack([gradient(getattr(programs, program), guide).clone() for _ in range(300)])
     assert_mean(draws, exact)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("loss", ["likelihood", "error of the sample"])
+def test_a_graph_of_the_step_trains_alike(sine, loss, batch_norm):
+    """With the running statistics of batch normalisation.
+
+    It takes out the biases before it, so that their gradients are nothing but rounding, of which Adam
+    makes steps: these biases and the running means that they shift are compared with nothing.
+    """
+    train = sine.data(100)
+
+    def trained(svi) -> tuple[pd.DataFrame, dict[str, torch.Tensor]]:
+        pyro.set_rng_seed(1)
+        net = sine.Network("0 to 1", batch_norm, hidden=8)
+        return sine.fit(net, loss, train, 4, 0.01, svi=svi), net.state_dict()
+
+    (eager, state), (graph, of_graph) = trained(SVI), trained(GraphSVI)
+    assert eager["nll"].nunique() == 5
+    if not batch_norm:
+        pd.testing.assert_frame_equal(graph, eager, rtol=1e-4)
+    shifted = ("body.0.bias", "body.3.bias", "body.1.running_mean", "body.4.running_mean")
+    for name, value in state.items():
+        if not (batch_norm and name in shifted):
+            torch.testing.assert_close(of_graph[name], value, rtol=1e-4, atol=1e-5, msg=name)

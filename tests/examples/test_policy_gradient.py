@@ -14,10 +14,12 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
+from pyro.infer import SVI
 from pyro.ops.provenance import get_provenance, track_provenance
 
 import pyro_reparam_ext as pre
 
+from ..compiled.steps import GraphSVI
 from ..statistics import assert_mean
 
 FALLING = torch.tensor([0.0, 0.0, 0.2, 0.3])
@@ -214,3 +216,45 @@ def test_smoke(policy_gradient, tmp_path, capsys):
         table = pd.read_csv(tmp_path / f"{name}.csv")
         assert np.isfinite(table["relative_variance"]).all()
         assert set(table["policy"]) == {"untrained"}
+
+
+@pytest.mark.parametrize("label", ["learned value", "leave-one-out", "straight-through, smooth"])
+def test_a_graph_of_the_step_trains_alike(policy_gradient, label):
+    """With the simulator as one operation of it, or differentiated, and with the count of its steps."""
+    method = policy_gradient.METHODS[label].shortened(4)
+    runs = [policy_gradient.train(method, 0, 3, keep=(3,), svi=svi) for svi in (SVI, GraphSVI)]
+    assert [run.rows[-1]["steps"] for run in runs] == [3 * 16 * 4] * 2
+    eager, graph = (run.policies[3].state_dict() for run in runs)
+    for name, value in eager.items():
+        torch.testing.assert_close(graph[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_the_simulator_follows_the_policy(control, policy, task):
+    """Each action is 1 where its noise is below the policy's probability at its state."""
+    noise = torch.rand(STEPS, 10)
+    rows = control.play(FALLING.expand(10, 4), noise, task.smooth, list(policy.parameters()))
+    states, actions = rows[..., :4], rows[..., 4]
+    assert actions.equal((noise.T < policy(states).sigmoid()).float())
+    assert 0 < actions.mean() < 1
+    torch.testing.assert_close(states[:, 0], FALLING.expand(10, 4))
+    torch.testing.assert_close(states[:, 1:], task.move(states, actions)[:, :-1])
+
+
+@pytest.mark.parametrize("dims", [(0, None), (None, 2), (1, 0)])
+def test_simulators_side_by_side(control, policy, task, dims):
+    """Each has its own start and noise, or that of all."""
+    starts, noises = FALLING + 0.05 * torch.randn(3, 2, 4), torch.rand(3, STEPS, 2)
+    parameters = [p.detach() for p in policy.parameters()]
+
+    def play(start: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        return control.play(start, noise, task.smooth, parameters)
+
+    def given(x: torch.Tensor, dim: int | None) -> torch.Tensor:
+        return x[0] if dim is None else x.movedim(0, dim)
+
+    rows = torch.vmap(play, dims)(given(starts, dims[0]), given(noises, dims[1]))
+    for i in range(3):
+        start, noise = (
+            x[0 if dim is None else i] for x, dim in zip((starts, noises), dims, strict=True)
+        )
+        torch.testing.assert_close(rows[i], play(start, noise))

@@ -9,9 +9,11 @@ import pandas as pd
 import pyro
 import pytest
 import torch
+from pyro.infer import SVI
 from pyro.infer.autoguide import AutoNormal
 from scipy import special, stats
 
+from ..compiled.steps import GraphSVI
 from ..statistics import SUITE_FALSE_ALARM_RATE, assert_mean
 
 DRAWS = 20_000
@@ -114,3 +116,12 @@ def test_a_reparameterised_model_is_the_decentred_program(models):
         torch.testing.assert_close(loss, loss_by_hand)
         torch.testing.assert_close(gradient, by_hand)
         assert gradient.norm() > 0
+
+
+@pytest.mark.parametrize("family", ["Normal", "MultivariateNormal"])
+def test_a_graph_of_the_step_trains_alike(models, family):
+    reparam, centred, _ = models.PROGRAMS[family]
+    handled = pyro.poutine.reparam(models.schools(centred), config={"x": reparam})
+    eager, graph = (models.trained(handled, 4, 0, svi) for svi in (SVI, GraphSVI))
+    assert graph == pytest.approx(eager, rel=1e-5)
+    assert eager != pytest.approx(models.trained(handled, 3, 0), rel=1e-5)

@@ -19,6 +19,8 @@ from pyro.optim import Adam
 
 import pyro_reparam_ext as pre
 
+from ..compiled.steps import GraphSVI
+
 LATENTS = ("gaussian", "bernoulli", "onehot")
 TOO_LARGE = {("bernoulli", "Enumeration")}
 
@@ -71,6 +73,18 @@ def test_smoke(vae, latent, tmp_path, capsys):
 def test_compiled_smoke(vae, tmp_path):
     run(vae, tmp_path, "--smoke", "--compile")
     assert np.isfinite(pd.read_csv(tmp_path / "training.csv")["test_elbo"]).all()
+
+
+def test_a_graph_of_the_step_trains_alike(vae, tmp_path):
+    curves = []
+    for cls in (SVI, GraphSVI):
+        args = vae.parse(["--smoke", "--out", str(tmp_path)])
+        args.svi = cls
+        vae.main(args)
+        curves.append(pd.read_csv(tmp_path / "training.csv")["test_elbo"].tolist())
+    eager, graph = curves
+    assert len(set(eager)) == 4
+    assert graph == pytest.approx(eager, rel=1e-5)
 
 
 def supported() -> list[tuple[str, str]]:
