@@ -35,6 +35,8 @@ _FAR = 1e6
 
 def excess_hazard(z: Tensor) -> Tensor:
     r""":math:`\phi(z) / Q(z) - z` for :math:`z \ge 0`, to the precision of the dtype."""
+    if not torch.is_grad_enabled():
+        return _excess_hazard(z)
     return _ExcessHazard.apply(z)
 
 
@@ -142,7 +144,7 @@ def tail_quantile(start: Tensor, exponent: Tensor) -> Tensor:
 class TailStart(NamedTuple):
     """What :func:`tail_distance` takes of the point a alone: a, h(a) and c."""
 
-    start: Tensor
+    point: Tensor
     hazard: Tensor
     slope: Tensor
 
