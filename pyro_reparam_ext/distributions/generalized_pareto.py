@@ -14,7 +14,7 @@ from .implicit import implicit, implicit_joint
 from .interval import ExtendedInterval
 from .numerics.in_pieces import in_pieces
 from .numerics.log1p_series import NEAR, log1p_ratio
-from .numerics.select import above, select
+from .numerics.select import select
 from .numerics.standardised import standardised
 from .numerics.sums_in_pieces import sums_in_pieces
 
@@ -246,7 +246,7 @@ def _excess_slope(excess: Tensor, exponential: Tensor, t: Tensor, c: Tensor) -> 
     series = (near * first).add_(others[0])
     for coefficient in others[1:]:
         series = series.mul_(near).add_(coefficient)
-    beyond = above(t.abs(), radius)
+    beyond = (t - near).detach().sign_().abs_()
     # Where the graph is recorded, the quotient must have a derivative even if it is not taken.
     divisor = torch.where(beyond == 0, 1.0, c) if torch.is_grad_enabled() else c
     bound = torch.finfo(t.dtype).max * torch.finfo(t.dtype).eps

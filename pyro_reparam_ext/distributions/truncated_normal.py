@@ -253,12 +253,11 @@ def _weights(
     unit: Tensor,
     reference: Tensor,
 ) -> tuple[Tensor, ...]:
-    position = (value - origin) / unit
+    position = (value - origin).div_(unit)
     # By powers of 2, which take a third of the time of exp.
     exponent = (position * (0.5 / _LOG_2)).add_(reference / _LOG_2).mul_(position)
     weight = exponent.exp2_() * gradient
-    moved = position * gradient
-    return gradient, moved, weight * (1 - uniform), weight.mul_(uniform)
+    return gradient, position * gradient, weight * (1 - uniform), weight.mul_(uniform)
 
 
 @register_tails(TruncatedNormal)

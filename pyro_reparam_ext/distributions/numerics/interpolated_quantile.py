@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .normal_tail import TailStart, tail_distance
+from .normal_tail import TailStart, rough_tail_distance
 from .truncated_standard_normal import Frame, quantile_terms
 
 COUNT = 13
@@ -41,7 +41,7 @@ def polynomial_terms(frame: Frame) -> tuple[Tensor, ...]:
     # In double precision, since what the coefficients are sums of cancels.
     y, exponent, matrix = (torch.as_tensor(x, device=low.device) for x in _interpolation())
     y, exponent = (x.reshape((-1,) + (1,) * low.dim()) for x in (y, exponent))
-    distance = tail_distance(exponent.expand(-1, *low.shape), *TailStart(*(x.double() for x in start)))
+    distance = rough_tail_distance(exponent, *TailStart(*(x.double() for x in start)))
     position = distance * by_tail + exponent * by_slope
     coefficients = torch.tensordot(matrix, position / y, 1).to(low.dtype)
     first, *others = (coefficients * frame.unit).unbind()
