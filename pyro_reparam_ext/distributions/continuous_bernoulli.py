@@ -260,7 +260,7 @@ def _distance(m: Tensor) -> Tensor:
 
 
 def _at_distance(u: Tensor, fall: Tensor, step: Tensor, origin: Tensor) -> Tensor:
-    return torch.addcmul(origin, step, (u * fall).log1p_()).clamp(0, 1)
+    return (u * fall).log1p_().mul_(step).add_(origin).clamp(0, 1)
 
 
 def _pull_back(gradient: Tensor, value: Tensor, logits: Tensor, u: Tensor) -> tuple[Tensor, None]:
@@ -291,10 +291,11 @@ def _velocity(
 
     Of the two formulas one has coefficients 0, as ``_velocity_terms`` says.
     """
-    far = (torch.addcmul(origin, sign, value) - above) * inverse
+    # Not addcmul, which is not vectorised for two numbers and a tensor.
+    far = ((value * sign).add_(origin) - above) * inverse
     t = 1 - 2 * value
-    first, *others = series
-    polynomial = first
+    first, second, *others = series
+    polynomial = (t * first).add_(second)
     for c in others:
         polynomial = torch.addcmul(c, polynomial, t)
     return torch.addcmul(far, value * (1 - value), polynomial)

@@ -14,6 +14,7 @@ from .implicit import implicit, implicit_joint
 from .interval import ExtendedInterval
 from .numerics.in_pieces import in_pieces
 from .numerics.log1p_series import NEAR, log1p_ratio
+from .numerics.select import select
 from .numerics.standardised import standardised
 from .numerics.sums_in_pieces import sums_in_pieces
 
@@ -98,17 +99,18 @@ class GeneralizedPareto(Parametric):
             exponential = standard_exponential(shape, self.loc)
             upper = self._upper.clamp(max=torch.finfo(exponential.dtype).max)
             parameters = self.loc, self.scale, _nonzero(self.concentration), upper
-            value = in_pieces(_value, exponential, *parameters)
-        return self._moving(value, exponential)
+            value, excess = in_pieces(_value, exponential, *parameters)
+        return self._moving(value, exponential, excess)
 
     def _at(self, value: Tensor) -> Tensor:
         with torch.no_grad():
             exponential, _ = self._exponential(value)
-        return self._moving(value, exponential)
+            excess = _excess(exponential, self.concentration)
+        return self._moving(value, exponential, excess)
 
-    def _moving(self, value: Tensor, exponential: Tensor) -> Tensor:
+    def _moving(self, value: Tensor, exponential: Tensor, excess: Tensor) -> Tensor:
         parameters = self.loc, self.scale, self.concentration
-        return implicit_joint(value, _pull_back, *parameters, exponential)
+        return implicit_joint(value, _pull_back, *parameters, exponential, excess)
 
     def _exponential(self, value: Tensor) -> tuple[Tensor, Tensor]:
         """What the value is as a standard exponential draw, and c z, inside the support."""
@@ -177,10 +179,12 @@ def _excess(exponential: Tensor, concentration: Tensor) -> Tensor:
     return ((c * exponential).expm1() / c).clamp(max=torch.finfo(exponential.dtype).max)
 
 
-def _value(exponential: Tensor, loc: Tensor, scale: Tensor, c: Tensor, upper: Tensor) -> Tensor:
-    """A draw; ``c``: the concentration, not 0."""
+def _value(
+    exponential: Tensor, loc: Tensor, scale: Tensor, c: Tensor, upper: Tensor
+) -> tuple[Tensor, Tensor]:
+    """A draw, and the excess that it was made of; ``c``: the concentration, not 0."""
     excess = (exponential * c).expm1_().div_(c).clamp(max=torch.finfo(c.dtype).max)
-    return torch.minimum(torch.addcmul(loc, scale, excess), upper)
+    return torch.minimum((excess * scale).add_(loc), upper), excess
 
 
 def _nonzero(c: Tensor) -> Tensor:
@@ -199,21 +203,27 @@ def _pull_back(
     scale: Tensor,
     concentration: Tensor,
     exponential: Tensor,
+    excess: Tensor,
 ) -> tuple[Tensor | None, ...]:
     info = torch.finfo(value.dtype)
     # Cut so that the gradients of all draws can be summed.
     bound = torch.full_like(loc, info.max * info.eps)
     bound_of_slope = bound / scale.detach().clamp(min=1)
     terms = _nonzero(concentration), bound, bound_of_slope
-    moved, bent = sums_in_pieces(_pulled, loc.shape, gradient, exponential, *terms)
-    return gradient, moved, scale * bent, None
+    moved, bent = sums_in_pieces(_pulled, loc.shape, gradient, exponential, excess, *terms)
+    return gradient, moved, scale * bent, None, None
 
 
 def _pulled(
-    gradient: Tensor, exponential: Tensor, c: Tensor, bound: Tensor, bound_of_slope: Tensor
+    gradient: Tensor,
+    exponential: Tensor,
+    excess: Tensor,
+    c: Tensor,
+    bound: Tensor,
+    bound_of_slope: Tensor,
 ) -> tuple[Tensor, Tensor]:
     t = c * exponential
-    z = torch.minimum(t.expm1() / c, bound)
+    z = torch.minimum(excess, bound)
     if torch.is_grad_enabled():
         z = implicit(z.detach(), _excess_velocity, c, exponential)
     return gradient * z, gradient * torch.minimum(_excess_slope(z, exponential, t, c), bound_of_slope)
@@ -235,11 +245,10 @@ def _excess_slope(excess: Tensor, exponential: Tensor, t: Tensor, c: Tensor) -> 
     first, *others = (1 / (math.factorial(k) * (k + 2)) for k in reversed(range(count)))
     series = (near * first).add_(others[0])
     for coefficient in others[1:]:
-        series = (series * near).add_(coefficient)
-    # 0 or 1, by arithmetic, which is faster than by a boolean.
-    beyond = (t - near).sign().square()
+        series = series.mul_(near).add_(coefficient)
+    beyond = (t - near).detach().sign_().abs_()
     # Where the graph is recorded, the quotient must have a derivative even if it is not taken.
     divisor = torch.where(beyond == 0, 1.0, c) if torch.is_grad_enabled() else c
     bound = torch.finfo(t.dtype).max * torch.finfo(t.dtype).eps
-    far = ((torch.addcmul(exponential, t, excess) - excess) / divisor).clamp(-bound, bound)
-    return torch.lerp(exponential.square() * series, far, beyond)
+    far = torch.addcmul(exponential, t, excess).sub_(excess).div_(divisor).clamp(-bound, bound)
+    return select(beyond, far, series.mul_(exponential).mul_(exponential))

@@ -13,7 +13,7 @@ from torch.distributions import register_kl
 from .base import Parametric
 from .implicit import implicit_joint
 from .log_gamma import draw_raised, gamma_divergence, raised
-from .log_simplex import log_rest, log_simplex, normalized
+from .log_simplex import log_rest_of, log_simplex, normalized
 from .numerics.beta_velocity import velocity_by_terms, velocity_terms
 from .numerics.in_pieces import Tensors, in_pieces
 from .numerics.stirling import stirling_rest
@@ -153,8 +153,9 @@ def _summed(log_x: Tensor, gradient: Tensor, terms: tuple[Tensor, ...]) -> tuple
 
 def _components_pulled(log_x: Tensor, gradient: Tensor, terms: tuple[Tensor, ...]) -> Tensor:
     log_x, gradient = _events_first(log_x), _events_first(gradient)
-    velocity = velocity_by_terms(log_x, log_rest(log_x), *terms)
-    return velocity * (gradient - log_x.exp() * gradient.sum(0))
+    x = log_x.exp()
+    velocity = velocity_by_terms(log_x, x, log_rest_of(log_x, x), *terms)
+    return velocity * (gradient - x * gradient.sum(0))
 
 
 def _events_first(x: Tensor) -> Tensor:

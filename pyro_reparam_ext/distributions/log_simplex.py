@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Size, Tensor
 from torch.distributions import Transform, biject_to, constraints, transform_to
 from torch.nn.functional import logsigmoid
 
-from .numerics.select import select
+from .numerics.select import above, select
 
 
 class _LogSimplex(constraints.Constraint):
@@ -94,15 +95,20 @@ def normalized(x: Tensor) -> Tensor:
     The logarithm of the largest component is that of one plus all the others.
     """
     relative = x - x.amax(0)
-    largest = (relative >= 0).to(x.dtype)
+    smaller = above(-relative, 0.0)
     # Without the largest, and but for one of several of the same size.
-    others = (relative.exp() - largest).sum(0) + (largest.sum(0) - 1)
+    others = (relative.exp() * smaller).sum(0) + (len(x) - 1 - smaller.sum(0))
     return (relative - others.log1p()).clamp(max=-torch.finfo(x.dtype).tiny)
 
 
 def log_rest(log_x: Tensor) -> Tensor:
     """log(1 - x) for each component of a vector of the log-simplex, along the first dim."""
-    large = log_x > HALF
-    of_others = torch.sub(log_x, large.to(log_x.dtype), alpha=1e30).logsumexp(0)
-    by_itself = (-log_x.clamp(max=HALF).exp()).log1p()
+    return log_rest_of(log_x, log_x.exp())
+
+
+def log_rest_of(log_x: Tensor, x: Tensor) -> Tensor:
+    """:func:`log_rest` of a vector and its logarithms."""
+    large = above(log_x, HALF)
+    of_others = torch.sub(log_x, large, alpha=1e30).logsumexp(0)
+    by_itself = (-x.clamp(max=math.exp(HALF))).log1p_()
     return select(large, of_others, by_itself)

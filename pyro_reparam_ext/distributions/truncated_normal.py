@@ -14,6 +14,7 @@ from .base import Parametric
 from .implicit import implicit_joint, once
 from .interval import ExtendedInterval, check_order
 from .numerics.in_pieces import in_pieces
+from .numerics.interpolated_quantile import is_worth_it, point_at, polynomial_terms
 from .numerics.normal_tail import log_ndtr
 from .numerics.sums_in_pieces import sums_in_pieces
 from .numerics.truncated_standard_normal import (
@@ -27,6 +28,8 @@ from .numerics.truncated_standard_normal import (
     quantile_terms,
 )
 from .survival import register_tails
+
+_LOG_2 = math.log(2)
 
 
 class TruncatedNormal(Parametric):
@@ -107,8 +110,12 @@ class TruncatedNormal(Parametric):
             # Inside (0, 1): a multiple of eps / 2 below 1 before.
             eps = torch.finfo(uniform.dtype).eps
             uniform.mul_(1 - eps).add_(eps / 4)
-            terms = frame.origin, frame.unit, self.low, self.high, *quantile_terms(frame)
-            value = in_pieces(_draw, uniform, *terms)
+            if is_worth_it(uniform, self.loc):
+                terms = self.low, self.high, *polynomial_terms(frame)
+                value = in_pieces(_draw_many, uniform, *terms)
+            else:
+                terms = frame.origin, frame.unit, self.low, self.high, *quantile_terms(frame)
+                value = in_pieces(_draw, uniform, *terms)
         return self._moving(value, uniform, frame)
 
     def _at(self, value: Tensor) -> Tensor:
@@ -191,8 +198,16 @@ def _draw(
     return _between(position_at(uniform, *terms), origin, unit, low, high)
 
 
+def _draw_many(uniform: Tensor, low: Tensor, high: Tensor, *terms: Tensor) -> Tensor:
+    return _within(point_at(uniform, *terms), low, high)
+
+
 def _between(position: Tensor, origin: Tensor, unit: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    return torch.minimum(torch.maximum(torch.addcmul(origin, unit, position), low), high)
+    return _within((position * unit).add_(origin), low, high)
+
+
+def _within(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    return torch.minimum(torch.maximum(x, low), high)
 
 
 def _pull_back(
@@ -238,9 +253,11 @@ def _weights(
     unit: Tensor,
     reference: Tensor,
 ) -> tuple[Tensor, ...]:
-    position = (value - origin) / unit
-    weight = (0.5 * position).add_(reference).mul_(position).exp_().mul_(gradient)
-    return gradient, gradient * position, weight * (1 - uniform), weight * uniform
+    position = (value - origin).div_(unit)
+    # By powers of 2, which take a third of the time of exp.
+    exponent = (position * (0.5 / _LOG_2)).add_(reference / _LOG_2).mul_(position)
+    weight = exponent.exp2_() * gradient
+    return gradient, position * gradient, weight * (1 - uniform), weight.mul_(uniform)
 
 
 @register_tails(TruncatedNormal)

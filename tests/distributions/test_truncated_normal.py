@@ -8,8 +8,9 @@ from scipy import integrate, stats
 from torch.distributions import kl_divergence
 
 import pyro_reparam_ext as pre
+from pyro_reparam_ext.distributions.numerics.interpolated_quantile import MANY
 
-from ..statistics import assert_mean
+from ..statistics import MAX_CASES, SUITE_FALSE_ALARM_RATE, assert_mean
 
 TruncatedNormal = pre.distributions.TruncatedNormal
 INF = float("inf")
@@ -196,3 +197,31 @@ def test_a_value_far_outside_leaves_the_gradient_of_the_others(function, bounds)
     gradients = torch.autograd.grad(result.clamp(min=-1e3).sum(), (loc, scale))
     exact = torch.autograd.grad(getattr(fn, function)(inside).sum(), (loc, scale))
     torch.testing.assert_close(gradients, exact)
+
+
+@pytest.mark.parametrize("bounds", BOUNDS)
+def test_many_draws_are_quantiles(bounds):
+    """By a polynomial, where the draws are many for each parameter: the law, and every gradient."""
+    leaves = [torch.tensor(x, requires_grad=True) for x in (0.0, 1.0, *bounds)]
+    value = TruncatedNormal(*leaves).rsample((MANY,))
+    double = [x.detach().double() for x in leaves]
+    u = TruncatedNormal(*double).cdf(value.detach().double())
+    assert stats.kstest(u.numpy(), "uniform").pvalue >= SUITE_FALSE_ALARM_RATE / MAX_CASES
+    gradients = torch.autograd.grad(value[:20].sum(), leaves)
+    exact = torch.tensor([exact_velocity(x, *bounds) for x in value[:20].tolist()]).sum(0)
+    position = max([1.0, *(abs(x) for x in bounds if math.isfinite(x))])
+    slack = 20 * 20 * torch.finfo(torch.float32).eps * position * max(1.0, position / 10)
+    slack += 20 * 1e-6 / (bounds[1] - bounds[0]) if bounds[1] - bounds[0] < 0.1 else 0.0
+    error = (torch.stack(gradients) - exact).abs()
+    assert (error < slack * torch.tensor([1.0, position, 1.0, 1.0])).all(), error / slack
+
+
+@pytest.mark.parametrize("count", [5, MANY])
+@pytest.mark.parametrize("bounds", [(-1.0, 2.0), (3.0, INF)])
+def test_gradients_of_several_functions_at_once(bounds, count):
+    loc = torch.tensor(0.2, requires_grad=True)
+    value = TruncatedNormal(loc, 1.0, *bounds).rsample((count,))
+    weights = torch.randn(3, count)
+    (at_once,) = torch.autograd.grad(value, loc, weights, is_grads_batched=True, retain_graph=True)
+    one_by_one = [torch.autograd.grad(value, loc, w, retain_graph=True)[0] for w in weights]
+    torch.testing.assert_close(at_once, torch.stack(one_by_one), rtol=1e-4, atol=1e-4)

@@ -46,7 +46,7 @@ from .log_gamma_velocity import (
     switch,
     with_dims_of,
 )
-from .select import select
+from .select import above, select
 
 STABLE = 1.0
 """Up to this b the recurrence in a is stable for all values."""
@@ -99,7 +99,7 @@ def logit_beta_velocity(log_x: Tensor, log_rest: Tensor, a: Tensor, b: Tensor) -
 
 def _by_parameters(log_x: Tensor, log_rest: Tensor, a: Tensor, b: Tensor) -> Tensor:
     terms = velocity_terms(with_dims_of(log_x, a), with_dims_of(log_x, b))
-    return in_pieces(velocity_by_terms, log_x, log_rest, *terms)
+    return in_pieces(_by_logs, log_x, log_rest, *terms)
 
 
 def velocity_terms(a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
@@ -131,7 +131,11 @@ def velocity_terms(a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
     )
 
 
-def velocity_by_terms(log_x: Tensor, log_rest: Tensor, *terms: Tensor) -> Tensor:
+def _by_logs(log_x: Tensor, log_rest: Tensor, *terms: Tensor) -> Tensor:
+    return velocity_by_terms(log_x, log_x.exp(), log_rest, *terms)
+
+
+def velocity_by_terms(log_x: Tensor, x: Tensor, log_rest: Tensor, *terms: Tensor) -> Tensor:
     order, hermite, rule = order_of(log_x), _hermite_of(log_x), _rule_of(log_x)
     given = iter(terms)
 
@@ -145,21 +149,20 @@ def velocity_by_terms(log_x: Tensor, log_rest: Tensor, *terms: Tensor) -> Tensor
     factor, high, total, end = take(4)
     saturation = take(len(rule.nodes))
     most, power, edge, log_edge, level, other = given
-    x = log_x.exp()
     shift = log_x + centre
     ratio = exponential(shift)
     series = torch.addcmul(remainder(shift, ratio, columns, limit), far_below(shift), inverse)
     for deviation, weight in zip(factors, weights, strict=True):
         series = torch.addcmul(series, leading(ratio * deviation), weight)
     scaled_x = torch.minimum(x, end) * total
-    scaled = series * factor
+    scaled, opposite = series * factor, -log_x
     for r, constant in zip(reversed(rising), reversed(constants), strict=True):
-        scaled = torch.addcmul(torch.addcmul(constant, log_x, r, value=-1), scaled_x, scaled)
+        scaled = torch.addcmul((opposite * r).add_(constant), scaled_x, scaled)
     body = torch.addcmul(scaled, series, high)
-    odds = torch.minimum((log_rest - log_x).clamp(max=80.0).exp(), most)
+    odds = torch.minimum((log_rest - log_x).clamp(max=80.0).exp_(), most)
     mass, moment = tail_moments((odds * s + 1 for s in saturation), power, rule)
     tail = torch.addcmul(moment, torch.maximum(log_x, log_edge) + level, mass)
-    return select(x > end, tail / (torch.maximum(x, edge) * other), body)
+    return select(above(x, end), tail / (torch.maximum(x, edge) * other), body)
 
 
 def _hermite_of(x: Tensor) -> _Hermite:

@@ -2,6 +2,7 @@ r"""Quadrature of :math:`\int_0^\infty e^{-r} f(r)\, dr` for what moves in an up
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -29,9 +30,11 @@ def numbers(x: Iterable[float]) -> Numbers:
 def tail_moments(factors: Iterable[Tensor], power: Tensor, rule: Rule) -> tuple[Tensor, Tensor]:
     """The mean of u^power and of u^power log(u), given the factors u > 1 at the nodes."""
     mass = moment = torch.zeros_like(power)
+    # By powers of 2, which take a third of the time of exp.
+    power = power / math.log(2)
     for u, weight in zip(factors, rule.weights, strict=True):
         log_u = u.log()
-        density = (power * log_u).exp()
+        density = (power * log_u).exp2_()
         mass = mass.add(density, alpha=weight)
         moment = torch.addcmul(moment, density, log_u, value=weight)
     return mass, moment

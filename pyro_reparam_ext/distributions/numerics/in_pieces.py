@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-PIECE = 2**16 - 2**12
+PIECE = 2**17 - 2**13
 """Elements whose temporaries the allocator reuses at once, and which stay in the cache of a CPU."""
 
 Tensors = TypeVar("Tensors", Tensor, tuple[Tensor, ...])

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from .exponential_rule import GAMMA_SINGLE, Numbers, Rule, gauss_laguerre, numbers, tail_moments
 from .in_pieces import in_pieces
-from .select import select
+from .select import above, select
 
 LARGE = 8.0
 """From here on the concentration is large enough for the series."""
@@ -132,15 +132,15 @@ def _velocity(y: Tensor, *parameters: Tensor) -> Tensor:
     x = ratio * raised
     scaled = series * rising[-1]
     # The recurrence ends there; further out its powers of x overflow.
-    within = torch.minimum(x, bound)
+    within, opposite = torch.minimum(x, bound), -y
     for r, constant in zip(reversed(rising), reversed(constants), strict=True):
-        scaled = torch.addcmul(torch.addcmul(constant, y, r, value=-1), within, scaled)
+        scaled = torch.addcmul((opposite * r).add_(constant), within, scaled)
     body = torch.addcmul(scaled, series, high)
-    inverse_x = 1 / torch.maximum(x, bound)
+    inverse_x = torch.maximum(x, bound).reciprocal()
     factors = (inverse_x * node + 1 for node in order.rule.nodes)
     mass, moment = tail_moments(factors, power, order.rule)
     tail = torch.addcmul(moment, torch.maximum(y, log_bound) - digamma, mass) * inverse_x
-    return select(x > end, tail, body)
+    return select(above(x, end), tail, body)
 
 
 def order_of(x: Tensor) -> Order:
@@ -182,8 +182,10 @@ def coefficients(a: Tensor, order: Order) -> Tensor:
 
 
 def horner(x: Tensor, coefficients: Sequence[Tensor]) -> Tensor:
-    total = coefficients[-1]
-    for c in reversed(coefficients[:-1]):
+    *others, second, first = coefficients
+    # Not addcmul, which is not vectorised for two numbers and a tensor.
+    total = x * first + second
+    for c in reversed(others):
         total = torch.addcmul(c, total, x)
     return total
 
@@ -199,7 +201,7 @@ def leading(ratio: Tensor) -> Tensor:
     Precise also about L = 0: a logarithm over the difference that it was taken of.
     """
     tiny = torch.finfo(ratio.dtype).tiny
-    return (ratio.log() + tiny) / (ratio - 1 + tiny)
+    return ratio.log().add_(tiny).div_((ratio - 1).add_(tiny))
 
 
 def far_below(shift: Tensor) -> Tensor:

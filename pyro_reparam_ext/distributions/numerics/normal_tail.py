@@ -8,6 +8,7 @@ finite relative precision is a function of D, e.g. :math:`(\log h)' = D`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -35,6 +36,8 @@ _FAR = 1e6
 
 def excess_hazard(z: Tensor) -> Tensor:
     r""":math:`\phi(z) / Q(z) - z` for :math:`z \ge 0`, to the precision of the dtype."""
+    if not torch.is_grad_enabled():
+        return _excess_hazard(z)
     return _ExcessHazard.apply(z)
 
 
@@ -142,7 +145,7 @@ def tail_quantile(start: Tensor, exponent: Tensor) -> Tensor:
 class TailStart(NamedTuple):
     """What :func:`tail_distance` takes of the point a alone: a, h(a) and c."""
 
-    start: Tensor
+    point: Tensor
     hazard: Tensor
     slope: Tensor
 
@@ -155,13 +158,33 @@ def tail_start(start: Tensor) -> TailStart:
 
 def tail_distance(exponent: Tensor, start: Tensor, hazard_at_start: Tensor, slope: Tensor) -> Tensor:
     """:func:`tail_quantile` of a piece of the draws."""
+    if exponent.dtype == torch.float64:
+        return _by_halley(exponent, start, hazard_at_start, slope, _double, steps=2)
+    return rough_tail_distance(exponent, start, hazard_at_start, slope)
+
+
+def rough_tail_distance(
+    exponent: Tensor, start: Tensor, hazard_at_start: Tensor, slope: Tensor
+) -> Tensor:
+    """:func:`tail_distance` by the formula of float32, in any dtype."""
+    return _by_halley(exponent, start, hazard_at_start, slope, _single, steps=1)
+
+
+def _by_halley(
+    exponent: Tensor,
+    start: Tensor,
+    hazard_at_start: Tensor,
+    slope: Tensor,
+    excess_at: Callable[[Tensor], Tensor],
+    steps: int,
+) -> Tensor:
     # In place, since passes over memory are what this costs; not for a tensor that needs a gradient.
     square = (exponent * slope).log1p_().sub_(exponent, alpha=2)
     root = (start.square() - square).sqrt_().add_(start)
     distance = square.div_(root).neg_()
-    for _ in range(2 if distance.dtype == torch.float64 else 1):
+    for _ in range(steps):
         hazard = distance + start
-        excess = _excess_hazard(hazard)
+        excess = excess_at(hazard)
         hazard.add_(excess)
         residual = (hazard / hazard_at_start).log_().sub_(exponent)
         residual.add_((0.5 * distance).add_(start).mul_(distance))

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.special import ndtr
 
 from .in_pieces import in_pieces
-from .normal_tail import HALF_LOG_2PI, excess_hazard, tail_distance, tail_start
+from .normal_tail import HALF_LOG_2PI, TailStart, excess_hazard, tail_distance, tail_start
 from .quadrature import gauss_legendre
 
 _ROOT_2 = math.sqrt(2)
@@ -57,16 +57,17 @@ def frame_of(loc: Tensor, scale: Tensor, low: Tensor, high: Tensor) -> Frame:
     return Frame(origin, unit, reference, a, b, width, tail, narrow)
 
 
-def _tail_terms(frame: Frame) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """a, h(a), log(Q(a) / Q(b)) and the share of Q(a) in the interval; safe numbers elsewhere."""
+def _tail_terms(frame: Frame) -> tuple[TailStart, Tensor]:
+    """The start of the tail, and the share of Q(a) in the interval; safe numbers elsewhere."""
     finite = frame.tail & frame.b.isfinite()
     a = torch.where(frame.tail, frame.a, _TAIL)
     b = torch.where(finite, frame.b, _TAIL)
     width = torch.where(finite, frame.width, 1.0)
-    h_a, h_b = a + excess_hazard(a), b + excess_hazard(b)
-    drop = width * (0.5 * width + a) + (h_b / h_a).log()
+    start = tail_start(a)
+    h_b = b + excess_hazard(b)
+    drop = width * (0.5 * width + a) + (h_b / start.hazard).log()
     share = torch.where(finite, -torch.expm1(-torch.where(finite, drop, 1.0)), 1.0)
-    return a, h_a, drop, share
+    return start, share
 
 
 def _slope_terms(frame: Frame) -> tuple[Tensor, Tensor]:
@@ -91,7 +92,7 @@ def quantile(frame: Frame, uniform: Tensor, rest: Tensor | None = None) -> Tenso
 
 def quantile_terms(frame: Frame) -> tuple[Tensor, ...]:
     """What :func:`position_at` takes besides the uniform numbers, in the batch shape."""
-    a, _, _, share = _tail_terms(frame)
+    start, share = _tail_terms(frame)
     slope, narrow_share = _slope_terms(frame)
     low, high = (torch.erf(x / _ROOT_2) for x in _bulk_terms(frame))
     share = torch.where(frame.narrow, narrow_share, share)
@@ -99,7 +100,7 @@ def quantile_terms(frame: Frame) -> tuple[Tensor, ...]:
     by_tail = frame.tail.to(low.dtype)
     by_slope = torch.where(frame.narrow, 1 / slope, 0.0)
     by_bulk = _ROOT_2 * (~(frame.tail | frame.narrow)).to(low.dtype)
-    return low, high - low, share, by_tail, by_slope, by_bulk, *tail_start(a)
+    return low, high - low, share, by_tail, by_slope, by_bulk, *start
 
 
 def position_at(
@@ -130,10 +131,10 @@ def position_at(
 def cdf_of(frame: Frame, position: Tensor) -> Tensor:
     """The CDF of the mirrored law."""
     position = torch.where(frame.tail | frame.narrow, position.clamp(min=0.0), position)
-    a, h_a, _, share = _tail_terms(frame)
+    start, share = _tail_terms(frame)
     distance = torch.where(frame.tail, position, 0.0)
-    z = a + distance
-    drop = distance * (0.5 * distance + a) + ((z + excess_hazard(z)) / h_a).log()
+    z = start.point + distance
+    drop = distance * (0.5 * distance + start.point) + ((z + excess_hazard(z)) / start.hazard).log()
     tail = -torch.expm1(-drop) / share
     slope, narrow_share = _slope_terms(frame)
     narrow = -torch.expm1(-slope * torch.where(frame.narrow, position, 0.0)) / narrow_share
@@ -146,8 +147,8 @@ def cdf_of(frame: Frame, position: Tensor) -> Tensor:
 
 def log_mass(frame: Frame) -> Tensor:
     """The log of the integral of exp(-position (position / 2 + reference)), in the batch shape."""
-    _, h_a, _, share = _tail_terms(frame)
-    tail = share.log() - h_a.log()
+    edge, share = _tail_terms(frame)
+    tail = share.log() - edge.hazard.log()
     low, high = _bulk_terms(frame)
     bulk = torch.log1p(-(ndtr(low) + ndtr(-high))) + HALF_LOG_2PI
     # By quadrature where the density hardly changes: no difference of nearly equal numbers.
