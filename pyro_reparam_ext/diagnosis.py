@@ -62,8 +62,8 @@ def diagnose(
         plate = _empty_plate(error)
         if plate is not None:
             raise EstimatorError(
-                f"plate '{plate}': it is empty, so no site inside it has a value; expected at least one "
-                f"element. Skip empty batches of data."
+                f"plate '{plate}': it is empty, so no site inside it has a value; expected at least "
+                f"one element. Skip empty batches of data."
             ) from error
         return
     fault = _fault(met)

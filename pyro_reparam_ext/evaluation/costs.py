@@ -50,7 +50,8 @@ class Costs:
         for alike in _grouped(numbers, self._view):
             keys: dict[int, set[Key]] = {}
             rows: dict[int, list[Tensor]] = {}
-            for sharing in _grouped([n for n in alike if n in self._places], self._places.get):
+            having = [n for n in alike if n in self.program.alternatives]
+            for sharing in _grouped(having, lambda number: self._places[number]):
                 places = self._places[sharing[0]]
                 varying = self._varying_keys(places)
                 self._check_separable(sharing, varying)

@@ -40,12 +40,11 @@ def surrogate_loss(runs: Sequence[Costs], num_particles: int, learn: bool) -> Su
     evaluations = [_evaluations(costs, learn) for costs in runs]
     if not any(evaluations):
         return Surrogate(loss, total)
-    particle_dim = runs[0].program.particle_dim
     for costs, of_run in zip(runs, evaluations, strict=True):
         learners: list[Evaluations] = []
         for number, one in of_run.items():
-            peers = _peers(one, number, costs, runs, evaluations) if particle_dim is None else None
-            one = replace(one, peers=peers)
+            if len(runs) > 1:
+                one = replace(one, peers=_peers(one, costs, runs, evaluations))
             estimator, state = one.site.estimator, one.site.state
             term = estimator.surrogate(one)
             if term is not None:
@@ -137,7 +136,6 @@ def _evaluations(costs: Costs, learn: bool) -> dict[int, Evaluations]:
 
 def _peers(
     one: Evaluations,
-    number: int,
     costs: Costs,
     runs: Sequence[Costs],
     evaluations: Sequence[dict[int, Evaluations]],
