@@ -13,6 +13,14 @@ from .law import Law
 if TYPE_CHECKING:
     from .run import Run
 
+OF_SHAPE: frozenset[Any] = frozenset(
+    [
+        *(Tensor.dim, Tensor.size, Tensor.numel, Tensor.stride, Tensor.is_floating_point),
+        *(getattr(Tensor, name).__get__ for name in ("shape", "ndim", "dtype", "device")),
+    ]
+)
+"""What a weight is asked for in whatever state its run is."""
+
 
 class RandomWeight(Tensor):
     """The value of a weight's sample site, or a view of it, with the law it was drawn from.
@@ -34,6 +42,9 @@ class RandomWeight(Tensor):
         cls, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        first = args[0] if args else None
+        if func in OF_SHAPE and isinstance(first, RandomWeight):
+            return func(first.draw, *args[1:], **kwargs)
         direct = (x for x in args if isinstance(x, RandomWeight))
         weight = next(direct, None)
         if weight is None:
