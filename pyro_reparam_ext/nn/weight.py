@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pyro.ops.provenance import detach_provenance
 from torch import Tensor
 
+from ..evaluation.control_flow import untracked
 from .law import Law
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class RandomWeight(Tensor):
 
 
 def random_weight(draw: Tensor, law: Law | str, key: tuple[str, ...], run: Run) -> RandomWeight:
-    weight = detach_provenance(draw).as_subclass(RandomWeight)
+    weight = untracked(draw).as_subclass(RandomWeight)
     weight.draw, weight.law, weight.key, weight.run = draw, law, key, run
     return weight
 
