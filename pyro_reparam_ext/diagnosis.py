@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import pyro
@@ -44,41 +43,40 @@ Met: TypeAlias = dict[str, tuple[Estimator, TorchDistribution]]
 """The sites that a run has met, with their estimators."""
 
 
-@contextmanager
-def diagnosed(
-    model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict, met: Met
-) -> Iterator[None]:
+def diagnose(
+    error: Exception,
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    args: tuple,
+    kwargs: dict,
+    met: Met,
+) -> None:
     """Says which site and parameter are not finite, where that made a program fail.
 
-    A distribution's complaint about its parameters becomes one that names them; any other error stays
-    what it is, with a note.
+    A distribution's complaint about its parameters becomes one that names them, which is raised; any
+    other error stays what it is, with a note.
     """
     if is_captured():  # what is looked at would be recorded
-        yield
         return
-    try:
-        yield
-    except ZeroDivisionError as error:
+    if isinstance(error, ZeroDivisionError):
         plate = _empty_plate(error)
-        if plate is None:
-            raise
-        raise EstimatorError(
-            f"plate '{plate}': it is empty, so no site inside it has a value; expected at least one "
-            f"element. Skip empty batches of data."
-        ) from error
-    except (ValueError, RuntimeError) as error:
-        fault = _fault(met)
-        if fault is not None:
-            raise EstimatorError(fault) from error
-        if isinstance(_root(error), EstimatorError):
-            raise
-        cause = _cause(model, guide, args, kwargs)
-        if cause is None:
-            raise
-        if _is_of_a_distribution(error):
-            raise EstimatorError(f"{cause} {REMEDY}") from error
-        _add_note(error, f"{cause} {REMEDY}")
-        raise
+        if plate is not None:
+            raise EstimatorError(
+                f"plate '{plate}': it is empty, so no site inside it has a value; expected at least "
+                f"one element. Skip empty batches of data."
+            ) from error
+        return
+    fault = _fault(met)
+    if fault is not None:
+        raise EstimatorError(fault) from error
+    if isinstance(_root(error), EstimatorError):
+        return
+    cause = _cause(model, guide, args, kwargs)
+    if cause is None:
+        return
+    if _is_of_a_distribution(error):
+        raise EstimatorError(f"{cause} {REMEDY}") from error
+    _add_note(error, f"{cause} {REMEDY}")
 
 
 def _is_of_a_distribution(error: Exception) -> bool:

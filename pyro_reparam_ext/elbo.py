@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pyro
@@ -16,7 +15,7 @@ from pyro.infer.util import is_validation_enabled
 from torch import Tensor, nn
 
 from .config import Configuration, check_configuration, check_names, resolve
-from .diagnosis import Met, check_gradients, diagnosed, loss_error
+from .diagnosis import Met, check_gradients, diagnose, loss_error
 from .errors import CannotVectorize
 from .estimators.base import Estimator
 from .estimators.default import default_estimator
@@ -131,7 +130,7 @@ class TraceEstimator_ELBO(ELBO):
         self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> float:
         """An estimate of the negative ELBO."""
-        with torch.no_grad(), _unchanged_on_error():
+        with torch.no_grad(), _UnchangedOnError():
             runs = self.evaluate(model, guide, args, kwargs)
             value = self.surrogate(runs, learn=False).loss.item()
             if not math.isfinite(value):
@@ -142,7 +141,7 @@ class TraceEstimator_ELBO(ELBO):
         self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Tensor:
         """An estimate of the negative ELBO whose gradient is the gradient estimate."""
-        with _unchanged_on_error():
+        with _UnchangedOnError():
             runs = self.evaluate(model, guide, args, kwargs)
             learn = torch.is_grad_enabled()
             if learn:
@@ -156,7 +155,7 @@ class TraceEstimator_ELBO(ELBO):
         self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> float:
         """An estimate of the negative ELBO; adds the gradient estimate to the parameters' ``grad``."""
-        with _unchanged_on_error(), training_step():
+        with _UnchangedOnError(), training_step():
             runs = self.evaluate(model, guide, args, kwargs)
             self.register()
             estimate = self.surrogate(runs, learn=True)
@@ -192,7 +191,7 @@ class TraceEstimator_ELBO(ELBO):
             met[message["name"]] = estimator, message["fn"]
             return estimator
 
-        with diagnosed(model, guide, args, kwargs, met):
+        try:
             way = self._way(model, guide, args, kwargs)
             runs = None
             while runs is None:
@@ -200,6 +199,9 @@ class TraceEstimator_ELBO(ELBO):
                     runs = self._run(way, model, guide, args, kwargs, noted, dependencies)
                 except CannotVectorize as error:
                     way.fall_back(error)
+        except (ValueError, RuntimeError, ZeroDivisionError) as error:
+            diagnose(error, model, guide, args, kwargs, met)
+            raise
         way.say(self.vectorize_particles)
         if not self._names_checked:
             latent = {s.name for run in runs for s in run.program.sites if not s.observed}
@@ -278,7 +280,7 @@ class TraceEstimator_ELBO(ELBO):
 
         known = dependencies if dependencies is not None else way.dependencies
         runs = run(track=known is None)
-        if known is not None:
+        if known:
             for costs in runs:
                 costs.depend(known)
         way.check(
@@ -292,11 +294,10 @@ class TraceEstimator_ELBO(ELBO):
         """Where the particles of a program lie: left of its plates."""
         if way.mode is False:
             return Layout(self.num_particles)
-        several = int(self.num_particles > 1)
-        bound = self._bound
+        several, bound = int(self.num_particles > 1), self._bound
         dims = (way.plates if bound == math.inf else int(bound)) + several
-        if way.mode == "vmap" or not several:
-            hidden = way.mode == "vmap"
+        hidden = way.mode == "vmap"
+        if hidden or not several:
             return Layout(self.num_particles, dims, hidden=hidden, random=way.random)
         if self._particles is None or self._particles.dim != -dims:
             self._particles = pyro.plate(PARTICLES, self.num_particles, dim=-dims)
@@ -315,6 +316,8 @@ class TraceEstimator_ELBO(ELBO):
 
     def _state(self, name: str, estimator: Estimator, like: Tensor) -> nn.Module | None:
         """What ``estimator`` has learned at a site, made at the first call."""
+        if type(estimator).new_state is Estimator.new_state:
+            return None
         key = f"{name}/{type(estimator).__name__}".replace(".", "/")
         if key not in self.states or not estimator.owns(self.states[key]):
             state = estimator.new_state()
@@ -343,12 +346,12 @@ class _EstimatorModule(ELBOModule):
             return super().forward(*args, **kwargs)
 
 
-@contextmanager
-def _unchanged_on_error() -> Iterator[None]:
+class _UnchangedOnError:
     """Takes back parameters that were added to the parameter store before an error."""
-    restore = parameter_restorer()
-    try:
-        yield
-    except BaseException:
-        restore()
-        raise
+
+    def __enter__(self) -> None:
+        self._restore = parameter_restorer()
+
+    def __exit__(self, error: type[BaseException] | None, *_: Any) -> None:
+        if error is not None:
+            self._restore()

@@ -14,7 +14,7 @@ from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.trace_messenger import TraceMessenger
 from torch import Tensor, nn
 
-from .contexts import holding
+from .contexts import Holding
 from .errors import EstimatorError
 from .shapes import broadcast_shapes
 
@@ -29,12 +29,12 @@ _measuring: ContextVar[bool] = ContextVar("measuring", default=False)
 
 def training_step() -> AbstractContextManager[None]:
     """Says that what runs inside is one step of training, also where no ``SVI`` does."""
-    return holding(_current, _Step())
+    return Holding(_current, _Step())
 
 
 def measuring() -> AbstractContextManager[None]:
     """Says that nothing inside is a step of training: schedules are read as they stand."""
-    return holding(_measuring, True)
+    return Holding(_measuring, True)
 
 
 def _step_under_way() -> object | None:

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-from abc import ABC
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -37,7 +36,7 @@ class Paper:
     arxiv: str | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Draw:
     """A value of a site; with its unconstrained coordinate where it is relaxed, or with its noise.
 
@@ -55,7 +54,7 @@ class Draw:
         return Draw(function(self.value), *rest)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Site:
     """A sample site of the guide, as the ordinary run left it.
 
@@ -133,7 +132,7 @@ class Evaluations:
         return self.costs[0]
 
 
-class Estimator(ABC):
+class Estimator:
     """How the gradient of an expectation flows through one sample site of a guide.
 
     Subclasses are frozen dataclasses of options. The base class is a complete estimator for sites
@@ -187,22 +186,23 @@ class Estimator(ABC):
 
     def check(self, name: str, fn: TorchDistribution, num_particles: int) -> None:
         """Raises :class:`~pyro_reparam_ext.EstimatorError` if the site ``name`` can't be served."""
+        if self.supports(fn):
+            return
         base = innermost(fn)
         made_by = getattr(base, "made_by", type(base).__name__)
-        if isinstance(base, Delta) and not self.supports(fn):
+        if isinstance(base, Delta):
             raise EstimatorError(
                 f"site '{name}': {type(self).__name__} can't serve {made_by}, whose value is a "
                 f"function of other sites; expected Pathwise. Configure no estimator for it, and "
                 f"{type(self).__name__} for the sites that its value is made of, or for '{name}' as it "
                 f"was before it was reparameterised."
             )
-        if not self.supports(fn):
-            expected = ", ".join(cls.__name__ for cls in self.supported)
-            raise EstimatorError(
-                f"site '{name}': {type(self).__name__} can't serve {made_by}; "
-                f"expected one of: {expected}. {self.advice(fn)} Or configure no estimator for this "
-                f"site to get the default. {self.remedy(fn)}".rstrip()
-            )
+        expected = ", ".join(cls.__name__ for cls in self.supported)
+        raise EstimatorError(
+            f"site '{name}': {type(self).__name__} can't serve {made_by}; "
+            f"expected one of: {expected}. {self.advice(fn)} Or configure no estimator for this "
+            f"site to get the default. {self.remedy(fn)}".rstrip()
+        )
 
     def advice(
         self, fn: TorchDistribution, but: Callable[[Estimator], bool] = lambda estimator: False

@@ -20,6 +20,6 @@ def default_estimator(fn: TorchDistribution, num_particles: int) -> Estimator:
     there are particles to take as baseline, else :class:`ScoreFunction`. A Delta has no score:
     :class:`Pathwise`, though biased where its value is a straight-through one.
     """
-    if isinstance(innermost(fn), Delta) or (fn.has_rsample and not is_biased_sampler(fn)):
+    if (fn.has_rsample and not is_biased_sampler(fn)) or isinstance(innermost(fn), Delta):
         return _PATHWISE
     return _LEAVE_ONE_OUT if num_particles > 1 else _SCORE_FUNCTION

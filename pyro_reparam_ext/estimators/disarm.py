@@ -76,7 +76,8 @@ class DisARM(Estimator):
                 noise = torch.rand_like(probs)
                 values.append(noise < probs)
             values.append(1 - noise < probs)
-        stacked = torch.stack(values).to(site.value.dtype)
+        stacked = torch.stack(values) if self.num_pairs > 1 else values[0][None]
+        stacked = stacked.to(site.value.dtype)
         return Alternatives(len(stacked), lambda start, stop: stacked[start:stop], marginal=True)
 
     def surrogate(self, evaluations: Evaluations) -> Tensor:
@@ -84,15 +85,17 @@ class DisARM(Estimator):
         site, costs = evaluations.site, evaluations.costs
         logits, dims = within(site.base.logits), num_coordinate_dims(site.fn)
         twins = evaluations.alternatives.values(0, len(costs) - 1)
-        values = site.value[None]
         if self.num_pairs > 1:
-            values, twins = torch.cat([values, twins[1::2]]), twins[0::2]
+            values, twins = torch.cat([site.value[None], twins[1::2]]), twins[0::2]
+            differences = costs[0::2] - costs[1::2]
+        else:
+            values, twins = site.value, twins[0]
+            differences = costs[0] - costs[1]
         # (-1)^twin where value and twin differ, 0 where they agree
         sign = values - twins
         coefficient = (sign * logits.detach().abs().sigmoid()).detach()
-        differences = 0.5 * (costs[0::2] - costs[1::2])
-        terms = differences * sum_rightmost(coefficient * logits, dims)
-        return terms.mean(0) if self.num_pairs > 1 else terms[0]
+        terms = 0.5 * differences * sum_rightmost(coefficient * logits, dims)
+        return terms.mean(0) if self.num_pairs > 1 else terms
 
 
 def _noise(probs: Tensor, value: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from ..evaluation.coupling import couple
 from ..evaluation.unwrap import (
     coordinates,
     innermost,
+    is_subclass,
     log_prob_by,
     num_coordinate_dims,
     overrides_call,
@@ -82,7 +83,7 @@ def has_twin(fn: TorchDistribution) -> bool:
 def is_biased_sampler(fn: TorchDistribution) -> bool:
     """Whether the gradient of ``fn.rsample`` is known to be biased."""
     base = innermost(fn)
-    return isinstance(base, NOT_PATHWISE) or getattr(base, "straight_through", False)
+    return is_subclass(type(base), NOT_PATHWISE) or getattr(base, "straight_through", False)
 
 
 def has_biased_gradient(fn: TorchDistribution) -> bool:

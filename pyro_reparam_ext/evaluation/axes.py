@@ -84,6 +84,9 @@ class Visible:
         """What the program gets for the value ``x`` of a site that it distributes as ``fn``."""
         return x
 
+    def close(self) -> None:
+        """Ends what was begun; what the program itself computed can't be used afterwards."""
+
 
 @dataclass(eq=False)
 class _Axis:
@@ -155,7 +158,6 @@ class Hidden(Visible):
         self._add(size, self.randomness)
 
     def close(self) -> None:
-        """Ends what was begun; what the program itself computed can't be used afterwards."""
         while self._axes:
             self._drop()
 

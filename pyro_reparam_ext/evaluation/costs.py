@@ -16,7 +16,6 @@ from torch import Tensor
 
 from ..errors import EstimatorError
 from ..estimators.base import Site
-from ..estimators.enumeration import Enumeration
 from .at_once import advice, check_inside
 from .ordinary import is_tracked
 from .passes import Dependencies, Pass, Program
@@ -25,7 +24,7 @@ from .terms import Key, Runs, Term, rows_at, weighed
 from .unwrap import cat_rows
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Costs:
     """All passes of a program; the first is the one with the ordinary evaluation."""
 
@@ -51,7 +50,8 @@ class Costs:
         for alike in _grouped(numbers, self._view):
             keys: dict[int, set[Key]] = {}
             rows: dict[int, list[Tensor]] = {}
-            for sharing in _grouped([n for n in alike if n in self._places], self._places.get):
+            having = [n for n in alike if n in self.program.alternatives]
+            for sharing in _grouped(having, lambda number: self._places[number]):
                 places = self._places[sharing[0]]
                 varying = self._varying_keys(places)
                 self._check_separable(sharing, varying)
@@ -69,7 +69,7 @@ class Costs:
 
     def _view(self, number: int) -> tuple[frozenset[str], tuple[str, ...], frozenset[tuple[Key, str]]]:
         """What a term summed to the plates of a site depends on: sites of one view share the sum."""
-        outer = [site.name for site in self._all_enumerated if self._outer(site, number)]
+        outer = [site.name for site in self.program.enumerated.values() if self._outer(site, number)]
         site = self.program.sites[number]
         crossed = frozenset(c[1:] for c in self.program.crossed if c[0] == site.name)
         return site.frames, tuple(outer), crossed
@@ -249,7 +249,7 @@ class Costs:
         events = len(site.fn.event_shape)
         return tuple(
             other.name
-            for other in self._all_enumerated
+            for other in self.program.enumerated.values()
             if self._outer(other, number)
             and (dim := self._dim(other)) is not None
             and relaxed.shape[dim - events] == 1
@@ -285,7 +285,7 @@ class Costs:
     @cached_property
     def _upstream_of_weights(self) -> dict[str, frozenset[str]]:
         """On which sites the probabilities of each enumerated site depend."""
-        names = {site.name for site in self._all_enumerated}
+        names = {site.name for site in self.program.enumerated.values()}
         guide = (t for t in self.passes[0].terms if t.side == "guide" and t.name in names)
         return {term.name: term.upstream or frozenset() for term in guide}
 
@@ -301,7 +301,7 @@ class Costs:
             for name, dim in term.frames.items()
             if name not in site.frames or (crossed and (site.name, term.key, name) in crossed)
         ]
-        if self._all_enumerated:
+        if self.program.enumerated:
             rows, weights = rows * self._fraction(term), []
             for other in self._enumerated(term):
                 if not self._outer(other, number):
@@ -317,14 +317,10 @@ class Costs:
 
     def _enumerated(self, term: Term) -> list[Site]:
         """The enumerated sites whose probabilities weigh a term: those in no plate but its own."""
-        for site in self._all_enumerated:
+        for site in self.program.enumerated.values():
             if self._reaches(site, term):
                 check_inside(site, term)
-        return [site for site in self._all_enumerated if site.frames <= set(term.frames)]
-
-    @cached_property
-    def _all_enumerated(self) -> list[Site]:
-        return [s for s in self.program.sites if isinstance(s.estimator, Enumeration)]
+        return [site for site in self.program.enumerated.values() if site.frames <= set(term.frames)]
 
     def _reaches(self, site: Site, term: Term) -> bool:
         dim = self._dim(site)
@@ -341,17 +337,17 @@ class Costs:
 
     def _fraction(self, term: Term) -> float:
         """In a loop over the values of enumerated sites a term outside their plates recurs."""
-        if self.program.vectorized or not self._all_enumerated:
+        if self.program.vectorized or not self.program.enumerated:
             return 1.0
         sizes = self.program.ordinary.support_sizes
-        outside = (s for s in self._all_enumerated if not s.frames <= set(term.frames))
+        outside = (s for s in self.program.enumerated.values() if not s.frames <= set(term.frames))
         return 1.0 / math.prod(sizes[site.name] for site in outside)
 
     # -- the program ------------------------------------------------------------------------------
 
     def weighted(self, surrogate: Tensor, number: int) -> Tensor:
         """A site's surrogate, averaged over the sites enumerated before it."""
-        for site in self._all_enumerated:
+        for site in self.program.enumerated.values():
             if self._outer(site, number):
                 surrogate = weighed(surrogate, [self.passes[0].probs[site.name][0].detach()])
         return surrogate
@@ -361,8 +357,8 @@ class Costs:
 
         Differentiable in the probabilities of enumerated sites.
         """
-        if not self._all_enumerated and len(lawful) == 1:
-            return term.log_prob.sum()
+        if len(lawful) == 1 and not self.program.enumerated:
+            return _total(term.log_prob)
         log_prob, sites = term.log_prob, self._enumerated(term)
         if sites:
             kept = frozenset().union(*(site.frames for site in sites))
@@ -373,7 +369,12 @@ class Costs:
         if log_prob.shape[:1] == (len(lawful),) and (term.sliced or sites):
             log_prob, repeats = (log_prob if all(lawful) else log_prob[lawful]), 1
         factor = repeats * self._fraction(term)
-        return log_prob.sum() if factor == 1 else log_prob.sum() * factor
+        return _total(log_prob) if factor == 1 else _total(log_prob) * factor
+
+
+def _total(x: Tensor) -> Tensor:
+    """The sum of all elements; of a single one no operation."""
+    return x.sum() if x.dim() else x
 
 
 def _grouped(numbers: Sequence[int], by: Callable[[int], Hashable]) -> list[list[int]]:

@@ -16,7 +16,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 from ..callers import outside
-from ..contexts import holding
+from ..contexts import Holding
 from ..errors import CannotVectorize, EstimatorError
 from .costs import Costs
 from .passes import Dependencies
@@ -38,7 +38,7 @@ _captured: ContextVar[bool] = ContextVar("captured", default=False)
 
 def captured() -> AbstractContextManager[None]:
     """Says that what runs inside is recorded as a graph: nothing is to be compared or looked for."""
-    return holding(_captured, True)
+    return Holding(_captured, True)
 
 
 def is_captured() -> bool:
@@ -119,8 +119,8 @@ class Way:
 
     def serves(self, model: Callable[..., Any], guide: Callable[..., Any]) -> bool:
         """Whether this is the way of a program, or of one that was made anew of the same parts."""
-        mine, other = self.programs, (model, guide)
-        return all(a is b or identity(a) == identity(b) for a, b in zip(mine, other, strict=True))
+        mine, its_guide = self.programs
+        return _is_same(mine, model) and _is_same(its_guide, guide)
 
     @property
     def dependencies(self) -> Dependencies | None:
@@ -148,10 +148,10 @@ class Way:
         if is_captured():
             return
         shapes = signature(runs[0])
-        new = shapes not in self.shapes
-        if len(self.shapes) > SHAPES:
+        met = self.shapes.get(shapes)
+        if met is None and len(self.shapes) > SHAPES:
             self.shapes.clear()
-        known = self.shapes.setdefault(shapes, Shapes())
+        known = met or self.shapes.setdefault(shapes, Shapes())
         if _is_inside_vmap():
             return
         if tracked is None:
@@ -166,7 +166,7 @@ class Way:
         known.count()
         if not due:
             return
-        if new and len(self.shapes) > 1 and look() > self.plates and self.mode is not False:
+        if met is None and len(self.shapes) > 1 and look() > self.plates and self.mode is not False:
             raise CannotVectorize("plates are nested more deeply than when the program was first run")
         known.complete = verify(runs[0], known.compared)
 
@@ -206,6 +206,12 @@ class Way:
         )
 
 
+def _is_same(program: Callable[..., Any], other: Callable[..., Any]) -> bool:
+    if program is other or (type(program) is MethodType and program == other):
+        return True
+    return identity(program) == identity(other)
+
+
 def identity(program: Any) -> Hashable:
     """What two programs have in common if one is the other, made anew: a bound method, a handler
     around a function, a function of the same code and closure."""
@@ -226,5 +232,6 @@ def identity(program: Any) -> Hashable:
 def _is_inside_vmap() -> bool:
     """Whether a vmap goes on outside of the ELBO: values are no numbers then."""
     functorch = torch._C._functorch
-    levels = functorch.get_interpreter_stack() or ()
-    return any(level.key() == functorch.TransformType.Vmap for level in levels)
+    if functorch.peek_interpreter_stack() is None:
+        return False
+    return any(x.key() == functorch.TransformType.Vmap for x in functorch.get_interpreter_stack())

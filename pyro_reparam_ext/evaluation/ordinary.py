@@ -70,22 +70,26 @@ class OrdinaryRun(Recorder):
 
     def sample(self, message: dict[str, Any], fn: TorchDistribution) -> frozenset[str]:
         name = message["name"]
-        if 0 in fn.batch_shape + fn.event_shape and not site_is_factor(message):
+        if (0 in fn.batch_shape or 0 in fn.event_shape) and not site_is_factor(message):
             raise EstimatorError(
                 f"site '{name}': its distribution has shape {tuple(fn.shape())}, which is empty; "
                 f"expected at least one element in every plate. Skip empty batches of data."
             )
-        estimator = self.resolve(message)
-        self.estimators[name] = estimator
+        estimator = self.estimators[name] = self.resolve(message)
         self.controlled_by[name] = self.control.sites
         if message["is_observed"] or message["done"]:
             self.draws[name] = Draw(self.axes.shown_value(message["value"], message["fn"]))
             return frozenset()
-        draw = self._enumerate(message, fn, estimator) if isinstance(estimator, Enumeration) else None
-        draw = draw or estimator.draw(fn)
+        if isinstance(estimator, Enumeration):
+            draw = self._enumerate(message, fn, estimator)
+        else:
+            draw = estimator.draw(fn)
         # The program gets the value with the provenance of what it was drawn from, estimators without.
-        upstream = provenance_of(draw.value) | self.upstream.get(name, frozenset())
-        self.draws[name] = draw = draw.map(untracked) if self.tracked else draw
+        upstream = provenance_of(draw.value)
+        if self.tracking:
+            upstream |= self.upstream[name]
+            draw = draw.map(untracked)
+        self.draws[name] = draw
         self.give(message, draw.value)
         if self.track and is_tracked(estimator, self.vectorized):
             upstream |= {name}
@@ -109,7 +113,7 @@ class OrdinaryRun(Recorder):
         return Draw(support.reshape((len(support),) + ones + fn.event_shape))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class OrdinaryGuide:
     """What the ordinary run of the guide left: its trace, its sites and their cost terms.
 
@@ -191,7 +195,7 @@ def scored(name: str, estimator: Estimator, fn: TorchDistribution, draw: Draw) -
 
     A masked value costs nothing but is sampled all the same: its score counts.
     """
-    log_prob = log_prob_of(name, lambda: estimator.guide_log_prob(fn, draw))
+    log_prob = log_prob_of(name, estimator.guide_log_prob, fn, draw)
     if not is_masked(fn) or estimator.differentiable:
         return log_prob, log_prob
     score = exact_log_prob(coordinates(fn), draw.value)

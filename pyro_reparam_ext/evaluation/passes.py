@@ -11,13 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, TypeAlias
 
 import torch
-from pyro import poutine
 from pyro.distributions import TorchDistribution
 from pyro.infer.util import is_validation_enabled
+from pyro.poutine.replay_messenger import ReplayMessenger
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_subsample
 from pyro.util import check_model_guide_match, check_site_shape
@@ -41,7 +40,7 @@ Dependencies: TypeAlias = Mapping[tuple[str, str], frozenset[str]]
 """Which sites the term ``(side, name)`` depends on."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Pass:
     """The cost terms of some evaluations: first the ordinary one if ``ordinary``, then ``groups``.
 
@@ -56,7 +55,7 @@ class Pass:
     draws: Mapping[str, Draw] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Program:
     """A model and a guide with their arguments, after the ordinary run of the guide.
 
@@ -78,6 +77,7 @@ class Program:
     num_particles: int = 1
     max_plate_nesting: float = float("inf")
     sites: list[Site] = field(default_factory=list)
+    enumerated: dict[str, Site] = field(default_factory=dict)
     alternatives: dict[int, Alternatives] = field(default_factory=dict)
     model_values: dict[str, dict[str, Any]] = field(default_factory=dict)
     model_nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -164,14 +164,11 @@ class Program:
         draws: Mapping[str, Draw],
     ) -> Pass:
         """A pass from its terms, which get to know the number of batch dims."""
-        enumerated = {s.name for s in self.sites if isinstance(s.estimator, Enumeration)}
-        probs = {
-            term.name: left_padded(term.score.exp(), self.batch_dims + 1)
-            for term in terms
-            if term.name in enumerated and term.score is not None
-        }
+        probs = {}
         for term in terms:
             term.batch_dims = self.batch_dims
+            if term.score is not None and term.name in self.enumerated:
+                probs[term.name] = left_padded(term.score.exp(), self.batch_dims + 1)
         return Pass(ordinary, groups, terms, probs, draws)
 
     # -- guide ------------------------------------------------------------------------------------
@@ -233,9 +230,9 @@ class Program:
         sites = {site.name: site for site in run.sites if not site.observed}
         terms, nodes = [], []
         for name, traced in recorder.trace.nodes.items():
-            if traced["type"] == "param":
-                self.model_parameters[name] = traced["value"]
             if traced["type"] != "sample":
+                if traced["type"] == "param":
+                    self.model_parameters[name] = traced["value"]
                 continue
             node = recorder.nodes.get(name)
             if remember and not traced["is_observed"] and name not in self.ordinary.trace:
@@ -248,14 +245,15 @@ class Program:
             fn, value = node["fn"], node["value"]
             if name in sites and not node["is_observed"]:
                 site = sites[name]
-                draw = Draw(value, run.draws.get(name, site.draw).coordinate)
+                draw = run.draws.get(name, site.draw)
+                draw = draw if draw.value is value else Draw(value, draw.coordinate)
                 _check_scorable(site, fn)
                 if relaxed and _is_relaxable(site) and isinstance(innermost(fn), RELAXABLE):
                     log_prob = _linear(fn, draw)
                 else:
-                    log_prob = log_prob_of(name, partial(site.estimator.log_prob, fn, draw))
+                    log_prob = log_prob_of(name, site.estimator.log_prob, fn, draw)
             else:
-                log_prob = log_prob_of(name, partial(fn.log_prob, value))
+                log_prob = log_prob_of(name, fn.log_prob, value)
             upstream = None
             if track:  # what a distribution keeps in closures is left
                 upstream = provenance_of(log_prob) | self.ordinary.control.sites
@@ -280,7 +278,7 @@ class Program:
         if run.draws or self.model_values or self.ordinary.tracked:
             with self.axes.running():
                 replayed = self._replayed(run, track, watch)
-        with recorder, poutine.replay(trace=replayed), self.axes.running():
+        with recorder, ReplayMessenger(trace=replayed), self.axes.running():
             self.model(*self.args, **self.kwargs)
         return recorder
 
@@ -316,7 +314,7 @@ class ModelRun(Recorder):
         return frozenset()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class GuideRun:
     """The guide in one pass: its trace and sites, the draws that differ, and its terms."""
 

@@ -15,6 +15,8 @@ def plan(program: Program) -> tuple[tuple[Group, ...], list[tuple[Group, ...]]]:
 
     Sites of few alternatives share a pass with the one before them, if they are in the same plates.
     """
+    if not program.alternatives:
+        return (), []
     together: list[Group] = []
     apart: list[tuple[Group, ...]] = []
     room, enumerated, before = 0, 0, None

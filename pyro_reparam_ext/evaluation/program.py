@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +16,8 @@ from pyro.util import check_site_shape
 
 from ..callers import told
 from ..errors import CannotVectorize, EstimatorError
+from ..estimators.base import Alternatives, Site
+from ..estimators.enumeration import Enumeration
 from ..shapes import broadcast_shapes
 from .axes import Hidden, Visible
 from .costs import Costs
@@ -30,7 +31,7 @@ from .terms import Crossing, scaled_and_masked
 __all__ = ["Dependencies", "Layout", "evaluate", "plain_traces", "plate_nesting"]
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Layout:
     """How evaluations are laid out.
 
@@ -46,18 +47,12 @@ class Layout:
     random: bool = False
     particles: pyro.plate | None = None
 
-    @contextmanager
-    def axes(self) -> Iterator[Visible]:
-        """What the program sees of these dims during one evaluation of it."""
+    def axes(self) -> Visible:
+        """What the program sees of these dims during one evaluation of it, to be closed after it."""
         if not self.hidden:
-            yield Visible(self.particles)
-            return
+            return Visible(self.particles)
         assert self.plate_dims is not None
-        axes = Hidden(self.num_particles, self.plate_dims, self.random)
-        try:
-            yield axes
-        finally:
-            axes.close()
+        return Hidden(self.num_particles, self.plate_dims, self.random)
 
 
 def plain_traces(
@@ -146,7 +141,8 @@ def evaluate(
 
     def run(path: dict[str, int]) -> Costs:
         nonlocal recorder
-        with layout.axes() as axes:
+        axes = layout.axes()
+        try:
             recorder = OrdinaryRun(resolve, layout.plate_dims, path, track, axes)
             ordinary = ordinary_guide(guide, args, kwargs, recorder, state)
             program = Program(
@@ -166,6 +162,8 @@ def evaluate(
             # A loop has no dim that tells what depends on the values of a site.
             follow = bool(ordinary.tracked) and (program.num_latent > 1 or not program.vectorized)
             return _at_once(program, follow) if program.vectorized else _one_by_one(program, follow)
+        finally:
+            axes.close()
 
     if layout.plate_dims is not None:
         try:
@@ -200,18 +198,19 @@ def _siblings(path: dict[str, int], program: Program) -> list[dict[str, int]]:
 
 
 def _at_once(program: Program, track: bool) -> Costs:
-    _add_alternatives(program)
+    _add_sites(program)
     together, apart = plan(program)
     passes = [program.run(together, ordinary=True, track=track)]
-    with torch.no_grad():
-        passes += [program.run(groups, ordinary=False) for groups in apart]
+    if apart:
+        with torch.no_grad():
+            passes += [program.run(groups, ordinary=False) for groups in apart]
     return Costs(program, passes)
 
 
 def _one_by_one(program: Program, track: bool) -> Costs:
     terms = program.ordinary.terms + program.run_ordinary(track)
     program = replace(program, batch_dims=max((term.log_prob.dim() for term in terms), default=0))
-    _add_alternatives(program)
+    _add_sites(program)
     passes: list[Pass] = [program.collect((), True, terms, {})]
     for owner, alternatives in program.alternatives.items():
         graph = alternatives.marginal or alternatives.relaxed
@@ -222,17 +221,23 @@ def _one_by_one(program: Program, track: bool) -> Costs:
     return Costs(program, passes)
 
 
-def _add_alternatives(program: Program) -> None:
-    """Asks the estimators for alternatives, once the number of batch dims is known."""
-    sites = program.ordinary.sites
-    if not any(s.estimator.has_alternatives() or s.estimator.has_surrogate(s.fn) for s in sites):
-        program.sites[:] = sites
-        return
-    program.sites[:] = [padded(site, program.batch_dims) for site in sites]
-    if not torch.is_grad_enabled():
-        return
-    for number, site in enumerate(program.sites):
-        if not site.observed and site.log_prob.requires_grad:
-            alternatives = site.estimator.alternatives(site)
-            if alternatives is not None and alternatives.count:
-                program.alternatives[number] = alternatives
+def _add_sites(program: Program) -> None:
+    """The sites, with their alternatives: once the number of batch dims is known."""
+    sites, dims = program.ordinary.sites, program.batch_dims
+    if any([s.estimator.has_alternatives() or s.estimator.has_surrogate(s.fn) for s in sites]):
+        sites = [padded(site, dims) for site in sites]
+        program.alternatives = _alternatives(sites)
+    program.sites = sites
+    program.enumerated = {s.name: s for s in sites if isinstance(s.estimator, Enumeration)}
+
+
+def _alternatives(sites: list[Site]) -> dict[int, Alternatives]:
+    """By the number of a site: those that its estimator asks for."""
+    found: dict[int, Alternatives] = {}
+    if torch.is_grad_enabled():
+        for number, site in enumerate(sites):
+            if not site.observed and site.log_prob.requires_grad:
+                alternatives = site.estimator.alternatives(site)
+                if alternatives is not None and alternatives.count:
+                    found[number] = alternatives
+    return found

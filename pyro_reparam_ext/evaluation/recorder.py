@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .axes import Visible
 from .control_flow import ControlFlow, provenance_of, untracked, without_provenance
+from .unwrap import is_subclass
 
 if TYPE_CHECKING:
     from .passes import Program
@@ -60,13 +61,13 @@ class Recorder(TraceMessenger):
 
     def _sampled(self, message: dict[str, Any]) -> frozenset[str]:
         fn, name = message["fn"], message["name"]
-        if site_is_subsample(message):
-            self.subsample(message)
-        elif isinstance(fn, TorchDistributionMixin):
+        if is_subclass(type(fn), (TorchDistributionMixin,)):
             if self.tracking:
                 fn, self.upstream[name] = without_provenance(fn)
             self._laws[name] = fn = self.axes.shown(fn)
             return self.sample(message, fn)
+        if site_is_subsample(message):
+            self.subsample(message)
         return _NONE
 
     def subsample(self, message: dict[str, Any]) -> None:
@@ -82,11 +83,17 @@ class Recorder(TraceMessenger):
                 message["value"] = message["fn"](*message["args"], **message["kwargs"])
                 message["done"] = True
 
+    def _pyro_post_param(self, message: dict[str, Any]) -> None:
+        self.trace.add_node(message["name"], **message)
+
     def _pyro_post_sample(self, message: dict[str, Any]) -> None:
-        super()._pyro_post_sample(message)
+        name = message["name"]
+        if message["infer"].get("_do_not_trace"):
+            super()._pyro_post_sample(message)
+        else:  # as there, but for a copy of the copy
+            self.trace.add_node(name, **message)
         if "noisy_layers" in message:
             self.control.noisy |= message["noisy_layers"]
-        name = message["name"]
         fn = self._laws.get(name)
         if fn is None:
             return

@@ -16,7 +16,7 @@ from .passes import Pass, Program
 from .second_derivative import check_twice, learning
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Surrogate:
     """The loss, a detached scalar, and a scalar whose gradient is the estimate.
 
@@ -37,13 +37,14 @@ def surrogate_loss(runs: Sequence[Costs], num_particles: int, learn: bool) -> Su
     loss = total.detach()
     # What is learned inside a torch.func transform would escape it.
     learn = learn and not torch._C._functorch.is_functorch_wrapped_tensor(total)
-    particle_dim = runs[0].program.particle_dim
     evaluations = [_evaluations(costs, learn) for costs in runs]
+    if not any(evaluations):
+        return Surrogate(loss, total)
     for costs, of_run in zip(runs, evaluations, strict=True):
         learners: list[Evaluations] = []
         for number, one in of_run.items():
-            peers = _peers(one, number, costs, runs, evaluations) if particle_dim is None else None
-            one = replace(one, peers=peers)
+            if len(runs) > 1:
+                one = replace(one, peers=_peers(one, costs, runs, evaluations))
             estimator, state = one.site.estimator, one.site.state
             term = estimator.surrogate(one)
             if term is not None:
@@ -67,7 +68,7 @@ def _direct(costs: Costs) -> Tensor:
     """
     program = costs.program
     hard = {
-        site.name
+        ("guide", site.name)
         for site in program.sites
         if not (site.estimator.differentiable or isinstance(site.estimator, Enumeration))
     }
@@ -77,7 +78,7 @@ def _direct(costs: Costs) -> Tensor:
         if not any(lawful):
             continue
         for term in p.terms:
-            term = term.detached() if term.side == "guide" and term.name in hard else term
+            term = term.detached() if hard and term.key in hard else term
             total = term.added_to(total, costs.expectation(term, p, lawful))
     if total is None:  # a program without sample sites
         return torch.zeros(())
@@ -135,7 +136,6 @@ def _evaluations(costs: Costs, learn: bool) -> dict[int, Evaluations]:
 
 def _peers(
     one: Evaluations,
-    number: int,
     costs: Costs,
     runs: Sequence[Costs],
     evaluations: Sequence[dict[int, Evaluations]],

@@ -126,10 +126,10 @@ def vectorized_frames(site: Mapping[str, Any]) -> dict[str, int]:
     return {frame.name: frame.dim for frame in site["cond_indep_stack"] if frame.vectorized}
 
 
-def log_prob_of(name: str, score: Callable[[], Tensor]) -> Tensor:
-    """Calls ``score``; an error of it names the site."""
+def log_prob_of(name: str, score: Callable[..., Tensor], *args: Any) -> Tensor:
+    """``score(*args)``; an error of it names the site."""
     try:
-        return score()
+        return score(*args)
     except EstimatorError as error:
         if f"'{name}'" in str(error):
             raise
@@ -139,10 +139,13 @@ def log_prob_of(name: str, score: Callable[[], Tensor]) -> Tensor:
 
 
 def scaled_and_masked(log_prob: Tensor, node: Mapping[str, Any]) -> Tensor:
+    scale, mask = node["scale"], node["mask"]
+    if mask is None and type(scale) is float and scale == 1.0:  # most are neither
+        return log_prob
     try:
-        return scale_and_mask(log_prob, node["scale"], node["mask"])
+        return scale_and_mask(log_prob, scale, mask)
     except RuntimeError as error:
-        name, mask = node["name"], node["mask"]
+        name = node["name"]
         if not isinstance(mask, Tensor) or _broadcasts(mask.shape, log_prob.shape):
             raise
         # Pyro masks the two halves of a partly observed site by its obs_mask, under these names.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from pyro.distributions import TorchDistribution
@@ -18,9 +19,15 @@ from ..shapes import broadcast_shapes
 WRAPPERS = (torch.distributions.Independent, MaskedDistribution, ExpandedDistribution)
 
 
+@lru_cache(maxsize=1000)
+def is_subclass(cls: type, classes: tuple[type, ...]) -> bool:
+    """``issubclass``, remembered: for the classes of Pyro it asks an abstract base class each time."""
+    return issubclass(cls, classes)
+
+
 def innermost(fn: TorchDistribution) -> TorchDistribution:
     """The distribution under any nest of ``Independent``, ``ExpandedDistribution`` and mask."""
-    while isinstance(fn, WRAPPERS):
+    while is_subclass(type(fn), WRAPPERS):
         fn = fn.base_dist
     return fn
 
@@ -66,7 +73,7 @@ def sum_rightmost(x: torch.Tensor, dims: int) -> torch.Tensor:
 
 def is_masked(fn: TorchDistribution) -> bool:
     """Whether there is a ``mask`` anywhere in ``fn``."""
-    while isinstance(fn, WRAPPERS):
+    while is_subclass(type(fn), WRAPPERS):
         if isinstance(fn, MaskedDistribution):
             return True
         fn = fn.base_dist

@@ -38,10 +38,12 @@ Signature: TypeAlias = tuple
 
 def signature(costs: Costs) -> Signature:
     """Sites, shapes of their terms, and evaluations; and whether there are gradients."""
-    return (
-        torch.is_grad_enabled(),
-        *((len(p.groups), term.key, term.log_prob.shape) for p in costs.passes for term in p.terms),
-    )
+    terms = [
+        (len(p.groups), term.side, term.name, term.log_prob.shape)
+        for p in costs.passes
+        for term in p.terms
+    ]
+    return torch.is_grad_enabled(), *terms
 
 
 @dataclass(frozen=True)

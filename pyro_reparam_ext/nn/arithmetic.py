@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -115,13 +116,20 @@ def _law(func: Callable, args: tuple, kwargs: dict, weight: RandomWeight) -> Law
 
 def targets(func: Callable, args: tuple, kwargs: dict) -> list[RandomWeight]:
     """The weights that a function writes into."""
-    name = getattr(func, "__name__", "")
-    if name.startswith("__"):
-        changes = name == "__setitem__" or (name.startswith("__i") and name not in _NO_CHANGE)
-    else:
-        changes = name.endswith("_")
+    changes = _changes_first(func)
+    if not changes and "out" not in kwargs:
+        return []
     written = [*(args[:1] if changes else ()), kwargs.get("out")]
     return random_weights(written)
+
+
+@lru_cache(maxsize=1000)
+def _changes_first(func: Callable) -> bool:
+    """Whether a function writes into its first argument, by its name."""
+    name = getattr(func, "__name__", "")
+    if name.startswith("__"):
+        return name == "__setitem__" or (name.startswith("__i") and name not in _NO_CHANGE)
+    return name.endswith("_")
 
 
 def _repeats(func: Callable, args: tuple, weight: RandomWeight) -> bool:

@@ -20,6 +20,7 @@ from .layer_estimator import PARTICLE_PLATES
 from .names import check_parameters, check_sites, is_training, one_network_a_name
 from .prior import Prior, Rule, hyperprior_of, prior_of, rules_for
 from .side_by_side import side_by_side
+from .weight import plain
 
 
 def to_bayesian(
@@ -145,14 +146,15 @@ class BayesianModule(PyroModule):
         for name, rule in self._rules.items():
             value = module.get_buffer(name)
             weights[name] = self._draw(name, value, rule)
-            shapes.append(weights[name].shape[: weights[name].dim() - value.dim()])
+            shape = plain(weights[name]).shape
+            shapes.append(shape[: len(shape) - value.dim()])
         batch = broadcast_shapes(*shapes)
         if batch.numel() > 1:
             _check_plates(self._site(name))
             return side_by_side(module, weights, batch, self.input_dims, self.event_dim, args, kwargs)
         for name, weight in weights.items():
             shape = module.get_buffer(name).shape
-            if weight.shape != shape:
+            if plain(weight).shape != shape:
                 weights[name] = weight.reshape(shape)
         return functional_call(module, weights, args, kwargs)
 

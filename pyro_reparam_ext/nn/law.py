@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import pyro.distributions as dist
 from pyro.distributions import TorchDistribution, constraints
-from pyro.ops.provenance import detach_provenance
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from ..evaluation.control_flow import untracked
 from ..evaluation.unwrap import coordinates, innermost
 
 
@@ -32,16 +32,20 @@ def law_of(name: str, prior: TorchDistribution, trace: Trace) -> Law | str | Non
     fn = trace.nodes[name]["fn"]
     if not isinstance(innermost(fn), dist.Delta):
         return _law(fn)
-    auxiliary = [node for node in trace.nodes.values() if node.get("infer", {}).get("is_auxiliary")]
-    if not auxiliary:
+    if not any(map(_is_auxiliary, trace.nodes.values())):
         return None
     if not is_real(prior.support):
         return f"the guide maps its variables to the support {prior.support}"
     own = trace.nodes.get(f"{name}_unconstrained")
     if own is not None and is_part(fn, own["value"], 0):
         return _law(own["fn"])
+    auxiliary = [node for node in trace.nodes.values() if _is_auxiliary(node)]
     law = _part(name, auxiliary[0], trace) if len(auxiliary) == 1 else None
     return law or f"the guide makes it from {', '.join(repr(node['name']) for node in auxiliary)}"
+
+
+def _is_auxiliary(node: dict[str, Any]) -> bool:
+    return bool(node.get("infer", {}).get("is_auxiliary"))
 
 
 def _part(name: str, joint: dict[str, Any], trace: Trace) -> Law | None:
@@ -79,7 +83,7 @@ def _law(fn: TorchDistribution) -> Law | str:
 
 def is_part(fn: TorchDistribution, draw: Tensor, offset: int) -> bool:
     """Whether a Delta's value is a view of the draw that begins there, and not made from it."""
-    value, draw = detach_provenance(innermost(fn).v), detach_provenance(draw)
+    value, draw = untracked(innermost(fn).v), untracked(draw)
     if value is draw:
         return offset == 0
     try:

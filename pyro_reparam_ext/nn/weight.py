@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pyro.ops.provenance import detach_provenance
 from torch import Tensor
 
+from ..evaluation.control_flow import untracked
 from .law import Law
 
 if TYPE_CHECKING:
     from .run import Run
+
+OF_SHAPE: frozenset[Any] = frozenset(
+    [
+        *(Tensor.dim, Tensor.size, Tensor.numel, Tensor.stride, Tensor.is_floating_point),
+        *(getattr(Tensor, name).__get__ for name in ("shape", "ndim", "dtype", "device")),
+    ]
+)
+"""What a weight is asked for in whatever state its run is."""
 
 
 class RandomWeight(Tensor):
@@ -34,6 +42,9 @@ class RandomWeight(Tensor):
         cls, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        first = args[0] if args else None
+        if func in OF_SHAPE and isinstance(first, RandomWeight):
+            return func(first.draw, *args[1:], **kwargs)
         direct = (x for x in args if isinstance(x, RandomWeight))
         weight = next(direct, None)
         if weight is None:
@@ -42,7 +53,7 @@ class RandomWeight(Tensor):
 
 
 def random_weight(draw: Tensor, law: Law | str, key: tuple[str, ...], run: Run) -> RandomWeight:
-    weight = detach_provenance(draw).as_subclass(RandomWeight)
+    weight = untracked(draw).as_subclass(RandomWeight)
     weight.draw, weight.law, weight.key, weight.run = draw, law, key, run
     return weight
 
