@@ -156,7 +156,6 @@ def main(args: argparse.Namespace) -> None:
     for label in args.agents:
         pyro.set_rng_seed(args.seed)
         snapshots = (steps // 10, steps // 4, steps) if label == STUDIED else ()
-        pyro.clear_param_store()
         runs[label] = train(
             AGENTS[label](args.count, args.svi),
             args.count,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import gymnasium
 import pandas as pd
+import pyro
 import torch
 from cartpole import evaluate
 from noisy_dqn_agents import ACTIONS, Agents, State
@@ -58,6 +59,7 @@ def train(
     The first actions are random, and the learning rate falls to zero linearly. An episode that was cut
     off has not come to its end: only a fall makes the value of what comes next zero.
     """
+    pyro.clear_param_store()
     memory = Memory(steps, count)
     environment = gymnasium.make_vec(
         "CartPole-v1", num_envs=count, vectorization_mode="vector_entry_point"

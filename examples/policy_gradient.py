@@ -212,7 +212,7 @@ def main(args: argparse.Namespace) -> None:
     if args.smoke:
         args.updates, args.seeds, args.draws = 2, 1, 2
         studied_after, warmup, horizons = 0, 1, (2, 3)
-        methods = {label: method.shortened(40) for label, method in METHODS.items()}
+        methods = {label: method.shortened(10) for label, method in METHODS.items()}
     runs = curves(methods, args.seeds, args.seed, args.updates, args.svi)
     keep = (0, studied_after)
     studied = methods["leave-one-out"]

@@ -213,7 +213,6 @@ def test_a_graph_of_the_update_learns_alike(script, label):
     """In a whole run, with its learning rate that falls."""
 
     def trained(svi) -> tuple[dict[str, torch.Tensor], pd.DataFrame]:
-        pyro.clear_param_store()
         pyro.set_rng_seed(0)
         agents = script.AGENTS[label](2, svi)
         return agents, script.train(agents, 2, 80).curve
