@@ -62,7 +62,8 @@ class Program:
     ``batch_dims`` counts the dims of plates, particles and enumerated sites; evaluations lie left of
     them. ``vectorized`` is False where every evaluation is run by itself. ``model_values`` has what the
     model alone drew in the ordinary run, as it saw it; ``model_nodes`` the same with all dims.
-    ``crossed``: in which plates a term depends on other elements of a site than its own.
+    ``enumerated``: the sites that are, by name. ``crossed``: in which plates a term depends on other
+    elements of a site than its own.
     """
 
     model: Callable[..., Any]

@@ -35,11 +35,12 @@ def surrogate_loss(runs: Sequence[Costs], num_particles: int, learn: bool) -> Su
     if num_particles > 1:
         total = total / num_particles
     loss = total.detach()
+    owners = [_with_surrogate(costs.program) for costs in runs]
+    if not any(owners):
+        return Surrogate(loss, total)
     # What is learned inside a torch.func transform would escape it.
     learn = learn and not torch._C._functorch.is_functorch_wrapped_tensor(total)
-    evaluations = [_evaluations(costs, learn) for costs in runs]
-    if not any(evaluations):
-        return Surrogate(loss, total)
+    evaluations = [_evaluations(costs, of, learn) for costs, of in zip(runs, owners, strict=True)]
     for costs, of_run in zip(runs, evaluations, strict=True):
         learners: list[Evaluations] = []
         for number, one in of_run.items():
@@ -102,18 +103,22 @@ def _averaged(program: Program, alternatives: Alternatives) -> bool:
     return alternatives.marginal and program.vectorized
 
 
-def _evaluations(costs: Costs, learn: bool) -> dict[int, Evaluations]:
-    """What every site with a surrogate of its own is to make it from."""
+def _with_surrogate(program: Program) -> list[int]:
+    """The numbers of the sites that may have a surrogate of their own."""
     if not torch.is_grad_enabled():
-        return {}
-    program, result = costs.program, {}
-    numbers = [
+        return []
+    return [
         number
         for number, site in enumerate(program.sites)
         if site.estimator.has_surrogate(site.fn) and site.log_prob.requires_grad
     ]
+
+
+def _evaluations(costs: Costs, numbers: list[int], learn: bool) -> dict[int, Evaluations]:
+    """What each of these sites is to make its surrogate from."""
     if not numbers:
         return {}
+    program, result = costs.program, {}
     with torch.no_grad():  # coefficients
         downstream = costs.downstream(numbers)
     relaxed = [n for n in numbers if n in program.alternatives and program.alternatives[n].relaxed]

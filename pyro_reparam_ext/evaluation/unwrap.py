@@ -19,10 +19,8 @@ from ..shapes import broadcast_shapes
 WRAPPERS = (torch.distributions.Independent, MaskedDistribution, ExpandedDistribution)
 
 
-@lru_cache(maxsize=1000)
-def is_subclass(cls: type, classes: tuple[type, ...]) -> bool:
-    """``issubclass``, remembered: for the classes of Pyro it asks an abstract base class each time."""
-    return issubclass(cls, classes)
+is_subclass: Callable[[type, tuple[type, ...]], bool] = lru_cache(maxsize=1000)(issubclass)
+"""``issubclass``, remembered: for the classes of Pyro it asks an abstract base class each time."""
 
 
 def innermost(fn: TorchDistribution) -> TorchDistribution:

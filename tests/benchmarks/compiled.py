@@ -8,16 +8,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyro
-import pyro.distributions as dist
-import torch
 from pyro.infer import SVI, Trace_ELBO
-from pyro.infer.autoguide import AutoNormal
 from pyro.optim import Adam
 from torch import Tensor
 
 import pyro_reparam_ext as pre
 
-from .programs import BernoulliVAE, GaussianVAE, binary_images
+from .programs import (
+    BernoulliVAE,
+    GaussianVAE,
+    bayesian_network,
+    binary_images,
+    groups,
+    hierarchical,
+)
 from .timing import Row, compare
 
 STEPS = 100
@@ -112,7 +116,7 @@ def _cases() -> Iterator[Case]:
         )
     yield Case(
         "hierarchical regression, AutoNormal, 5 sites",
-        _hierarchical,
+        hierarchical,
         lambda: ours(max_plate_nesting=1),
         plain,
         _hierarchical_twin,
@@ -120,7 +124,7 @@ def _cases() -> Iterator[Case]:
     )
     yield Case(
         "Bayesian net 13-50-1, AutoNormal",
-        _network,
+        bayesian_network,
         lambda: ours(max_plate_nesting=1),
         plain,
         _network_twin,
@@ -147,45 +151,6 @@ def _cases() -> Iterator[Case]:
 
 def _vae(vae: Any, batch: int, pixels: int) -> tuple[Any, Any, tuple]:
     return vae.model, vae.guide, (binary_images(batch, pixels),)
-
-
-def _groups() -> tuple[Tensor, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    x, y = torch.randn(2, 200, generator=generator)
-    return x, y, torch.randint(8, (200,), generator=generator)
-
-
-def _hierarchical() -> tuple[Any, Any, tuple]:
-    x, y, group = _groups()
-
-    def model(x: Tensor, y: Tensor) -> None:
-        mean = pyro.sample("mean", dist.Normal(0.0, 10.0))
-        spread = pyro.sample("spread", dist.HalfNormal(2.0))
-        slope = pyro.sample("slope", dist.Normal(0.0, 10.0))
-        with pyro.plate("groups", 8):
-            level = pyro.sample("level", dist.Normal(mean, spread))
-        noise = pyro.sample("noise", dist.HalfNormal(2.0))
-        with pyro.plate("rows", 200):
-            pyro.sample("y", dist.Normal(level[..., group] + slope * x, noise), obs=y)
-
-    return model, AutoNormal(model), (x, y)
-
-
-def _network() -> tuple[Any, Any, tuple]:
-    generator = torch.Generator().manual_seed(0)
-    x, y = torch.randn(100, 13, generator=generator), torch.randn(100, generator=generator)
-
-    def model(x: Tensor, y: Tensor) -> None:
-        hidden = pyro.sample("hidden", dist.Normal(torch.zeros(13, 50), 1.0).to_event(2))
-        bias = pyro.sample("bias", dist.Normal(torch.zeros(50), 1.0).to_event(1))
-        out = pyro.sample("out", dist.Normal(torch.zeros(50), 1.0).to_event(1))
-        last = pyro.sample("last", dist.Normal(0.0, 1.0))
-        precision = pyro.sample("precision", dist.Gamma(2.0, 2.0))
-        mean = torch.tanh(x @ hidden + bias) @ out + last
-        with pyro.plate("rows", 100):
-            pyro.sample("y", dist.Normal(mean, precision.rsqrt()), obs=y)
-
-    return model, AutoNormal(model), (x, y)
 
 
 # -- the same for NumPyro ---------------------------------------------------------------------------
@@ -253,7 +218,7 @@ def _hierarchical_twin() -> tuple:
     import numpyro
     from numpyro import distributions as nd
 
-    x, y, group = _jnp(*_groups())
+    x, y, group = _jnp(*groups())
 
     def model(x: Any, y: Any) -> None:
         mean = numpyro.sample("mean", nd.Normal(0.0, 10.0))
@@ -285,5 +250,5 @@ def _network_twin() -> tuple:
             numpyro.sample("y", nd.Normal(mean, precision**-0.5), obs=y)
 
     guide = numpyro.infer.autoguide.AutoNormal(model)
-    _, _, data = _network()
+    _, _, data = bayesian_network()
     return model, guide, numpyro.infer.Trace_ELBO(), _jnp(*data)

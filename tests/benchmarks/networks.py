@@ -61,7 +61,7 @@ def run(quick: bool = False) -> list[Row]:
                     within,
                     plain,
                     repetitions=3 if quick else 60,
-                    at_most=1.3,
+                    at_most=1.2,
                 )
             )
     return rows
