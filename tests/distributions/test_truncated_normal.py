@@ -6,6 +6,7 @@ import pytest
 import torch
 from scipy import integrate, stats
 from torch.distributions import kl_divergence
+from torch.fx.experimental.proxy_tensor import make_fx
 
 import pyro_reparam_ext as pre
 from pyro_reparam_ext.distributions.numerics.interpolated_quantile import MANY
@@ -225,3 +226,20 @@ def test_gradients_of_several_functions_at_once(bounds, count):
     (at_once,) = torch.autograd.grad(value, loc, weights, is_grads_batched=True, retain_graph=True)
     one_by_one = [torch.autograd.grad(value, loc, w, retain_graph=True)[0] for w in weights]
     torch.testing.assert_close(at_once, torch.stack(one_by_one), rtol=1e-4, atol=1e-4)
+
+
+def test_many_draws_in_graphs():
+    """One graph of what a compiler traces, and a recorded one that draws as the code does."""
+
+    def draw(loc):
+        return TruncatedNormal(loc, 1.0, 1.5, INF, validate_args=False).rsample((MANY,))
+
+    torch._dynamo.reset()
+    leaf = torch.tensor(0.2, requires_grad=True)
+    compiled = torch.compile(draw, backend="aot_eager", fullgraph=True)(leaf)
+    assert compiled.isfinite().all() and (compiled >= 1.5).all()
+    recorded = make_fx(draw)(torch.tensor(0.2))
+    torch.manual_seed(1)
+    expected = draw(torch.tensor(-3.0))
+    torch.manual_seed(1)
+    torch.testing.assert_close(recorded(torch.tensor(-3.0)), expected)

@@ -3,7 +3,7 @@ r"""Points of a truncated normal, for many draws of each parameter.
 In the bulk the quantile is :math:`\sqrt 2\, y` with :math:`\mathrm{erf}(y) = e`, where e is linear in
 the uniform number. In a tail let e be the share of the mass beyond its end that lies below the
 quantile: the distance from the end is a smooth function of the same y, 0 with it. It is y times a
-polynomial, through the exact distances at a few points. So one formula, whose coefficients depend on
+polynomial, through the distances at a few points. So one formula, whose coefficients depend on
 the parameters alone, serves every interval.
 """
 
@@ -28,7 +28,9 @@ MANY = 2**15
 
 
 def is_worth_it(uniform: Tensor, parameter: Tensor) -> bool:
-    """By the shapes, the dtype and the device alone."""
+    """By the shapes, the dtype and the device alone; not for a compiler, which fuses what is long."""
+    if torch.compiler.is_compiling():
+        return False
     many = uniform.numel() >= max(MANY, 64 * parameter.numel())
     return many and uniform.dtype == torch.float32 and uniform.device.type == "cpu"
 
