@@ -38,13 +38,15 @@ def on_ranks(function: Callable[..., Any], *args: Any, size: int = 2) -> list[An
         end = time.monotonic() + TIMEOUT
         for process in processes:
             process.join(max(0.0, end - time.monotonic()))
-        late = [rank for rank, process in enumerate(processes) if process.is_alive()]
+        codes = [process.exitcode for process in processes]
+        late = [rank for rank, code in enumerate(codes) if code is None]
         for process in processes:
             process.kill()
             process.join()
         failed = [path.read_text() for path in sorted(Path(folder).glob("*.failed"))]
         assert not failed, "\n".join(failed)
         assert not late, f"ranks {late} were not done after {TIMEOUT:.0f} s"
+        assert not any(codes), f"exit codes of the ranks: {codes}"
         return [torch.load(Path(folder) / f"{rank}.pt", weights_only=False) for rank in range(size)]
 
 
