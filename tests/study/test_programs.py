@@ -7,6 +7,7 @@ import torch
 from pyro.infer.autoguide import AutoNormal
 
 import pyro_reparam_ext as pre
+from pyro_reparam_ext.study.draws import Draws
 from pyro_reparam_ext.study.programs import exact_program, scored_program, support_moves
 from pyro_reparam_ext.study.sampler import Sampler
 
@@ -39,7 +40,7 @@ def test_exact_gradient_whatever_estimators_the_guide_has():
     biased = pre.config_estimator(guide, {"z": pre.GumbelSoftmax(2.0)})
     sampler = Sampler(exact_program(model, biased, (), {}))
     assert sampler.deterministic  # in a plate that takes all of its data
-    (draw,) = sampler.draws(["logits"], 1)
+    (draw,) = Draws(sampler, ["logits"]).chunks(1)
     torch.testing.assert_close(
         draw["logits"][0].double(), exact_gradient()["logits"], rtol=1e-4, atol=0
     )
