@@ -169,7 +169,8 @@ def test_batched_values_are_those_of_the_networks(kinds):
 
 def test_targets_are_the_target_networks_best(kinds, data):
     agents = kinds.Noisy(1)
-    agents.parameters["4.bias_mu"] += 5 * torch.randn(1, 2)  # the target network lags behind
+    with torch.no_grad():  # the target network lags behind
+        agents.parameters["4.bias_mu"] += 5 * torch.randn(1, 2)
     batch = kinds.Batch(*(x[None] for x in data[0]))
     batch.discounts[:, ::2] = 0.0
     target = {name: value[0] for name, value in agents.target.items()}

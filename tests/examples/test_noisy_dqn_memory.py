@@ -50,7 +50,7 @@ def test_no_transition_leads_from_one_episode_into_the_next(example, memories, m
             kept.append(self)
 
     monkeypatch.setattr(training, "Memory", Kept)
-    training.train(kinds.Agents(2, 1e-3), 2, 200)
+    training.train(kinds.Agents(2), 2, 200)
     (memory,) = kept
     falls = 0
     for agent, count in enumerate(memory.counts.tolist()):

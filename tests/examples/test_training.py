@@ -31,12 +31,15 @@ def training(example) -> ModuleType:
 
 
 def test_the_scripts_are_found():
-    assert len(SCRIPTS) == 8
+    assert len(SCRIPTS) == 9
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_script_takes_compile(example, script):
     parse = example(script).parse
+    if script == "distributed":  # whose other way is no SVI
+        assert parse(["--compile"]).compile and not parse([]).compile
+        return
     assert parse([]).svi is SVI
     assert parse(["--compile"]).svi is pre.CompiledSVI
 
