@@ -124,6 +124,7 @@ class Optimizers:
 
     def step(self, grads: Sequence[Tensor | None]) -> None:
         """Writes the next values of parameters and state, by tensor operations alone."""
+        moved = []
         slots = zip(self.slots, self.states, self.rates.unbind(), grads, strict=True)
         for slot, state, rate, grad in slots:
             if grad is None:
@@ -134,7 +135,14 @@ class Optimizers:
                 slot.param.grad = grad
                 slot.clip(slot.param)
                 grad, slot.param.grad = slot.param.grad, None
-            _STEPS[type(slot.optimizer)](slot.group, slot.param, grad, state, rate)
+            moved.append((slot, state, _sizes(slot.group, state, rate), grad))
+        if not moved:
+            return
+        # In memory of their own: the compiler would compute them anew for every few elements.
+        sizes = iter(torch.stack([x for _, _, own, _ in moved for x in own]).unbind())
+        for slot, state, own, grad in moved:
+            size = [next(sizes).to(slot.param.dtype) for _ in own]
+            _STEPS[type(slot.optimizer)](slot.group, slot.param, grad, state, *size)
 
     def eager_step(self, grads: Sequence[Tensor | None]) -> None:
         """The step of optimisers that are no part of the graph."""
@@ -150,12 +158,32 @@ def _optimizer(x: Any) -> Optimizer:
     return getattr(x, "optimizer", x)
 
 
-def _adam(group: dict[str, Any], p: Tensor, grad: Tensor, state: State, rate: Tensor) -> None:
+def _sizes(group: dict[str, Any], state: State, rate: Tensor) -> list[Tensor]:
+    """The learning rate; of Adam's kind the size of the next step and the factor of its spread, too.
+
+    For averages that began at zero.
+    """
+    if "betas" not in group:
+        return [rate]
+    beta1, beta2 = group["betas"]
+    count = state["step"].add_(1).double()
+    return [rate, rate / (1 - beta1**count), (1 - beta2**count).sqrt()]
+
+
+def _adam(
+    group: dict[str, Any],
+    p: Tensor,
+    grad: Tensor,
+    state: State,
+    rate: Tensor,
+    size: Tensor,
+    spread: Tensor,
+) -> None:
     beta1, beta2 = group["betas"]
     grad = -grad if group["maximize"] else grad
     if group["weight_decay"]:
         if group["decoupled_weight_decay"]:
-            p.mul_((1 - rate * group["weight_decay"]).to(p.dtype))
+            p.mul_(1 - rate * group["weight_decay"])
         else:
             grad = grad + group["weight_decay"] * p
     mean, square = state["exp_avg"], state["exp_avg_sq"]
@@ -163,16 +191,7 @@ def _adam(group: dict[str, Any], p: Tensor, grad: Tensor, state: State, rate: Te
     square.mul_(beta2).add_((1 - beta2) * grad * grad)
     if group["amsgrad"]:
         square = state["max_exp_avg_sq"].copy_(torch.maximum(state["max_exp_avg_sq"], square))
-    size, spread = _unbiased(state["step"], beta1, beta2, rate, p.dtype)
     p.sub_(size * mean / (square.sqrt() / spread + group["eps"]))
-
-
-def _unbiased(
-    step: Tensor, beta1: float, beta2: float, rate: Tensor, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """The size of Adam's next step and the factor of its spread, for averages that began at zero."""
-    count = step.add_(1).double()
-    return (rate / (1 - beta1**count)).to(dtype), (1 - beta2**count).sqrt().to(dtype)
 
 
 def _sgd(group: dict[str, Any], p: Tensor, grad: Tensor, state: State, rate: Tensor) -> None:
@@ -183,10 +202,18 @@ def _sgd(group: dict[str, Any], p: Tensor, grad: Tensor, state: State, rate: Ten
         velocity = state["momentum_buffer"]
         velocity.mul_(group["momentum"]).add_((1 - group["dampening"]) * grad)
         grad = grad + group["momentum"] * velocity if group["nesterov"] else velocity
-    p.sub_(rate.to(p.dtype) * grad)
+    p.sub_(rate * grad)
 
 
-def _clipped_adam(group: dict[str, Any], p: Tensor, grad: Tensor, state: State, rate: Tensor) -> None:
+def _clipped_adam(
+    group: dict[str, Any],
+    p: Tensor,
+    grad: Tensor,
+    state: State,
+    rate: Tensor,
+    size: Tensor,
+    spread: Tensor,
+) -> None:
     beta1, beta2 = group["betas"]
     grad = grad.clamp(-group["clip_norm"], group["clip_norm"])
     if group["weight_decay"]:
@@ -195,13 +222,13 @@ def _clipped_adam(group: dict[str, Any], p: Tensor, grad: Tensor, state: State, 
     mean.mul_(beta1).add_((1 - beta1) * grad)
     deviation = grad - mean if group["centered_variance"] else grad
     square.mul_(beta2).add_((1 - beta2) * deviation * deviation)
-    size, spread = _unbiased(state["step"], beta1, beta2, rate, p.dtype)
     p.sub_(size * spread * mean / (square.sqrt() + group["eps"]))
 
 
-_STEPS: dict[type, Callable[[dict[str, Any], Tensor, Tensor, State, Tensor], None]] = {
+_STEPS: dict[type, Callable[..., None]] = {
     Adam: _adam,
     AdamW: _adam,
     SGD: _sgd,
     ClippedAdam: _clipped_adam,
 }
+"""From group, parameter, gradient, state and sizes to the next values, which are written."""
