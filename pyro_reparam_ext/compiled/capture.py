@@ -18,7 +18,6 @@ import numpy as np
 import pyro
 import torch
 from torch import Tensor, nn
-from torch._decomp import get_decompositions
 from torch._guards import TracingContext, tracing
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import GraphModule, Node
@@ -34,8 +33,6 @@ from ..evaluation.modes import captured
 
 LINE = "line of the program"
 """The key, in a node's ``meta``, of the line that it comes from."""
-IN_PARTS = [torch.ops.aten.binary_cross_entropy_with_logits]
-"""Recorded by its parts, as the compiler would choose them: torch's own are twice as many passes."""
 OBJECTIVE = f"{__package__}.program"
 """The module that calls the program."""
 REMEDY = (
@@ -85,7 +82,7 @@ def recorded(function: Callable[..., Any], inputs: Sequence[Tensor]) -> GraphMod
     """The graph of a function of these very tensors."""
     # One mode in which the shapes of all nodes are kept: torch would make one for each.
     with tracing(TracingContext(FakeTensorMode(allow_fallback_kernels=True))):
-        return make_fx(function, get_decompositions(IN_PARTS), _allow_non_fake_inputs=True)(*inputs)
+        return make_fx(function, _allow_non_fake_inputs=True)(*inputs)
 
 
 def drawn_elsewhere() -> list[Any]:
