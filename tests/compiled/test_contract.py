@@ -204,26 +204,27 @@ class Normalised(nn.Module):
         return out - self.mean
 
 
+def normalised(networks):
+    """Programs of a network with running means; each that is made is added to ``networks``."""
+    network = Normalised()
+    networks.append(network)
+
+    def model(x):
+        pyro.module("network", network)
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        with pyro.plate("rows", len(x)):
+            pyro.sample("y", dist.Normal(network(x) + z, 1.0), obs=x[:, 0])
+
+    def guide(x):
+        pyro.sample("z", dist.Normal(pyro.param("loc", torch.tensor(0.1)), 1.0))
+
+    return model, guide, pre.TraceEstimator_ELBO(max_plate_nesting=1)
+
+
 def test_buffers_are_written():
     networks = []
     data = torch.randn(8, 2, generator=torch.Generator().manual_seed(0))
-
-    def programs():
-        networks.append(Normalised())
-        network = networks[-1]
-
-        def model(x):
-            pyro.module("network", network)
-            z = pyro.sample("z", dist.Normal(0.0, 1.0))
-            with pyro.plate("rows", len(x)):
-                pyro.sample("y", dist.Normal(network(x) + z, 1.0), obs=x[:, 0])
-
-        def guide(x):
-            pyro.sample("z", dist.Normal(pyro.param("loc", torch.tensor(0.1)), 1.0))
-
-        return model, guide, pre.TraceEstimator_ELBO(max_plate_nesting=1)
-
-    assert_same_steps(programs, lambda number: (data * (number + 1),), count=6)
+    assert_same_steps(lambda: normalised(networks), lambda number: (data * (number + 1),), count=6)
     eager, graph = (dict(network.named_buffers()) for network in networks)
     for name, buffer in eager.items():
         torch.testing.assert_close(graph[name], buffer)

@@ -16,7 +16,7 @@ from pyro_reparam_ext.compiled.halves import Halves, halves, over_ranks
 
 from ..registry import REGISTRY, layout_of
 from .steps import GraphSVI, assert_same_steps
-from .test_contract import Normalised, regression
+from .test_contract import normalised, regression
 
 
 class Alone(GraphSVI):
@@ -95,23 +95,8 @@ def test_optimisers(alone, optim):
 def test_buffers_are_written(alone):
     networks = []
     data = torch.randn(8, 2, generator=torch.Generator().manual_seed(0))
-
-    def programs():
-        networks.append(Normalised())
-        network = networks[-1]
-
-        def model(x):
-            pyro.module("network", network)
-            z = pyro.sample("z", dist.Normal(0.0, 1.0))
-            with pyro.plate("rows", len(x)):
-                pyro.sample("y", dist.Normal(network(x) + z, 1.0), obs=x[:, 0])
-
-        def guide(x):
-            pyro.sample("z", dist.Normal(pyro.param("loc", torch.tensor(0.1)), 1.0))
-
-        return model, guide, pre.TraceEstimator_ELBO(max_plate_nesting=1)
-
-    assert_same_steps(programs, lambda number: (data * (number + 1),), count=6, kind=alone)
+    given = lambda number: (data * (number + 1),)  # noqa: E731
+    assert_same_steps(lambda: normalised(networks), given, count=6, kind=alone)
     eager, graph = (dict(network.named_buffers()) for network in networks)
     for name, buffer in eager.items():
         torch.testing.assert_close(graph[name], buffer)
