@@ -8,6 +8,8 @@ from types import FrameType, FunctionType
 from typing import Any
 
 LIBRARIES = ("pyro_reparam_ext", "pyro", "torch", "contextlib", "numpy")
+_NOT_THE_USERS = sys.stdlib_module_names.union(LIBRARIES) - {"argparse", "types"}
+"""Modules whose functions and objects are no part of a program; namespaces are."""
 
 
 def outside() -> int:
@@ -50,10 +52,6 @@ def is_of_a_library(frame: FrameType) -> bool:
 
 
 def is_of_the_user(x: Any) -> bool:
-    """Whether a function, or the class of an object, is neither of a library nor of Python itself.
-
-    Namespaces hold what the user put there.
-    """
+    """Whether a function, or the class of an object, is neither of a library nor of Python itself."""
     module = getattr(x if isinstance(x, (FunctionType, type)) else type(x), "__module__", None) or ""
-    python = sys.stdlib_module_names - {"argparse", "types"}
-    return module.split(".")[0] not in python.union(LIBRARIES)
+    return module.split(".")[0] not in _NOT_THE_USERS

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-from pyro.poutine.messenger import Messenger
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .errors import EstimatorError
+from .parameters import ParametersMet
 
 
 def wrapper() -> DistributedDataParallel | None:
@@ -31,7 +30,7 @@ def nothing_apart(
     Raises:
         EstimatorError: each process would train a parameter or a state by itself.
     """
-    with _Params() as met:
+    with ParametersMet() as met:
         yield
     known = {*parallel._module_parameters, *parallel.modules_buffers}
     own = {name: p for name, p in loss.named_parameters() if p.requires_grad}
@@ -43,7 +42,7 @@ def nothing_apart(
             f"loss: each process would keep its own. Call the loss once before you wrap it: "
             f"with torch.no_grad(): loss(*args)."
         )
-    foreign = [name for name, p in met.params.items() if p.requires_grad and p not in known]
+    foreign = [name for name, p in met.items() if p.requires_grad and p not in known]
     if foreign:
         raise EstimatorError(
             f"DistributedDataParallel does not know the parameters {', '.join(foreign)}, which are in "
@@ -51,15 +50,3 @@ def nothing_apart(
             f"guide be modules that own them (PyroModule with PyroParam), with "
             f"pyro.settings.set(module_local_params=True), or use CompiledSVI(..., group=...)."
         )
-
-
-class _Params(Messenger):
-    """Notes the parameters that a program takes from the store."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.params: dict[str, Tensor] = {}
-
-    def _pyro_post_param(self, message: dict[str, Any]) -> None:
-        value = message["value"]
-        self.params[message["name"]] = getattr(value, "unconstrained", lambda: value)()

@@ -17,6 +17,7 @@ COVERED_BY = {
     "config.py": "test_config.py",
     "contexts.py": "test_temperature.py",
     "errors.py": "test_errors.py",
+    "parameters.py": "test_parallel.py",
     "replay.py": "reparam/test_decentering.py",
     "compiled/capture.py": "compiled/test_contract.py",
     "compiled/changes.py": "compiled/test_svi.py",

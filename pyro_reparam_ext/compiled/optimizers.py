@@ -21,6 +21,10 @@ from ..errors import CannotCapture
 
 State = dict[str, Tensor]
 """What an optimiser keeps of one parameter."""
+Group = dict[str, Any]
+"""The settings of an optimiser."""
+Sizes = list[Tensor]
+"""The learning rate; of Adam's kind the size of the next step and the factor of its spread, too."""
 
 
 class Slot:
@@ -31,7 +35,7 @@ class Slot:
 
     def __init__(self, optim: PyroOptim, param: Tensor) -> None:
         self.param = param
-        self.optimizer = _optimizer(optim.optim_objs[param])
+        self.optimizer = optimizer_of(optim.optim_objs[param])
         self.clip: Callable[[Tensor], None] | None = optim.grad_clip[param]
         self.state: dict[Tensor, dict[str, Any]] = self.optimizer.state
         self.groups: list[dict[str, Any]] = self.optimizer.param_groups
@@ -141,8 +145,8 @@ class Optimizers:
         # In memory of their own: the compiler would compute them anew for every few elements.
         sizes = iter(torch.stack([x for _, _, own, _ in moved for x in own]).unbind())
         for slot, state, own, grad in moved:
-            size = [next(sizes).to(slot.param.dtype) for _ in own]
-            _STEPS[type(slot.optimizer)](slot.group, slot.param, grad, state, *size)
+            of_slot = [next(sizes).to(slot.param.dtype) for _ in own]
+            _STEPS[type(slot.optimizer)](slot.group, slot.param, grad, state, of_slot)
 
     def eager_step(self, grads: Sequence[Tensor | None]) -> None:
         """The step of optimisers that are no part of the graph."""
@@ -153,16 +157,13 @@ class Optimizers:
         zero_grads(params)  # as SVI leaves them
 
 
-def _optimizer(x: Any) -> Optimizer:
+def optimizer_of(x: Any) -> Optimizer:
     """The optimiser in one of Pyro's slots, which may hold a scheduler."""
     return getattr(x, "optimizer", x)
 
 
-def _sizes(group: dict[str, Any], state: State, rate: Tensor) -> list[Tensor]:
-    """The learning rate; of Adam's kind the size of the next step and the factor of its spread, too.
-
-    For averages that began at zero.
-    """
+def _sizes(group: Group, state: State, rate: Tensor) -> Sizes:
+    """Those of the next step, for averages that began at zero."""
     if "betas" not in group:
         return [rate]
     beta1, beta2 = group["betas"]
@@ -170,16 +171,8 @@ def _sizes(group: dict[str, Any], state: State, rate: Tensor) -> list[Tensor]:
     return [rate, rate / (1 - beta1**count), (1 - beta2**count).sqrt()]
 
 
-def _adam(
-    group: dict[str, Any],
-    p: Tensor,
-    grad: Tensor,
-    state: State,
-    rate: Tensor,
-    size: Tensor,
-    spread: Tensor,
-) -> None:
-    beta1, beta2 = group["betas"]
+def _adam(group: Group, p: Tensor, grad: Tensor, state: State, sizes: Sizes) -> None:
+    (beta1, beta2), (rate, size, spread) = group["betas"], sizes
     grad = -grad if group["maximize"] else grad
     if group["weight_decay"]:
         if group["decoupled_weight_decay"]:
@@ -194,7 +187,8 @@ def _adam(
     p.sub_(size * mean / (square.sqrt() / spread + group["eps"]))
 
 
-def _sgd(group: dict[str, Any], p: Tensor, grad: Tensor, state: State, rate: Tensor) -> None:
+def _sgd(group: Group, p: Tensor, grad: Tensor, state: State, sizes: Sizes) -> None:
+    (rate,) = sizes
     grad = -grad if group["maximize"] else grad
     if group["weight_decay"]:
         grad = grad + group["weight_decay"] * p
@@ -205,16 +199,8 @@ def _sgd(group: dict[str, Any], p: Tensor, grad: Tensor, state: State, rate: Ten
     p.sub_(rate * grad)
 
 
-def _clipped_adam(
-    group: dict[str, Any],
-    p: Tensor,
-    grad: Tensor,
-    state: State,
-    rate: Tensor,
-    size: Tensor,
-    spread: Tensor,
-) -> None:
-    beta1, beta2 = group["betas"]
+def _clipped_adam(group: Group, p: Tensor, grad: Tensor, state: State, sizes: Sizes) -> None:
+    (beta1, beta2), (_, size, spread) = group["betas"], sizes
     grad = grad.clamp(-group["clip_norm"], group["clip_norm"])
     if group["weight_decay"]:
         grad = grad + group["weight_decay"] * p
@@ -225,7 +211,7 @@ def _clipped_adam(
     p.sub_(size * spread * mean / (square.sqrt() + group["eps"]))
 
 
-_STEPS: dict[type, Callable[..., None]] = {
+_STEPS: dict[type, Callable[[Group, Tensor, Tensor, State, Sizes], None]] = {
     Adam: _adam,
     AdamW: _adam,
     SGD: _sgd,

@@ -21,13 +21,14 @@ from ..callers import outside
 from ..elbo import TraceEstimator_ELBO
 from ..errors import CannotCapture, CompilerFault, EstimatorError
 from ..evaluation.invisible import invisible, modules_of
+from ..parameters import ParametersMet
 from ..temperature import measuring
 from .backends import Backend, ahead_of_time
 from .kinds import VALUES, difference, key_of
 from .ranks import Layout, Ranks, ranks_of
 from .run import Batch, Losses, run_svi
 from .surroundings import Surroundings
-from .together import averages_of, eager_step, kept_by, make_parameters, parameters_met, trained
+from .together import averages_of, eager_step, kept_by, make_parameters, trained
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -379,7 +380,7 @@ class CompiledSVI(SVI):
             p.grad = None
         params: dict[str, Tensor] = {}
         try:
-            with self._invisible(), parameters_met() as params:
+            with self._invisible(), ParametersMet() as params:
                 loss = loss_and_grads(self.model, self.guide, *args, **kwargs)
         finally:
             for p in params.values():

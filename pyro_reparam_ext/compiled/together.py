@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from pyro import poutine
 from pyro.infer import SVI
 from pyro.infer.util import zero_grads
 from pyro.optim import PyroOptim
@@ -17,7 +16,9 @@ from torch.nn.parameter import is_lazy
 
 from ..elbo import TraceEstimator_ELBO
 from ..evaluation.invisible import modules_of, same_random_state
+from ..parameters import ParametersMet
 from ..temperature import measuring
+from .optimizers import optimizer_of
 from .ranks import Ranks, noise_mark
 
 
@@ -26,7 +27,7 @@ def make_parameters(svi: SVI, elbo: Any, ranks: Ranks, args: tuple, kwargs: dict
     with ranks.told(), same_random_state():
         before = noise_mark()
         with torch.no_grad(), measuring(), _buffers_kept(svi.model, svi.guide):
-            with parameters_met() as params:
+            with ParametersMet() as params:
                 svi.loss(svi.model, svi.guide, *args, **kwargs)
                 if isinstance(elbo, TraceEstimator_ELBO):
                     elbo.register()
@@ -45,7 +46,7 @@ def eager_step(svi: SVI, elbo: Any, ranks: Ranks, args: tuple, kwargs: dict[str,
     params: dict[str, Tensor] = {}
     taken = False
     try:
-        with ranks.told(), parameters_met() as params:
+        with ranks.told(), ParametersMet() as params:
             loss = torch.as_tensor(svi.loss_and_grads(svi.model, svi.guide, *args, **kwargs))
         layout = ranks.agree(trained(params), averages_of(elbo))
         with torch.no_grad():
@@ -84,24 +85,10 @@ def kept_by(optim: PyroOptim, params: Mapping[str, Tensor]) -> list[Tensor]:
     """Parameters, and the moments that optimisers keep of them, in the same order on all ranks."""
     found = []
     for p in params.values():
-        optimizer = optim.optim_objs[p]
-        state = getattr(optimizer, "optimizer", optimizer).state.get(p, {})
+        state = optimizer_of(optim.optim_objs[p]).state.get(p, {})
         moments = (x for key, x in sorted(state.items()) if key != "step")  # which counts alike
         found += [p, *(x for x in moments if isinstance(x, Tensor))]
     return found
-
-
-@contextmanager
-def parameters_met() -> Iterator[dict[str, Tensor]]:
-    """The parameters that are met inside, by name, unconstrained."""
-    found: dict[str, Tensor] = {}
-    with poutine.trace(param_only=True) as seen:
-        try:
-            yield found
-        finally:
-            for name, x in seen.trace.nodes.items():
-                if x["type"] == "param":
-                    found[name] = x["value"].unconstrained()
 
 
 @contextmanager

@@ -112,9 +112,8 @@ class Draws:
             if self.batched:
                 return self._vectorized(self.size)
             with torch.enable_grad():
-                found = torch.autograd.grad(self.sampler.surrogate(), leaves, allow_unused=True)
-            pairs = zip(found, leaves, strict=True)
-            return [torch.zeros_like(p) if x is None else x for x, p in pairs]
+                surrogate = self.sampler.surrogate()
+            return list(torch.autograd.grad(surrogate, leaves, materialize_grads=True))
 
         try:
             graph, kept = steady_graph(step, leaves, [], modules_of(program.model, program.guide))

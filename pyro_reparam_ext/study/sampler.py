@@ -22,6 +22,7 @@ from ..estimators.pathwise import Pathwise, has_biased_gradient
 from ..evaluation.costs import Costs
 from ..evaluation.passes import Dependencies
 from ..evaluation.unwrap import innermost
+from ..parameters import ParametersMet
 from .conditions import Conditions
 
 Gradients = dict[str, Tensor]
@@ -51,16 +52,13 @@ class Sampler:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.dependencies: Dependencies | None = None
-        self.parameters: dict[str, Tensor] = {}
         self._site_elements = 0
         self.unbiased = True
         self.conditions = Conditions()
         self.deterministic = False
-        with program.context() as context, poutine.trace(param_only=True) as tracer:
+        with program.context() as context, ParametersMet() as self.parameters:
             self._probe()
         self.unbiased = self.unbiased and getattr(context, "unbiased", True)
-        for name, node in tracer.trace.nodes.items():
-            self.parameters[name] = node["value"].unconstrained()
 
     def _probe(self) -> None:
         """One ordinary run: what is known of the program before any draw."""

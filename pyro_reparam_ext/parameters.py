@@ -1,0 +1,21 @@
+"""The parameters that programs take from Pyro's store."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pyro.poutine.messenger import Messenger
+from torch import Tensor
+
+
+class ParametersMet(Messenger):
+    """Yields, by name and unconstrained, the parameters that are met while it is entered."""
+
+    def __enter__(self) -> dict[str, Tensor]:
+        super().__enter__()
+        self.found: dict[str, Tensor] = {}
+        return self.found
+
+    def _pyro_post_param(self, message: dict[str, Any]) -> None:
+        value = message["value"]
+        self.found[message["name"]] = getattr(value, "unconstrained", lambda: value)()
