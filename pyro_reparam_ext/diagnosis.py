@@ -19,14 +19,14 @@ from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from .distributions.rules.discrete import log_prob
+from .distributions.rules.wrappers import innermost
 from .errors import EstimatorError
 from .estimators.base import Estimator
 from .evaluation.costs import Costs
-from .evaluation.discrete import log_prob
 from .evaluation.invisible import invisible
 from .evaluation.modes import is_captured
 from .evaluation.program import plain_traces
-from .evaluation.unwrap import innermost
 
 REMEDY = (
     "Restore the parameters from before they diverged and lower the learning rate or clip gradients "

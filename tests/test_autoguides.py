@@ -24,10 +24,7 @@ from pyro.infer.autoguide import (
 from pyro.infer.mcmc.util import initialize_model
 from pyro.optim import Adam
 
-from pyro_reparam_ext.distributions import (
-    StraightThroughBernoulli,
-    StraightThroughOneHotCategorical,
-)
+from pyro_reparam_ext.distributions import StraightThroughBernoulli, StraightThroughOneHotCategorical
 
 from .statistics import assert_mean
 

@@ -22,12 +22,12 @@ from .matrix_normal import MatrixNormal
 from .mixture_of_diag_normals import MixtureOfDiagNormals
 from .mixture_of_diag_normals_shared_covariance import MixtureOfDiagNormalsSharedCovariance
 from .mixture_same_family import MixtureSameFamily
-from .pathwise import pathwise_at
 from .plackett_luce import PlackettLuce
 from .power_spherical import PowerSpherical
 from .relaxed_bernoulli import RelaxedBernoulli
 from .relaxed_one_hot_categorical import RelaxedOneHotCategorical
 from .relaxed_subset import RelaxedSubset
+from .rules.pathwise import pathwise_at
 from .skew_normal import SkewNormal
 from .straight_through_bernoulli import StraightThroughBernoulli
 from .straight_through_one_hot_categorical import StraightThroughOneHotCategorical

@@ -11,14 +11,14 @@ from torch import Size, Tensor
 from torch.distributions.distribution import Distribution
 from torch.distributions.utils import broadcast_all
 
-from .implicit import implicit
+from ..numerics.beta_velocity import logit_beta_velocity
+from ..numerics.betainc import betainc
+from ..numerics.implicit import implicit
+from ..numerics.log1mexp import log_sigmoids
+from ..numerics.positive_log import positive_log, power_at_zero
 from .log_dirichlet import dirichlet_density
 from .log_gamma import standard_gamma
-from .numerics.beta_velocity import logit_beta_velocity
-from .numerics.betainc import betainc
-from .numerics.log1mexp import log_sigmoids
-from .numerics.positive_log import positive_log, power_at_zero
-from .pathwise import register_pathwise
+from .rules.pathwise import register_pathwise
 
 
 class Beta(dist.Beta):

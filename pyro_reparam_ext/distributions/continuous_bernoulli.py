@@ -14,10 +14,10 @@ from torch.distributions.kl import register_kl
 from torch.distributions.utils import lazy_property
 
 from ..noise import standard_uniform
-from .implicit import implicit, implicit_joint
-from .numerics.in_pieces import in_pieces
-from .numerics.sums_in_pieces import sums_in_pieces
-from .pathwise import by_method, register_pathwise
+from ..numerics.chunked import chunked
+from ..numerics.chunked_sums import chunked_sums
+from ..numerics.implicit import implicit, implicit_joint
+from .rules.pathwise import by_method, register_pathwise
 
 # Of log(sinh(m / 2) / (m / 2)) in powers of m^2: Bernoulli numbers over 2k (2k)!.
 _LOG_SINHC = (
@@ -127,7 +127,7 @@ class ContinuousBernoulli(dist.ContinuousBernoulli):
             sign, origin, m = _from_peak(logits)
             m = m.clamp(min=1e-20)  # as flat as 0
             u = standard_uniform(self._extended_shape(torch.Size(sample_shape)), logits)
-            value = in_pieces(_at_distance, u, torch.expm1(-m), -sign / m, origin)
+            value = chunked(_at_distance, u, torch.expm1(-m), -sign / m, origin)
         return implicit_joint(value, _pull_back, self._natural, u)
 
     def sample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
@@ -272,7 +272,7 @@ def _pull_back(gradient: Tensor, value: Tensor, logits: Tensor, u: Tensor) -> tu
         return (gradient * _velocity(value, u * last / (u * fall + 1), *terms),)
 
     terms = (-m).expm1(), (-m).exp(), *_velocity_terms(logits)
-    (total,) = sums_in_pieces(function, logits.shape, gradient, value, u, *terms)
+    (total,) = chunked_sums(function, logits.shape, gradient, value, u, *terms)
     return total, None
 
 

@@ -6,11 +6,11 @@ import pyro.distributions as dist
 import torch
 from torch import Size, Tensor
 
-from .implicit import as_drawn, implicit_joint
-from .log_dirichlet import dirichlet_density, draw_normalized, in_pieces_of_vectors, log_pull_back
+from ..numerics.implicit import as_drawn, implicit_joint
+from ..numerics.positive_log import positive_log, power_at_zero
+from .log_dirichlet import chunked_vectors, dirichlet_density, draw_normalized, log_pull_back
 from .log_gamma import raised
-from .numerics.positive_log import positive_log, power_at_zero
-from .pathwise import register_pathwise
+from .rules.pathwise import register_pathwise
 
 
 class Dirichlet(dist.Dirichlet):
@@ -51,7 +51,7 @@ class Dirichlet(dist.Dirichlet):
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         with torch.no_grad():
-            value, log_drawn = in_pieces_of_vectors(_draw, *raised(self.concentration, shape))
+            value, log_drawn = chunked_vectors(_draw, *raised(self.concentration, shape))
         return implicit_joint(value, _pull_back, self.concentration, log_drawn)
 
     def log_prob(self, value: Tensor) -> Tensor:

@@ -7,15 +7,9 @@ from pyro.distributions import constraints
 from torch import Size, Tensor
 
 from ..noise import standard_exponential
-from .base import Parametric
-from .implicit import implicit, implicit_joint
-from .numerics.normal_tail import (
-    HALF_LOG_2PI,
-    excess_hazard,
-    hazard_and_excess,
-    log_ndtr,
-    normal_cdf,
-)
+from ..numerics.implicit import implicit, implicit_joint
+from ..numerics.normal_tail import HALF_LOG_2PI, excess_hazard, hazard_and_excess, log_ndtr, normal_cdf
+from .mixins.parametric import Parametric
 
 
 class ExponentiallyModifiedGaussian(Parametric):

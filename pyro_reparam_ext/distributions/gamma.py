@@ -6,14 +6,14 @@ import pyro.distributions as dist
 import torch
 from torch import Size, Tensor
 
-from .implicit import as_drawn, implicit, implicit_joint
+from ..numerics.chunked import chunked
+from ..numerics.gamma_cdf import gamma_cdf
+from ..numerics.implicit import as_drawn, implicit, implicit_joint
+from ..numerics.log_gamma_velocity import log_gamma_velocity
+from ..numerics.positive_log import positive_log, power_at_zero
+from ..numerics.stirling import stirling_rest
 from .log_gamma import draw_raised, raised
-from .numerics.gamma_cdf import gamma_cdf
-from .numerics.in_pieces import in_pieces
-from .numerics.log_gamma_velocity import log_gamma_velocity
-from .numerics.positive_log import positive_log, power_at_zero
-from .numerics.stirling import stirling_rest
-from .pathwise import register_pathwise
+from .rules.pathwise import register_pathwise
 
 
 class Gamma(dist.Gamma):
@@ -59,7 +59,7 @@ class Gamma(dist.Gamma):
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         with torch.no_grad():
-            value, log_standard = in_pieces(_draw, *raised(self.concentration, shape), 1 / self.rate)
+            value, log_standard = chunked(_draw, *raised(self.concentration, shape), 1 / self.rate)
         return implicit_joint(value, _pull_back, self.concentration, self.rate, log_standard)
 
     def cdf(self, value: Tensor) -> Tensor:

@@ -7,14 +7,14 @@ from pyro.distributions import constraints
 from torch import Size, Tensor
 from torch.distributions import register_kl
 
-from .base import Parametric
-from .implicit import implicit
+from ..numerics.gamma_cdf import gamma_cdf, log_gamma_density
+from ..numerics.implicit import implicit
+from ..numerics.log_gamma_ratio import log_gamma_curvature, log_gamma_ratio
+from ..numerics.log_gamma_velocity import log_gamma_velocity
+from ..numerics.positive_log import positive_log, power_at_zero
+from ..numerics.stirling import stirling_rest
 from .log_gamma import standard_gamma
-from .numerics.gamma_cdf import gamma_cdf, log_gamma_density
-from .numerics.log_gamma_ratio import log_gamma_curvature, log_gamma_ratio
-from .numerics.log_gamma_velocity import log_gamma_velocity
-from .numerics.positive_log import positive_log, power_at_zero
-from .numerics.stirling import stirling_rest
+from .mixins.parametric import Parametric
 
 
 class GeneralizedGamma(Parametric):

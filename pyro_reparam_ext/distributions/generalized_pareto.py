@@ -9,14 +9,14 @@ from pyro.distributions import constraints
 from torch import Size, Tensor
 
 from ..noise import standard_exponential
-from .base import Parametric
-from .implicit import implicit, implicit_joint
-from .interval import ExtendedInterval
-from .numerics.in_pieces import in_pieces
-from .numerics.log1p_series import NEAR, log1p_ratio
-from .numerics.select import select
-from .numerics.standardised import standardised
-from .numerics.sums_in_pieces import sums_in_pieces
+from ..numerics.chunked import chunked
+from ..numerics.chunked_sums import chunked_sums
+from ..numerics.implicit import implicit, implicit_joint
+from ..numerics.log1p_series import NEAR, log1p_ratio
+from ..numerics.select import select
+from ..numerics.standardised import standardised
+from .mixins.parametric import Parametric
+from .supports.interval import ExtendedInterval
 
 
 class GeneralizedPareto(Parametric):
@@ -99,7 +99,7 @@ class GeneralizedPareto(Parametric):
             exponential = standard_exponential(shape, self.loc)
             upper = self._upper.clamp(max=torch.finfo(exponential.dtype).max)
             parameters = self.loc, self.scale, _nonzero(self.concentration), upper
-            value, excess = in_pieces(_value, exponential, *parameters)
+            value, excess = chunked(_value, exponential, *parameters)
         return self._moving(value, exponential, excess)
 
     def _at(self, value: Tensor) -> Tensor:
@@ -210,7 +210,7 @@ def _pull_back(
     bound = torch.full_like(loc, info.max * info.eps)
     bound_of_slope = bound / scale.detach().clamp(min=1)
     terms = _nonzero(concentration), bound, bound_of_slope
-    moved, bent = sums_in_pieces(_pulled, loc.shape, gradient, exponential, excess, *terms)
+    moved, bent = chunked_sums(_pulled, loc.shape, gradient, exponential, excess, *terms)
     return gradient, moved, scale * bent, None, None
 
 

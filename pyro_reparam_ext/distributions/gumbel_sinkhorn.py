@@ -11,10 +11,10 @@ from torch import Size, Tensor
 from torch.distributions import register_kl
 
 from ..noise import gumbel_like
-from .base import Parametric, same_event_shape
-from .numerics.gumbel_sum import GAMMA
-from .numerics.sinkhorn import sinkhorn
-from .permutation_matrices import matrix_of, row_stochastic
+from ..numerics.gumbel_sum import GAMMA
+from ..numerics.sinkhorn import sinkhorn
+from .mixins.parametric import Parametric, same_event_shape
+from .supports.permutation_matrices import matrix_of, row_stochastic
 
 
 class GumbelSinkhorn(Parametric):

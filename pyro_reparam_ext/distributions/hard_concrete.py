@@ -12,10 +12,10 @@ from torch.distributions import register_kl
 from torch.nn.functional import logsigmoid
 
 from ..noise import logistic_like
-from .numerics.quadrature import gauss_legendre
-from .probs_or_logits import ProbOrLogit
-from .relaxation import outward
-from .stretched_interval import StretchedInterval, inside
+from ..numerics.quadrature import gauss_legendre
+from ..numerics.relaxation import outward
+from .mixins.probs_or_logits import ProbOrLogit
+from .supports.stretched_interval import StretchedInterval, inside
 
 NODES = 64
 TAIL = 24

@@ -10,13 +10,13 @@ import torch
 from pyro.distributions import constraints
 from torch import Size, Tensor
 
+from ..numerics.density_search import locate
+from ..numerics.implicit import implicit_joint
+from ..numerics.panels import WEIGHTS, Series, nodes, series
+from ..numerics.real_line_map import real_line_map_of
 from ..shapes import broadcast_shapes
-from .base import Parametric
-from .implicit import implicit_joint
-from .numerics.chart import chart_of
-from .numerics.density_search import locate
-from .numerics.panels import WEIGHTS, Series, nodes, series
-from .pathwise import _by_cdf
+from .mixins.parametric import Parametric
+from .rules.pathwise import _by_cdf
 
 Function = Callable[..., Tensor]
 
@@ -113,20 +113,20 @@ class ImplicitUnivariate(Parametric):
         self.support = support
         self.arg_constraints = dict.fromkeys(parameters, constraints.real)
         self._log_density_fn, self._cdf_fn = log_density, cdf
-        self._chart = chart_of(support)
+        self._line_map = real_line_map_of(support)
         super().__init__(parameters, validate_args=validate_args)
         # What depends on the parameters alone keeps this shape when the batch is expanded.
         self._own = {name: getattr(self, name) for name in parameters}
         with torch.no_grad():
             like = next(iter(self._own.values()))[..., None]
             self._located = locate(
-                self._own_log_density, None if cdf is None else self._own_cdf, self._chart, like
+                self._own_log_density, None if cdf is None else self._own_cdf, self._line_map, like
             )
 
     def _expand_into(self, new: Any, batch_shape: Size) -> None:
         for name in ("arg_constraints", "support", "_log_density_fn", "_cdf_fn"):
             setattr(new, name, getattr(self, name))
-        new._chart, new._own, new._located = self._chart, self._own, self._located
+        new._line_map, new._own, new._located = self._line_map, self._own, self._located
         super()._expand_into(new, batch_shape)
 
     def sample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
@@ -204,7 +204,7 @@ class ImplicitUnivariate(Parametric):
         """The density on panels, over its highest value there, and the logarithm of that."""
         edges, centre, width = self._located
         t = nodes(edges)
-        x, slope = self._chart.to_value(t.flatten(-2), centre, width)
+        x, slope = self._line_map.to_value(t.flatten(-2), centre, width)
         log_density = self._own_log_density(x) + slope
         peak = log_density.detach().amax(-1, keepdim=True)
         return series(edges, (log_density - peak).exp().reshape(t.shape)), peak[..., 0]
@@ -223,13 +223,13 @@ class ImplicitUnivariate(Parametric):
         assert panels is not None
         rows, back = self._rows(value)
         return back(
-            panels[0].cdf(self._chart.from_value(rows, self._located.centre, self._located.width))
+            panels[0].cdf(self._line_map.from_value(rows, self._located.centre, self._located.width))
         )
 
     def _quantile(self, tail: Tensor, below: Tensor) -> Tensor:
         rows, back = self._rows(tail)
         t = self._panels()[0].inverse(rows, self._rows(below)[0])
-        return back(self._chart.to_value(t, self._located.centre, self._located.width)[0])
+        return back(self._line_map.to_value(t, self._located.centre, self._located.width)[0])
 
     def _rows(self, value: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Draws on the last dim, after the batch dims of the panels; and the way back."""
@@ -243,7 +243,7 @@ class ImplicitUnivariate(Parametric):
         """Nodes, their probabilities and the log density there, shape (batch, nodes)."""
         edges, centre, width = self._located
         t = nodes(edges)
-        x, slope = self._chart.to_value(t.flatten(-2), centre, width)
+        x, slope = self._line_map.to_value(t.flatten(-2), centre, width)
         log_density = self._own_log_density(x)
         share = t.new_tensor(WEIGHTS) * edges.diff(dim=-1)[..., None]
         log_mass = log_density + slope + share.flatten(-2).log()

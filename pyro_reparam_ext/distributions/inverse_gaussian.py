@@ -7,9 +7,9 @@ from pyro.distributions import constraints
 from torch import Size, Tensor
 from torch.distributions import register_kl
 
-from .base import Parametric
-from .implicit import implicit, implicit_joint
-from .numerics.normal_tail import HALF_LOG_2PI, excess_hazard, normal_cdf
+from ..numerics.implicit import implicit, implicit_joint
+from ..numerics.normal_tail import HALF_LOG_2PI, excess_hazard, normal_cdf
+from .mixins.parametric import Parametric
 
 
 class InverseGaussian(Parametric):

@@ -11,9 +11,9 @@ from torch import Size, Tensor
 from torch.distributions.kl import register_kl
 from torch.distributions.utils import lazy_property
 
+from ..numerics.multigamma import log_multigamma, multidigamma
 from .bartlett import bartlett, cholesky_of, gram, log_det, only_given, square_norm_of_solution
-from .base import Parametric
-from .numerics.multigamma import log_multigamma, multidigamma
+from .mixins.parametric import Parametric
 from .wishart import wishart_kl
 
 

@@ -9,9 +9,9 @@ from pyro.distributions import constraints
 from torch import Size, Tensor
 from torch.distributions import register_kl
 
-from .base import Parametric, _as_tensors, same_event_shape
-from .compressed_simplex import CompressedSoftmax, compressed_simplex, expanded_log
-from .relaxation import hard_one_hot
+from ..numerics.relaxation import hard_one_hot
+from .mixins.parametric import Parametric, as_tensors, same_event_shape
+from .supports.compressed_simplex import CompressedSoftmax, compressed_simplex, expanded_log
 
 
 class InvertibleGaussian(Parametric):
@@ -96,7 +96,7 @@ class InvertibleGaussian(Parametric):
         delta: Tensor | float = 1.0,
         validate_args: bool | None = None,
     ) -> None:
-        loc, scale = torch.broadcast_tensors(*_as_tensors({"loc": loc, "scale": scale}).values())
+        loc, scale = torch.broadcast_tensors(*as_tensors({"loc": loc, "scale": scale}).values())
         if not loc.dim() or not loc.shape[-1]:
             raise ValueError(
                 "InvertibleGaussian: expected loc of shape (..., K - 1), for K >= 2 classes, was given "

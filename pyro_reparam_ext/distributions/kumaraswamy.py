@@ -9,11 +9,11 @@ from pyro.distributions import constraints
 from torch import Size, Tensor
 
 from ..noise import standard_uniform
-from .base import Parametric
-from .implicit import as_drawn, implicit_joint
-from .numerics.log1mexp import log1mexp
-from .numerics.log_gamma_ratio import log_gamma_curvature, log_gamma_ratio
-from .numerics.select import select
+from ..numerics.implicit import as_drawn, implicit_joint
+from ..numerics.log1mexp import log1mexp
+from ..numerics.log_gamma_ratio import log_gamma_curvature, log_gamma_ratio
+from ..numerics.select import select
+from .mixins.parametric import Parametric
 
 EULER = 0.5772156649015329
 

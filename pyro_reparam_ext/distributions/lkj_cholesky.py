@@ -12,10 +12,10 @@ from torch.distributions import Distribution
 from torch.distributions.kl import register_kl
 from torch.nn.functional import logsigmoid, pad
 
-from .implicit import implicit_joint
+from ..numerics.beta_velocity import logit_beta_velocity
+from ..numerics.implicit import implicit_joint
 from .log_gamma import standard_gamma
-from .numerics.beta_velocity import logit_beta_velocity
-from .pathwise import register_pathwise
+from .rules.pathwise import register_pathwise
 
 
 class LKJCholesky(dist.LKJCholesky):

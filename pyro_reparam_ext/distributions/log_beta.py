@@ -10,14 +10,14 @@ from torch import Size, Tensor
 from torch.distributions import register_kl
 from torch.nn.functional import logsigmoid
 
-from .base import Parametric
+from ..numerics.beta_velocity import logit_beta_velocity
+from ..numerics.betainc import betainc, log_beta_density
+from ..numerics.implicit import implicit
+from ..numerics.log1mexp import log1mexp
+from ..numerics.stirling import stirling_rest, trigamma_difference
 from .beta import draw_logit, logit_velocity
-from .implicit import implicit
 from .log_dirichlet import dirichlet_divergence
-from .numerics.beta_velocity import logit_beta_velocity
-from .numerics.betainc import betainc, log_beta_density
-from .numerics.log1mexp import log1mexp
-from .numerics.stirling import stirling_rest, trigamma_difference
+from .mixins.parametric import Parametric
 
 LEADING = -60.0
 """Below it the leading term of the CDF is exact."""

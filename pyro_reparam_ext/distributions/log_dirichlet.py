@@ -10,14 +10,15 @@ from pyro.distributions import constraints
 from torch import Size, Tensor
 from torch.distributions import register_kl
 
-from .base import Parametric
-from .implicit import implicit_joint
+from ..numerics.beta_velocity import velocity_by_terms, velocity_terms
+from ..numerics.chunked import Tensors, chunked
+from ..numerics.chunked_sums import chunked_sums
+from ..numerics.implicit import implicit_joint
+from ..numerics.log_simplex import log_rest_of, normalized
+from ..numerics.stirling import stirling_rest
 from .log_gamma import draw_raised, gamma_divergence, raised
-from .log_simplex import log_rest_of, log_simplex, normalized
-from .numerics.beta_velocity import velocity_by_terms, velocity_terms
-from .numerics.in_pieces import Tensors, in_pieces
-from .numerics.stirling import stirling_rest
-from .numerics.sums_in_pieces import sums_in_pieces
+from .mixins.parametric import Parametric
+from .supports.log_simplex import log_simplex
 
 
 class LogDirichlet(Parametric):
@@ -72,7 +73,7 @@ class LogDirichlet(Parametric):
         )
 
     def _draw(self, shape: Size) -> Tensor:
-        return in_pieces_of_vectors(draw_normalized, *raised(self.concentration, shape))
+        return chunked_vectors(draw_normalized, *raised(self.concentration, shape))
 
     def _at(self, value: Tensor) -> Tensor:
         return implicit_joint(value, log_pull_back, self.concentration)
@@ -116,16 +117,16 @@ def draw_normalized(concentration: Tensor, power: Tensor) -> Tensor:
     return normalized(standard.log() + log_scale).movedim(0, -1).contiguous()
 
 
-def in_pieces_of_vectors(function: Callable[..., Tensors], value: Tensor, *others: Tensor) -> Tensors:
-    """:func:`in_pieces`, none of which cuts through a vector."""
+def chunked_vectors(function: Callable[..., Tensors], value: Tensor, *others: Tensor) -> Tensors:
+    """:func:`chunked`, none of which cuts through a vector."""
     if value.dim() == 1:
         return function(value, *others)
-    return in_pieces(function, value, *others)
+    return chunked(function, value, *others)
 
 
 def log_pull_back(gradient: Tensor, log_x: Tensor, concentration: Tensor) -> tuple[Tensor]:
     if 1 < concentration.dim() == log_x.dim() and len(concentration) > 1:
-        return (in_pieces_of_vectors(_by_parameters, log_x, gradient, concentration),)
+        return (chunked_vectors(_by_parameters, log_x, gradient, concentration),)
     return (_by_parameters(log_x, gradient, concentration),)
 
 
@@ -136,9 +137,9 @@ def _by_parameters(log_x: Tensor, gradient: Tensor, concentration: Tensor) -> Te
     others = (alpha.sum(0) - alpha).clamp(min=torch.finfo(log_x.dtype).tiny)
     terms = velocity_terms(alpha, others)
     if concentration.dim() == log_x.dim():
-        return in_pieces_of_vectors(partial(_pulled, terms=terms), log_x, gradient)
+        return chunked_vectors(partial(_pulled, terms=terms), log_x, gradient)
     summed = partial(_summed, terms=terms)
-    return sums_in_pieces(summed, concentration.shape, log_x, gradient)[0]
+    return chunked_sums(summed, concentration.shape, log_x, gradient)[0]
 
 
 def _pulled(log_x: Tensor, gradient: Tensor, terms: tuple[Tensor, ...]) -> Tensor:

@@ -8,12 +8,12 @@ from torch import Size, Tensor
 from torch.distributions import register_kl
 
 from ..noise import standard_uniform
-from .base import Parametric
-from .implicit import implicit
-from .numerics.gamma_cdf import gamma_cdf, log_gamma_density
-from .numerics.in_pieces import in_pieces
-from .numerics.log_gamma_velocity import log_gamma_velocity
-from .numerics.stirling import stirling_rest
+from ..numerics.chunked import chunked
+from ..numerics.gamma_cdf import gamma_cdf, log_gamma_density
+from ..numerics.implicit import implicit
+from ..numerics.log_gamma_velocity import log_gamma_velocity
+from ..numerics.stirling import stirling_rest
+from .mixins.parametric import Parametric
 
 
 class LogGamma(Parametric):
@@ -71,7 +71,7 @@ class LogGamma(Parametric):
         super().__init__({"concentration": concentration, "rate": rate}, validate_args=validate_args)
 
     def _draw(self, shape: Size) -> Tensor:
-        return in_pieces(_draw, *raised(self.concentration, shape), self.rate.log())
+        return chunked(_draw, *raised(self.concentration, shape), self.rate.log())
 
     def _at(self, value: Tensor) -> Tensor:
         return implicit(value, _velocity, self.concentration, self.rate)
@@ -109,7 +109,7 @@ def standard_gamma(concentration: Tensor, shape: Size) -> tuple[Tensor, Tensor]:
 
     The value is of a concentration of at least 1, so that it does not underflow.
     """
-    value, log_scale = in_pieces(draw_raised, *raised(concentration, shape))
+    value, log_scale = chunked(draw_raised, *raised(concentration, shape))
     return value, log_scale
 
 

@@ -9,7 +9,7 @@ from pyro.distributions import constraints
 from torch import Size, Tensor
 
 from ..shapes import broadcast_shapes
-from .base import Parametric
+from .mixins.parametric import Parametric
 
 
 class MatrixNormal(Parametric):

@@ -9,8 +9,8 @@ from pyro.distributions import constraints
 from torch import Size, Tensor
 from torch.distributions import Categorical
 
-from .base import Parametric
-from .numerics import normal_mixture
+from ..numerics import normal_mixture
+from .mixins.parametric import Parametric
 
 
 class MixtureOfDiagNormals(Parametric):

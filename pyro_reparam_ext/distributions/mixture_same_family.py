@@ -11,10 +11,9 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Distribution, Independent, TransformedDistribution, constraints
 
-from ..shapes import broadcast_shapes
-from .implicit import implicit_joint, once
-from .numerics import normal_mixture
-from .numerics.mixture_transform import (
+from ..numerics import normal_mixture
+from ..numerics.implicit import implicit_joint, once
+from ..numerics.mixture_transform import (
     adjoint,
     choose,
     joint_adjoint,
@@ -23,9 +22,10 @@ from .numerics.mixture_transform import (
     to_back,
     to_front,
 )
-from .pathwise import has_pathwise, pathwise_at, register_pathwise
-from .score import score
-from .survival import has_tails, register_tails, tails
+from ..shapes import broadcast_shapes
+from .rules.pathwise import has_pathwise, pathwise_at, register_pathwise
+from .rules.score import score
+from .rules.tails import has_tails, register_tails, tails
 
 
 class MixtureSameFamily(dist.MixtureSameFamily):

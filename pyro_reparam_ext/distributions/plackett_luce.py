@@ -11,12 +11,12 @@ from torch import Size, Tensor
 from torch.distributions import register_kl
 
 from ..noise import gumbel_like
-from .base import Parametric, same_event_shape
-from .finite import finite_vector
-from .held_score import HeldScore
-from .numerics.log_weighted_sum import log_weighted_sum
-from .permutation_matrices import matrix_of, permutation_matrix, row_stochastic
-from .straight_through import straight_through
+from ..numerics.log_weighted_sum import log_weighted_sum
+from ..numerics.straight_through import straight_through
+from .mixins.held_score import HeldScore
+from .mixins.parametric import Parametric, same_event_shape
+from .supports.finite import finite_vector
+from .supports.permutation_matrices import matrix_of, permutation_matrix, row_stochastic
 
 MAX_ENUMERATED_ITEMS = 8
 """8! = 40,320 orders."""

@@ -8,12 +8,12 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import register_kl
 
+from ..numerics.beta_velocity import logit_beta_velocity
+from ..numerics.implicit import implicit_joint
+from ..numerics.log_gamma_ratio import log_gamma_ratio
+from ..numerics.sphere import angle_between, away, direction_at, half_versine, turned_by
 from .beta import draw_logit
-from .directional import Directional
-from .implicit import implicit_joint
-from .numerics.beta_velocity import logit_beta_velocity
-from .numerics.log_gamma_ratio import log_gamma_ratio
-from .numerics.sphere import angle_between, away, direction_at, half_versine, turned_by
+from .mixins.directional import Directional
 from .von_mises_fisher import VonMisesFisher, cross_entropy
 
 

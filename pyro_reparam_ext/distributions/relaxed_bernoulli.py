@@ -10,11 +10,12 @@ from torch.distributions import register_kl
 from torch.nn.functional import logsigmoid
 
 from ..noise import logistic_like
-from .numerics.logistic_sum import sigmoid_mean, sigmoid_slope_mean, softplus_mean
-from .probs_or_logits import ProbOrLogit, parameter_of
-from .relaxation import bernoulli_linear, hard_bernoulli, outward
-from .relaxed_discrete import RelaxedDiscrete, same_score
-from .relaxed_support import edge_of, is_inside, relaxed_interval
+from ..numerics.logistic_sum import sigmoid_mean, sigmoid_slope_mean, softplus_mean
+from ..numerics.relaxation import bernoulli_linear, hard_bernoulli, outward
+from .mixins.probs_or_logits import ProbOrLogit
+from .mixins.relaxed_discrete import RelaxedDiscrete, same_score
+from .rules.logits import parameter_of
+from .supports.relaxed import edge_of, is_inside, relaxed_interval
 
 
 class RelaxedBernoulli(RelaxedDiscrete, ProbOrLogit):

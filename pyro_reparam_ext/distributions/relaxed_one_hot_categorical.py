@@ -10,12 +10,12 @@ from torch import Size, Tensor
 from torch.distributions import register_kl
 
 from ..noise import gumbel_like
-from .base import same_event_shape
-from .numerics.gumbel_sum import GAMMA, log_sum_mean, log_weighted_sum_mean, softmax_moments
-from .probs_or_logits import parameter_of
-from .relaxation import hard_one_hot, one_hot_linear
-from .relaxed_discrete import RelaxedDiscrete, same_score, where_equal
-from .relaxed_support import floor_of, relaxed_simplex
+from ..numerics.gumbel_sum import GAMMA, log_sum_mean, log_weighted_sum_mean, softmax_moments
+from ..numerics.relaxation import hard_one_hot, one_hot_linear
+from .mixins.parametric import same_event_shape
+from .mixins.relaxed_discrete import RelaxedDiscrete, same_score, where_equal
+from .rules.logits import parameter_of
+from .supports.relaxed import floor_of, relaxed_simplex
 
 
 class RelaxedOneHotCategorical(RelaxedDiscrete):

@@ -9,12 +9,12 @@ from pyro.distributions import constraints
 from torch import Size, Tensor
 
 from ..noise import gumbel_like
-from .base import Parametric
-from .finite import finite_vector
-from .held_score import HeldScore
-from .numerics.relaxed_top_k import relaxed_top_k
-from .numerics.subset_law import inclusion_probabilities, log_subset_probability
-from .straight_through import straight_through
+from ..numerics.relaxed_top_k import relaxed_top_k
+from ..numerics.straight_through import straight_through
+from ..numerics.subset_law import inclusion_probabilities, log_subset_probability
+from .mixins.held_score import HeldScore
+from .mixins.parametric import Parametric
+from .supports.finite import finite_vector
 
 MAX_MEAN_ITEMS = 64
 """The mean takes memory in n^2 k and time in n^3 k."""

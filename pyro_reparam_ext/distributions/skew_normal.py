@@ -8,10 +8,10 @@ import torch
 from pyro.distributions import constraints
 from torch import Size, Tensor
 
-from .base import Parametric
-from .implicit import implicit
-from .numerics.normal_tail import HALF_LOG_2PI, hazard_and_excess, log_ndtr, normal_cdf
-from .numerics.owens_t import owens_t
+from ..numerics.implicit import implicit
+from ..numerics.normal_tail import HALF_LOG_2PI, hazard_and_excess, log_ndtr, normal_cdf
+from ..numerics.owens_t import owens_t
+from .mixins.parametric import Parametric
 
 
 class SkewNormal(Parametric):

@@ -10,10 +10,11 @@ from torch import Size, Tensor
 from torch.distributions import constraints
 
 from ..noise import logistic_like
-from .probs_or_logits import exact_logits
-from .relaxation import bernoulli_linear, hard_bernoulli, within
-from .straight_through import StraightThrough, arguments, straight_through
-from .straight_through_support import StraightThroughBoolean
+from ..numerics.relaxation import bernoulli_linear, hard_bernoulli, within
+from ..numerics.straight_through import straight_through
+from .mixins.straight_through import StraightThrough, arguments
+from .rules.logits import exact_logits
+from .supports.straight_through import StraightThroughBoolean
 
 
 class StraightThroughBernoulli(StraightThrough, dist.Bernoulli):

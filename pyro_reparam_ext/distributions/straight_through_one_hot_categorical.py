@@ -10,10 +10,11 @@ from torch import Size, Tensor
 from torch.distributions import Categorical, Distribution, constraints
 
 from ..noise import gumbel_like
-from .probs_or_logits import exact_logits
-from .relaxation import hard_one_hot, one_hot_linear, within
-from .straight_through import StraightThrough, arguments, straight_through
-from .straight_through_support import StraightThroughOneHot
+from ..numerics.relaxation import hard_one_hot, one_hot_linear, within
+from ..numerics.straight_through import straight_through
+from .mixins.straight_through import StraightThrough, arguments
+from .rules.logits import exact_logits
+from .supports.straight_through import StraightThroughOneHot
 
 
 class StraightThroughOneHotCategorical(StraightThrough, dist.OneHotCategorical):

@@ -11,14 +11,14 @@ from torch import Size, Tensor
 from torch.distributions.distribution import Distribution
 from torch.distributions.utils import broadcast_all
 
-from .implicit import implicit_joint
-from .numerics.beta_cdf import beta_tails
-from .numerics.log1p_series import NEAR, log1p_ratio
-from .numerics.log_gamma_ratio import log_gamma_half_step
-from .numerics.normal_tail import HALF_LOG_2PI
-from .numerics.select import select
-from .numerics.standardised import standardised
-from .pathwise import by_method, register_pathwise
+from ..numerics.beta_cdf import beta_tails
+from ..numerics.implicit import implicit_joint
+from ..numerics.log1p_series import NEAR, log1p_ratio
+from ..numerics.log_gamma_ratio import log_gamma_half_step
+from ..numerics.normal_tail import HALF_LOG_2PI
+from ..numerics.select import select
+from ..numerics.standardised import standardised
+from .rules.pathwise import by_method, register_pathwise
 
 NEAR_T = 0.5
 """Below it, the velocity by its series."""

@@ -9,9 +9,9 @@ from pyro.distributions import constraints
 from torch import Size, Tensor
 
 from ..noise import standard_uniform
-from .base import Parametric
-from .implicit import implicit
-from .numerics.select import select
+from ..numerics.implicit import implicit
+from ..numerics.select import select
+from .mixins.parametric import Parametric
 
 
 class Triangular(Parametric):

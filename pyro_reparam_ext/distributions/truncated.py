@@ -10,14 +10,14 @@ from pyro.distributions import constraints
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
+from ..numerics.implicit import implicit_joint, once
+from ..numerics.log1mexp import log1mexp
 from ..shapes import broadcast_shapes
-from .base import Parametric
-from .implicit import implicit_joint, once
-from .interval import ExtendedInterval, check_order
-from .log_tails import LogTails, log_tails
-from .numerics.log1mexp import log1mexp
-from .pathwise import pathwise_at
-from .survival import register_tails
+from .mixins.parametric import Parametric
+from .rules.log_tails import LogTails, log_tails
+from .rules.pathwise import pathwise_at
+from .rules.tails import register_tails
+from .supports.interval import ExtendedInterval, check_order
 
 
 class Truncated(Parametric):

@@ -10,14 +10,12 @@ from pyro.distributions import constraints
 from torch import Size, Tensor
 from torch.distributions import register_kl
 
-from .base import Parametric
-from .implicit import implicit_joint, once
-from .interval import ExtendedInterval, check_order
-from .numerics.in_pieces import in_pieces
-from .numerics.interpolated_quantile import is_worth_it, point_at, polynomial_terms
-from .numerics.normal_tail import log_ndtr
-from .numerics.sums_in_pieces import sums_in_pieces
-from .numerics.truncated_standard_normal import (
+from ..numerics.chunked import chunked
+from ..numerics.chunked_sums import chunked_sums
+from ..numerics.implicit import implicit_joint, once
+from ..numerics.interpolated_quantile import is_worth_it, point_at, polynomial_terms
+from ..numerics.normal_tail import log_ndtr
+from ..numerics.truncated_standard_normal import (
     Frame,
     cdf_of,
     frame_of,
@@ -27,7 +25,9 @@ from .numerics.truncated_standard_normal import (
     quantile,
     quantile_terms,
 )
-from .survival import register_tails
+from .mixins.parametric import Parametric
+from .rules.tails import register_tails
+from .supports.interval import ExtendedInterval, check_order
 
 _LOG_2 = math.log(2)
 
@@ -112,10 +112,10 @@ class TruncatedNormal(Parametric):
             uniform.mul_(1 - eps).add_(eps / 4)
             if is_worth_it(uniform, self.loc):
                 terms = self.low, self.high, *polynomial_terms(frame)
-                value = in_pieces(_draw_many, uniform, *terms)
+                value = chunked(_draw_many, uniform, *terms)
             else:
                 terms = frame.origin, frame.unit, self.low, self.high, *quantile_terms(frame)
-                value = in_pieces(_draw, uniform, *terms)
+                value = chunked(_draw, uniform, *terms)
         return self._moving(value, uniform, frame)
 
     def _at(self, value: Tensor) -> Tensor:
@@ -232,7 +232,7 @@ def _pull_back(
     )
     at_a = torch.where(frame.tail | frame.narrow, 1.0, at_a)
     terms = gradient, value, uniform, frame.origin, frame.unit, reference
-    total, moved, weight_a, weight_b = sums_in_pieces(_weights, loc.shape, *terms)
+    total, moved, weight_a, weight_b = chunked_sums(_weights, loc.shape, *terms)
     d_a, d_b = at_a * weight_a, at_b * weight_b
     d_loc = total - d_a - d_b
     # Positions count from the reference, and so do the bounds: no difference of large numbers.

@@ -10,9 +10,9 @@ from pyro.distributions import constraints
 from torch import Size, Tensor
 from torch.distributions import register_kl
 
-from .implicit import implicit
-from .numerics.polar_angle import polar_law, quantile, tail_probability, velocity
-from .pathwise import register_pathwise
+from ..numerics.implicit import implicit
+from ..numerics.polar_angle import polar_law, quantile, tail_probability, velocity
+from .rules.pathwise import register_pathwise
 
 
 class VonMises(dist.VonMises):

@@ -8,10 +8,10 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import register_kl
 
-from .directional import Directional
-from .implicit import implicit_joint
-from .numerics.polar_angle import polar_law, quantile, velocity
-from .numerics.sphere import angle_between, away, direction_at, half_versine, turned_by
+from ..numerics.implicit import implicit_joint
+from ..numerics.polar_angle import polar_law, quantile, velocity
+from ..numerics.sphere import angle_between, away, direction_at, half_versine, turned_by
+from .mixins.directional import Directional
 
 
 class VonMisesFisher(Directional):

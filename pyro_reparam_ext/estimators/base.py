@@ -18,11 +18,11 @@ import torch
 from pyro.distributions import Delta, TorchDistribution
 from torch import Tensor, nn
 
+from ..distributions.rules.coupling import couple
+from ..distributions.rules.discrete import log_prob
+from ..distributions.rules.discrete_noise import hard_sample
+from ..distributions.rules.wrappers import coordinates, innermost
 from ..errors import EstimatorError
-from ..evaluation.coupling import couple
-from ..evaluation.discrete import log_prob
-from ..evaluation.noise import hard_sample
-from ..evaluation.unwrap import coordinates, innermost
 from ..ignored import warn_where_ignored
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pyro.distributions import Delta, TorchDistribution
 
-from ..evaluation.unwrap import innermost
+from ..distributions.rules.wrappers import innermost
 from .base import Estimator
 from .leave_one_out import LeaveOneOut
 from .pathwise import Pathwise, is_biased_sampler

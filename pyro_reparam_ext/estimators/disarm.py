@@ -8,8 +8,8 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ..distributions.relaxation import within
-from ..evaluation.unwrap import coordinates, num_coordinate_dims, sum_rightmost
+from ..distributions.rules.wrappers import coordinates, num_coordinate_dims, sum_rightmost
+from ..numerics.relaxation import within
 from .base import Alternatives, Draw, Estimator, Evaluations, Paper, Site, require_positive
 
 

@@ -10,8 +10,8 @@ import torch
 from pyro.distributions import BetaBinomial, TorchDistribution
 from torch import Tensor
 
+from ..distributions.rules.wrappers import coordinate_support, coordinates, num_coordinates
 from ..errors import EstimatorError
-from ..evaluation.unwrap import coordinate_support, coordinates, num_coordinates
 from .base import Estimator, Paper
 from .support import check_support, has_one_support
 

@@ -8,19 +8,12 @@ from typing import Literal
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
+from ..distributions.rules.discrete_noise import noise_of
+from ..distributions.rules.wrappers import coordinates, log_prob_by
 from ..errors import EstimatorError
-from ..evaluation.noise import noise_of
-from ..evaluation.unwrap import coordinates, log_prob_by
 from ..temperature import Temperature, check_temperature, held, now, state_of
 from .base import Draw, Estimator, Paper, Site
-from .relaxation import (
-    LinearlyScored,
-    Tempered,
-    coordinate,
-    noisy_logits,
-    relaxed_log_prob,
-    to_value,
-)
+from .relaxation import LinearlyScored, Tempered, coordinate, noisy_logits, relaxed_log_prob, to_value
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,8 @@ import torch
 from pyro.distributions import BetaBinomial, TorchDistribution
 from torch import Tensor
 
-from ..evaluation.discrete import log_prob
-from ..evaluation.unwrap import (
+from ..distributions.rules.discrete import log_prob
+from ..distributions.rules.wrappers import (
     coordinate_support,
     coordinates,
     num_coordinate_dims,

@@ -13,9 +13,8 @@ from pyro.distributions.util import is_identically_zero
 from torch import Tensor
 
 from .. import distributions as ours
-from ..errors import EstimatorError
-from ..evaluation.coupling import couple
-from ..evaluation.unwrap import (
+from ..distributions.rules.coupling import couple
+from ..distributions.rules.wrappers import (
     coordinates,
     innermost,
     is_subclass,
@@ -24,6 +23,7 @@ from ..evaluation.unwrap import (
     overrides_call,
     sum_rightmost,
 )
+from ..errors import EstimatorError
 from .base import Draw, Estimator, Evaluations, Paper, Site
 
 NOT_PATHWISE = (

@@ -9,17 +9,10 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
-from ..evaluation.noise import noise_given, noisy_logits_given
-from ..evaluation.unwrap import sum_rightmost
+from ..distributions.rules.discrete_noise import noise_given, noisy_logits_given
+from ..distributions.rules.wrappers import sum_rightmost
 from .base import Alternatives, Estimator, Evaluations, Paper, Site, require_positive
-from .relaxation import (
-    RELAXABLE,
-    coordinate,
-    integer_remedy,
-    noisy_logits,
-    probabilities,
-    to_value,
-)
+from .relaxation import RELAXABLE, coordinate, integer_remedy, noisy_logits, probabilities, to_value
 
 
 class RelaxedControlVariate(nn.Module):

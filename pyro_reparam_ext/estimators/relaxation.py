@@ -15,8 +15,11 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from ..distributions.probs_or_logits import exact_logits
-from ..distributions.relaxation import (
+from ..distributions.rules.discrete_noise import is_binary
+from ..distributions.rules.logits import exact_logits
+from ..distributions.rules.wrappers import coordinates, innermost, log_prob_by
+from ..errors import EstimatorError
+from ..numerics.relaxation import (
     bernoulli_linear,
     far,
     hard_bernoulli,
@@ -24,9 +27,6 @@ from ..distributions.relaxation import (
     one_hot_linear,
     within,
 )
-from ..errors import EstimatorError
-from ..evaluation.noise import is_binary
-from ..evaluation.unwrap import coordinates, innermost, log_prob_by
 from ..temperature import Temperature, fault_of
 from .base import Draw
 

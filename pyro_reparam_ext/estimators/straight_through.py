@@ -8,14 +8,11 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ..evaluation.coupling import couple
-from ..evaluation.noise import hard_sample
-from ..evaluation.unwrap import coordinates
+from ..distributions.rules.coupling import couple
+from ..distributions.rules.discrete_noise import hard_sample
+from ..distributions.rules.wrappers import coordinates
 from .base import Draw, Estimator, Paper, Site
-from .relaxation import (
-    LinearlyScored,
-    probabilities,
-)
+from .relaxation import LinearlyScored, probabilities
 
 
 @dataclass(frozen=True, eq=False)

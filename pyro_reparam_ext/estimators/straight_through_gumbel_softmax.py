@@ -7,18 +7,11 @@ from dataclasses import dataclass
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
-from ..evaluation.noise import noise_given, noise_of
-from ..evaluation.unwrap import coordinates
+from ..distributions.rules.discrete_noise import noise_given, noise_of
+from ..distributions.rules.wrappers import coordinates
 from ..temperature import Temperature, check_temperature, held, now, state_of
 from .base import Draw, Estimator, Paper, Site
-from .relaxation import (
-    LinearlyScored,
-    Tempered,
-    coordinate,
-    harden,
-    noisy_logits,
-    to_value,
-)
+from .relaxation import LinearlyScored, Tempered, coordinate, harden, noisy_logits, to_value
 
 
 @dataclass(frozen=True, eq=False)

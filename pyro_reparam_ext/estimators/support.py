@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from pyro.distributions import BetaBinomial, TorchDistribution
 
+from ..distributions.rules.wrappers import innermost
 from ..errors import EstimatorError
-from ..evaluation.unwrap import innermost
 from .base import Estimator
 
 

@@ -14,12 +14,7 @@ from types import FrameType
 from typing import Any
 
 import torch
-from pyro.ops.provenance import (
-    ProvenanceTensor,
-    detach_provenance,
-    extract_provenance,
-    get_provenance,
-)
+from pyro.ops.provenance import ProvenanceTensor, detach_provenance, extract_provenance, get_provenance
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from ..errors import EstimatorError
 from ..estimators.base import Site
+from ..shapes import cat_rows
 from .at_once import advice, check_inside
 from .ordinary import is_tracked
 from .passes import Dependencies, Pass, Program
 from .shared_sums import shared_sums
 from .terms import Key, Runs, Term, rows_at, weighed
-from .unwrap import cat_rows
 
 
 @dataclass(eq=False)

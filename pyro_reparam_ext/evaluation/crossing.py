@@ -15,10 +15,10 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
+from ..distributions.rules.wrappers import coordinates
 from ..estimators.base import Draw, Site
 from .plain import PlainRun
 from .terms import Crossing, Key, Term, agree
-from .unwrap import coordinates
 
 
 def crossings(

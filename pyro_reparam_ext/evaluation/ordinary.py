@@ -14,16 +14,16 @@ from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_factor, site_is_subsample
 from torch import Tensor, nn
 
+from ..distributions.rules.discrete import log_prob as exact_log_prob
+from ..distributions.rules.wrappers import coordinates, is_masked, num_coordinate_dims, sum_rightmost
 from ..errors import EstimatorError
 from ..estimators.base import Draw, Estimator, Site
 from ..estimators.enumeration import Enumeration
 from .at_once import is_at_once
 from .axes import Visible
 from .control_flow import ControlFlow, provenance_of, untracked
-from .discrete import log_prob as exact_log_prob
 from .recorder import Recorder
 from .terms import Term, left_padded, log_prob_of
-from .unwrap import coordinates, is_masked, num_coordinate_dims, sum_rightmost
 
 Resolve: TypeAlias = Callable[[dict[str, Any]], Estimator]
 StateOf: TypeAlias = Callable[[str, Estimator, Tensor], nn.Module | None]

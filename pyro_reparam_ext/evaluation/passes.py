@@ -23,18 +23,19 @@ from pyro.util import check_model_guide_match, check_site_shape
 from torch import Tensor
 
 from ..callers import told
+from ..distributions.rules.wrappers import innermost, log_prob_by
 from ..errors import CannotVectorize, EstimatorError
 from ..estimators.base import Alternatives, Draw, Estimator, Site
 from ..estimators.enumeration import Enumeration
 from ..estimators.hinted import check_model_site
 from ..estimators.relaxation import RELAXABLE, linear_log_prob
+from ..shapes import cat_rows
 from .axes import Visible
 from .control_flow import ControlFlow, provenance_of, untracked
 from .ordinary import OrdinaryGuide, Resolve, run_guide, scored
 from .recorder import Recorder
 from .slices import Group, SlicePass, cat, one
 from .terms import Crossing, Term, left_padded, log_prob_of
-from .unwrap import cat_rows, innermost, log_prob_by
 
 Dependencies: TypeAlias = Mapping[tuple[str, str], frozenset[str]]
 """Which sites the term ``(side, name)`` depends on."""

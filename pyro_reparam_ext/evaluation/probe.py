@@ -17,6 +17,7 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from ..callers import told
+from ..distributions.rules.wrappers import coordinates
 from ..errors import CannotVectorize
 from ..estimators.base import Draw
 from ..shapes import broadcast_shapes
@@ -28,7 +29,6 @@ from .place import Place, some_indices, unraveled
 from .plain import GivenValues
 from .recorder import Recorder, Rerun
 from .terms import Key, agree, scaled_and_masked
-from .unwrap import coordinates
 
 EVALUATIONS = 7
 """Evaluations of the run: a size that plates and events seldom have."""

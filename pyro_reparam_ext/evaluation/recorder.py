@@ -10,9 +10,9 @@ from pyro.poutine.trace_messenger import TraceMessenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from ..distributions.rules.wrappers import is_subclass
 from .axes import Visible
 from .control_flow import ControlFlow, provenance_of, untracked, without_provenance
-from .unwrap import is_subclass
 
 if TYPE_CHECKING:
     from .passes import Program

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..distributions.relaxed_discrete import RelaxedDiscrete
+from ..distributions.mixins.relaxed_discrete import RelaxedDiscrete
+from ..distributions.rules.wrappers import innermost
 from ..estimators.base import Site
 from ..estimators.pathwise import Pathwise
 from .lost_gradient import REMEDY, reaches, read_as_number, warn_of_lost
 from .passes import Pass
 from .plain import PlainRun
-from .unwrap import innermost
 
 
 def is_soft(site: Site) -> bool:

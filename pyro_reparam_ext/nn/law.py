@@ -11,8 +11,8 @@ from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from ..distributions.rules.wrappers import coordinates, innermost
 from ..evaluation.control_flow import untracked
-from ..evaluation.unwrap import coordinates, innermost
 
 
 class Law(NamedTuple):

@@ -11,7 +11,7 @@ from pyro.poutine.trace_messenger import TraceMessenger
 from torch import Tensor
 
 from ..callers import outside
-from ..evaluation.unwrap import innermost
+from ..distributions.rules.wrappers import innermost
 from ..replay import replayer
 from .law import law_of
 from .linear_map import LinearMap, Unserved

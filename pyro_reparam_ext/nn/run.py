@@ -11,7 +11,7 @@ from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
 
 from ..errors import EstimatorError
-from . import attention, layers, products, recurrent  # noqa: F401
+from . import layers  # noqa: F401
 from .arithmetic import ARITHMETIC, VALUES, VIEWS, is_template, law_through, targets
 from .linear_map import LinearMap, Unserved
 from .weight import RandomWeight, leaves, plain, random_weight, random_weights

@@ -6,7 +6,7 @@ from typing import Any
 
 from pyro.infer.reparam.reparam import Reparam
 
-from ..evaluation.unwrap import innermost
+from ..distributions.rules.wrappers import innermost
 from .pathwise import CHANGES_LAW, PathwiseReparam, pathwise_twin
 from .strategy import Anew
 

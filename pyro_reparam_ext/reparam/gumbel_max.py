@@ -15,14 +15,14 @@ from torch import Tensor
 from torch.distributions import transform_to, transforms
 
 from ..distributions.gumbel_sinkhorn import GumbelSinkhorn
-from ..distributions.numerics.sinkhorn import sinkhorn
-from ..distributions.permutation_matrices import matrix_of, row_stochastic
 from ..distributions.plackett_luce import PlackettLuce
-from ..distributions.probs_or_logits import exact_logits
-from ..distributions.relaxation import hard_bernoulli, hard_one_hot
+from ..distributions.rules.discrete import log_prob
+from ..distributions.rules.logits import exact_logits
+from ..distributions.rules.wrappers import coordinates, innermost
+from ..distributions.supports.permutation_matrices import matrix_of, row_stochastic
 from ..errors import EstimatorError
-from ..evaluation.discrete import log_prob
-from ..evaluation.unwrap import coordinates, innermost
+from ..numerics.relaxation import hard_bernoulli, hard_one_hot
+from ..numerics.sinkhorn import sinkhorn
 from ..replay import is_replayed
 from .decentering import Decentering, rewrapped
 from .keys import (

@@ -11,16 +11,17 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import transform_to
 
-from ..distributions.pathwise import pathwise_at
-from ..distributions.probs_or_logits import exact_logits
-from ..distributions.relaxation import far, hard_bernoulli, hard_one_hot, within
+from ..distributions.mixins.straight_through import StraightThrough
 from ..distributions.relaxed_bernoulli import RelaxedBernoulli
 from ..distributions.relaxed_one_hot_categorical import RelaxedOneHotCategorical
-from ..distributions.straight_through import StraightThrough, straight_through
+from ..distributions.rules.logits import exact_logits
+from ..distributions.rules.pathwise import pathwise_at
+from ..distributions.rules.wrappers import innermost
 from ..distributions.straight_through_bernoulli import StraightThroughBernoulli
 from ..distributions.straight_through_one_hot_categorical import StraightThroughOneHotCategorical
 from ..errors import EstimatorError
-from ..evaluation.unwrap import innermost
+from ..numerics.relaxation import far, hard_bernoulli, hard_one_hot, within
+from ..numerics.straight_through import straight_through
 from .decentering import Decentering
 from .keys import Gumbel, Logistic, gumbel_medians, logistic_median, most_likely_shift
 from .watch import watch

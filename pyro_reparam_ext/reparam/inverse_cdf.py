@@ -12,10 +12,10 @@ from torch import Tensor
 from torch import distributions as td
 
 from ..distributions import ImplicitUnivariate, Truncated, TruncatedNormal
-from ..distributions.implicit import implicit_joint, once
-from ..distributions.pathwise import pathwise_at
+from ..distributions.rules.pathwise import pathwise_at
 from ..distributions.truncated import _has, _like
 from ..errors import EstimatorError
+from ..numerics.implicit import implicit_joint, once
 from .decentering import Decentering
 from .pathwise import pathwise_twin
 

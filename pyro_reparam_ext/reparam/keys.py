@@ -15,7 +15,7 @@ from torch import Size, Tensor
 from torch.distributions import constraints
 from torch.nn.functional import logsigmoid, softplus
 
-from ..distributions.base import Parametric
+from ..distributions.mixins.parametric import Parametric
 from ..noise import gumbel_like, logistic_like
 
 LOG_LOG_2 = math.log(math.log(2))

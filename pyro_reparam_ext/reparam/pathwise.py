@@ -13,11 +13,11 @@ from pyro.infer.reparam.reparam import Reparam
 from torch import distributions as td
 
 from .. import distributions as ours
-from ..distributions.probs_or_logits import parameter_of
+from ..distributions.rules.copies import unchecked
+from ..distributions.rules.logits import parameter_of
+from ..distributions.rules.wrappers import WRAPPERS, innermost
 from ..errors import EstimatorError
-from ..evaluation.unwrap import WRAPPERS, innermost
 from .plates import has_value_of_one, in_plates
-from .rebuilding import unchecked
 
 Rule = Callable[[Any], Any]
 

@@ -9,14 +9,14 @@ import torch
 from pyro.distributions import TorchDistribution
 from pyro.infer.reparam.reparam import Reparam
 
-from ..distributions.probs_or_logits import exact_logits, parameter_of
+from ..distributions.mixins.straight_through import StraightThrough
 from ..distributions.relaxed_bernoulli import RelaxedBernoulli
 from ..distributions.relaxed_one_hot_categorical import RelaxedOneHotCategorical
-from ..distributions.straight_through import StraightThrough
+from ..distributions.rules.logits import exact_logits, parameter_of
+from ..distributions.rules.wrappers import coordinates, innermost
 from ..distributions.straight_through_bernoulli import StraightThroughBernoulli
 from ..distributions.straight_through_one_hot_categorical import StraightThroughOneHotCategorical
 from ..errors import EstimatorError
-from ..evaluation.unwrap import coordinates, innermost
 from ..temperature import Temperature, check_temperature, fault_of, held, now, state_of
 from .decentering import rewrapped
 from .plates import has_value_of_one, in_plates

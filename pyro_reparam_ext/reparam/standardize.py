@@ -12,9 +12,9 @@ from torch import Tensor
 from torch import distributions as td
 
 from ..distributions import ExponentiallyModifiedGaussian, Gamma, GeneralizedPareto
+from ..distributions.rules.copies import unchecked
 from ..errors import EstimatorError
 from .decentering import Decentering
-from .rebuilding import unchecked
 
 
 class StandardizeReparam(Decentering):

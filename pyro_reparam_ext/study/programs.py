@@ -10,12 +10,12 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 from torch.distributions.constraints import Constraint, real
 
+from ..distributions.rules.wrappers import innermost
 from ..elbo import TraceEstimator_ELBO
 from ..errors import EstimatorError
 from ..estimators.base import Estimator
 from ..estimators.enumeration import Enumeration
 from ..estimators.score_function import ScoreFunction
-from ..evaluation.unwrap import innermost
 from .sampler import Program
 
 

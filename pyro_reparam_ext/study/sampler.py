@@ -16,12 +16,12 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from ..distributions.rules.wrappers import innermost
 from ..elbo import TraceEstimator_ELBO
 from ..estimators.enumeration import Enumeration
 from ..estimators.pathwise import Pathwise, has_biased_gradient
 from ..evaluation.costs import Costs
 from ..evaluation.passes import Dependencies
-from ..evaluation.unwrap import innermost
 from ..parameters import ParametersMet
 from .conditions import Conditions
 

@@ -14,14 +14,7 @@ from torch import Tensor
 
 import pyro_reparam_ext as pre
 
-from .programs import (
-    BernoulliVAE,
-    GaussianVAE,
-    bayesian_network,
-    binary_images,
-    groups,
-    hierarchical,
-)
+from .programs import BernoulliVAE, GaussianVAE, bayesian_network, binary_images, groups, hierarchical
 from .timing import Row, compare
 
 STEPS = 100

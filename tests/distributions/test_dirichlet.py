@@ -7,7 +7,7 @@ from torch.distributions import kl_divergence
 
 import pyro_reparam_ext as pre
 from pyro_reparam_ext.distributions import pathwise_at
-from pyro_reparam_ext.distributions.numerics.in_pieces import PIECE
+from pyro_reparam_ext.numerics.chunked import PIECE
 
 from ..statistics import assert_mean
 

@@ -10,7 +10,7 @@ from scipy.integrate import quad
 from torch.distributions import Gumbel, kl_divergence
 
 import pyro_reparam_ext as pre
-from pyro_reparam_ext.distributions.numerics.sinkhorn import sinkhorn
+from pyro_reparam_ext.numerics.sinkhorn import sinkhorn
 
 from ..statistics import assert_mean
 

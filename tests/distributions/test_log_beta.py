@@ -6,7 +6,7 @@ from scipy import special
 from torch.distributions import kl_divergence
 
 import pyro_reparam_ext as pre
-from pyro_reparam_ext.distributions.numerics.log1mexp import log1mexp
+from pyro_reparam_ext.numerics.log1mexp import log1mexp
 
 from ..statistics import assert_mean
 

@@ -8,7 +8,10 @@ import torch
 from torch.distributions import kl_divergence
 
 import pyro_reparam_ext as pre
-from pyro_reparam_ext.distributions.permutation_matrices import permutation_matrix, row_stochastic
+from pyro_reparam_ext.distributions.supports.permutation_matrices import (
+    permutation_matrix,
+    row_stochastic,
+)
 
 from ..statistics import assert_mean
 

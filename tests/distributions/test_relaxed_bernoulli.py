@@ -8,8 +8,8 @@ from torch.nn.functional import logsigmoid
 
 import pyro_reparam_ext as pre
 from pyro_reparam_ext.distributions import RelaxedBernoulli, pathwise_at
-from pyro_reparam_ext.distributions.relaxation import bernoulli_linear, hard_bernoulli
-from pyro_reparam_ext.distributions.relaxed_support import edge_of
+from pyro_reparam_ext.distributions.supports.relaxed import edge_of
+from pyro_reparam_ext.numerics.relaxation import bernoulli_linear, hard_bernoulli
 
 from ..statistics import assert_mean
 from .censored import binary_points, expected, log_weights, pathwise

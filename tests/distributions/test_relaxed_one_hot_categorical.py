@@ -6,8 +6,8 @@ import torch
 from torch.distributions import kl_divergence
 
 from pyro_reparam_ext.distributions import RelaxedBernoulli, RelaxedOneHotCategorical, pathwise_at
-from pyro_reparam_ext.distributions.relaxation import hard_one_hot
-from pyro_reparam_ext.distributions.relaxed_support import floor_of
+from pyro_reparam_ext.distributions.supports.relaxed import floor_of
+from pyro_reparam_ext.numerics.relaxation import hard_one_hot
 
 from ..statistics import assert_mean
 from .censored import expected, log_weights, one_hot_points, pathwise

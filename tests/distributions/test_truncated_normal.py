@@ -9,7 +9,7 @@ from torch.distributions import kl_divergence
 from torch.fx.experimental.proxy_tensor import make_fx
 
 import pyro_reparam_ext as pre
-from pyro_reparam_ext.distributions.numerics.interpolated_quantile import MANY
+from pyro_reparam_ext.numerics.interpolated_quantile import MANY
 
 from ..statistics import MAX_CASES, SUITE_FALSE_ALARM_RATE, assert_mean
 

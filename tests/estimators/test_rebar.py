@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 import pyro_reparam_ext as pre
-from pyro_reparam_ext.evaluation.noise import noise_given, noisy_logits_given
+from pyro_reparam_ext.distributions.rules.discrete_noise import noise_given, noisy_logits_given
 
 from ..registry import layout_of
 from ..sampling import gradients as rows_of_gradients

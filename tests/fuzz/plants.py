@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 import pyro_reparam_ext as pre
+from pyro_reparam_ext.distributions.rules.wrappers import sum_rightmost
 from pyro_reparam_ext.estimators import leave_one_out
 from pyro_reparam_ext.estimators.base import Evaluations
 from pyro_reparam_ext.evaluation.costs import Costs
 from pyro_reparam_ext.evaluation.modes import Way
 from pyro_reparam_ext.evaluation.passes import Program
 from pyro_reparam_ext.evaluation.terms import Term
-from pyro_reparam_ext.evaluation.unwrap import sum_rightmost
 
 from .check import Outcome, check
 from .generate import generate

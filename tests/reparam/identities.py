@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from pyro_reparam_ext.distributions.pathwise import has_pathwise, pathwise_at
+from pyro_reparam_ext.distributions.rules.pathwise import has_pathwise, pathwise_at
 from pyro_reparam_ext.reparam import Decentering
 
 DRAWS = 40

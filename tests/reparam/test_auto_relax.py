@@ -10,7 +10,7 @@ from pyro.infer.autoguide import AutoDelta, AutoMultivariateNormal, AutoNormal, 
 from pyro.infer.reparam.strategies import AutoReparam
 
 import pyro_reparam_ext as pre
-from pyro_reparam_ext.evaluation.unwrap import innermost
+from pyro_reparam_ext.distributions.rules.wrappers import innermost
 from pyro_reparam_ext.reparam import AutoRelax
 
 OPTIONS = [{}, {"score": "discrete"}, {"straight_through": True}]

@@ -11,12 +11,7 @@ from pyro.infer import SVI, Trace_ELBO
 from pyro.infer.autoguide import AutoDelta, AutoMultivariateNormal, AutoNormal, init_to_value
 
 import pyro_reparam_ext as pre
-from pyro_reparam_ext.reparam import (
-    CholeskyReparam,
-    Decentering,
-    InverseCDFReparam,
-    StandardizeReparam,
-)
+from pyro_reparam_ext.reparam import CholeskyReparam, Decentering, InverseCDFReparam, StandardizeReparam
 
 from .cases import CASES, DTYPE
 

@@ -10,7 +10,7 @@ from pyro.infer.autoguide import AutoDelta, AutoNormal, init_to_value
 from torch.distributions import kl_divergence
 
 import pyro_reparam_ext as pre
-from pyro_reparam_ext.evaluation.unwrap import innermost
+from pyro_reparam_ext.distributions.rules.wrappers import innermost
 from pyro_reparam_ext.reparam import GumbelSoftmaxReparam
 
 from ..statistics import assert_mean

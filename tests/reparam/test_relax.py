@@ -12,7 +12,7 @@ from torch import nn
 from torch.distributions import constraints
 
 import pyro_reparam_ext as pre
-from pyro_reparam_ext.evaluation.unwrap import innermost
+from pyro_reparam_ext.distributions.rules.wrappers import innermost
 from pyro_reparam_ext.reparam import RelaxReparam
 
 from .layouts import LAYOUTS

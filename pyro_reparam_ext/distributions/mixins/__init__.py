@@ -1,0 +1,1 @@
+"""What several distributions have in common, to inherit."""

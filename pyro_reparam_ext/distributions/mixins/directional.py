@@ -1,0 +1,32 @@
+"""What distributions of unit vectors about a mean direction have in common."""
+
+from __future__ import annotations
+
+from pyro.distributions import constraints
+from torch import Tensor
+
+from .parametric import Parametric
+
+
+class Directional(Parametric):
+    """A law on the unit sphere, of a mean direction and a concentration about it."""
+
+    arg_constraints = {"loc": constraints.sphere, "concentration": constraints.nonnegative}
+    support = constraints.sphere
+    has_rsample = True
+
+    def __init__(
+        self, loc: Tensor, concentration: Tensor | float, *, validate_args: bool | None = None
+    ) -> None:
+        if loc.dim() < 1 or loc.shape[-1] < 2:
+            raise ValueError(f"loc must have shape (..., d) with d >= 2, but is of {tuple(loc.shape)}")
+        parameters = {"loc": loc, "concentration": concentration}
+        super().__init__(parameters, loc.shape[-1:], validate_args=validate_args)
+
+    @property
+    def _dim(self) -> int:
+        return self.event_shape[0]
+
+    @property
+    def mode(self) -> Tensor:
+        return self.loc

@@ -1,0 +1,1 @@
+"""Functions of any distribution, which are dispatched on its class."""

@@ -1,0 +1,80 @@
+"""The continuous noise behind a discrete value.
+
+A Bernoulli value is ``z > 0`` with ``z = logits + Logistic``, a categorical one the argmax of
+``z = logits + Gumbel``. These functions draw ``z`` given the discrete value (Maddison et al.,
+arXiv 1611.00712; the conditional laws are worked out in Tucker et al., arXiv 1703.07370), in log
+space and differentiably in the logits with the underlying uniforms held fixed. A class whose logit is
+minus infinity stays impossible.
+"""
+
+from __future__ import annotations
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from ...noise import gumbel_like, logistic_like
+from .logits import exact_logits
+from .wrappers import coordinates, overrides_call
+
+
+def is_binary(base: TorchDistribution) -> bool:
+    """Whether a coordinate is a Bernoulli variable; else it is categorical."""
+    return isinstance(base, torch.distributions.Bernoulli)
+
+
+def noise_of(base: TorchDistribution) -> Tensor:
+    """The noise of a new value of ``base``, in the shape of its logits."""
+    return _standard(base, base.logits)
+
+
+def noisy_logits_given(base: TorchDistribution, value: Tensor) -> Tensor:
+    """``z = logits + noise`` given the value (0 or 1, or one-hot) that it leads to.
+
+    Differentiable in the logits. Where these are infinite, so is ``z``.
+    """
+    logits = exact_logits(base)
+    return _given(base, logits, value, _standard(base, logits + value))
+
+
+@torch.no_grad()
+def noise_given(base: TorchDistribution, value: Tensor) -> Tensor:
+    """The noise behind a value.
+
+    Where a logit is infinite the value says nothing about it: any noise would have led there.
+    """
+    logits = exact_logits(base)
+    fresh = _standard(base, logits + value)
+    noise = _given(base, logits, value, fresh) - logits
+    return torch.where(logits.isinf(), fresh, noise)
+
+
+def _standard(base: TorchDistribution, like: Tensor) -> Tensor:
+    return logistic_like(like.detach()) if is_binary(base) else gumbel_like(like.detach())
+
+
+def _given(base: TorchDistribution, logits: Tensor, value: Tensor, noise: Tensor) -> Tensor:
+    if is_binary(base):
+        sign = 2 * value - 1
+        return sign * softplus(noise + softplus(sign * logits))
+    top = (value * noise).sum(-1, keepdim=True)
+    return torch.where(value > 0.5, top, -torch.logaddexp(-top, -(logits + noise)))
+
+
+@torch.no_grad()
+def hard_sample(fn: TorchDistribution) -> Tensor:
+    """A sample without a gradient, which ``vmap`` can batch.
+
+    For Bernoulli several times as fast as ``torch.bernoulli``.
+    """
+    base = coordinates(fn)
+    if isinstance(base, torch.distributions.Bernoulli):
+        probs = base.probs
+        return (torch.rand_like(probs) < probs).to(probs.dtype)
+    if isinstance(base, torch.distributions.Categorical):
+        return (exact_logits(base) + gumbel_like(base.logits)).argmax(-1)
+    if isinstance(base, torch.distributions.OneHotCategorical):
+        index = (exact_logits(base) + gumbel_like(base.logits)).argmax(-1, keepdim=True)
+        return torch.zeros_like(base.logits).scatter(-1, index, 1)
+    return fn() if overrides_call(fn) else fn.sample()

@@ -1,0 +1,1 @@
+"""Supports, and the bijections by which they are reached from real numbers."""
