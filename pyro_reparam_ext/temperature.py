@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .contexts import Holding
 from .errors import EstimatorError
-from .shapes import broadcast_shapes
+from .numerics.shapes import broadcast_shapes
 
 
 class _Step:

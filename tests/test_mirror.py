@@ -13,6 +13,8 @@ SOURCE = Path(pyro_reparam_ext.__file__).parent
 TESTS = Path(__file__).parent
 
 COVERED_BY = {
+    "distributions/rules/dispatch.py": "distributions/rules/test_tails.py",
+    "distributions/rules/relaxation.py": "estimators/test_gumbel_softmax.py",
     "compiled/capture.py": "compiled/test_contract.py",
     "compiled/changes.py": "compiled/test_svi.py",
     "compiled/graph.py": "compiled/test_backends.py",
@@ -36,7 +38,7 @@ COVERED_BY = {
     "estimators/base.py": "test_registry.py",
     "estimators/baselines.py": "estimators/test_score_function.py",
     "estimators/default.py": "test_config.py",
-    "estimators/relaxation.py": "estimators/test_gumbel_softmax.py",
+    "estimators/relaxed.py": "estimators/test_gumbel_softmax.py",
     "estimators/support.py": "estimators/test_advice.py",
     "evaluation/at_once.py": "evaluation/test_crossing.py",
     "evaluation/costs.py": "test_unbiased.py",

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Size, Tensor
 
-from ..shapes import broadcast_shapes
+from ..numerics.shapes import broadcast_shapes
 from .log_gamma import LogGamma
 
 

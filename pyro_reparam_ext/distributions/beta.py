@@ -19,6 +19,7 @@ from ..numerics.positive_log import positive_log, power_at_zero
 from .log_dirichlet import dirichlet_density
 from .log_gamma import standard_gamma
 from .rules.pathwise import register_pathwise
+from .rules.tails import beta_law_tails, register_tails
 
 
 class Beta(dist.Beta):
@@ -133,3 +134,6 @@ def _velocity(value: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     factor = value * (1 - value)
     da = factor * logit_beta_velocity(log_x, log_rest, a, b)
     return da, -factor * logit_beta_velocity(log_rest, log_x, b, a)
+
+
+register_tails(Beta)(beta_law_tails)

@@ -14,6 +14,7 @@ from ..numerics.positive_log import positive_log, power_at_zero
 from ..numerics.stirling import stirling_rest
 from .log_gamma import draw_raised, raised
 from .rules.pathwise import register_pathwise
+from .rules.tails import gamma_tails, register_tails
 
 
 class Gamma(dist.Gamma):
@@ -123,3 +124,6 @@ def _pull_back(
     weighted = gradient * value
     by_rate = -weighted.sum_to_size(rate.shape) / rate
     return weighted * log_gamma_velocity(log_value, concentration), by_rate, None
+
+
+register_tails(Gamma)(gamma_tails)

@@ -16,6 +16,7 @@ from ..numerics.log1p_series import NEAR, log1p_ratio
 from ..numerics.select import select
 from ..numerics.standardised import standardised
 from .mixins.parametric import Parametric
+from .rules.tails import register_tails
 from .supports.interval import ExtendedInterval
 
 
@@ -252,3 +253,9 @@ def _excess_slope(excess: Tensor, exponential: Tensor, t: Tensor, c: Tensor) -> 
     bound = torch.finfo(t.dtype).max * torch.finfo(t.dtype).eps
     far = torch.addcmul(exponential, t, excess).sub_(excess).div_(divisor).clamp(-bound, bound)
     return select(beyond, far, series.mul_(exponential).mul_(exponential))
+
+
+@register_tails(GeneralizedPareto)
+def _tails(fn: GeneralizedPareto, value: Tensor) -> tuple[Tensor, Tensor]:
+    log_survival = fn.log_survival_function(value)
+    return -log_survival.expm1(), log_survival.exp()

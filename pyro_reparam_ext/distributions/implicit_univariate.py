@@ -14,7 +14,7 @@ from ..numerics.density_search import locate
 from ..numerics.implicit import implicit_joint
 from ..numerics.panels import WEIGHTS, Series, nodes, series
 from ..numerics.real_line_map import real_line_map_of
-from ..shapes import broadcast_shapes
+from ..numerics.shapes import broadcast_shapes
 from .mixins.parametric import Parametric
 from .rules.pathwise import _by_cdf
 

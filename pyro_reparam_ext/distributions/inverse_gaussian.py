@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from pyro.distributions import constraints
 from torch import Size, Tensor
@@ -10,6 +12,7 @@ from torch.distributions import register_kl
 from ..numerics.implicit import implicit, implicit_joint
 from ..numerics.normal_tail import HALF_LOG_2PI, excess_hazard, normal_cdf
 from .mixins.parametric import Parametric
+from .rules.tails import register_tails
 
 
 class InverseGaussian(Parametric):
@@ -136,3 +139,15 @@ def _kl(p: InverseGaussian, q: InverseGaussian) -> Tensor:
     ratio = q.concentration / p.concentration
     shift = q.concentration / p.loc * (p.loc / q.loc - 1).square()
     return 0.5 * (ratio - 1 - ratio.log() + shift)
+
+
+@register_tails(InverseGaussian)
+def _tails(fn: InverseGaussian, value: Tensor) -> tuple[Tensor, Tensor]:
+    root = (fn.concentration / value).sqrt()
+    lower, upper = root * (value / fn.loc - 1), root * (value / fn.loc + 1)
+    density = (-0.5 * lower.square()).exp()
+    reflected = 0.5 * density * torch.special.erfcx(upper * math.sqrt(0.5))
+    # The difference of two tails: erfcx takes their common factor out.
+    beyond = 0.5 * density * torch.special.erfcx(lower.clamp(min=0) * math.sqrt(0.5)) - reflected
+    below = normal_cdf(lower) + reflected
+    return below, torch.where(lower > 0, beyond.clamp(min=0), 1 - below)

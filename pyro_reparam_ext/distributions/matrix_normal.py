@@ -8,7 +8,7 @@ import torch
 from pyro.distributions import constraints
 from torch import Size, Tensor
 
-from ..shapes import broadcast_shapes
+from ..numerics.shapes import broadcast_shapes
 from .mixins.parametric import Parametric
 
 

@@ -22,7 +22,7 @@ from ..numerics.mixture_transform import (
     to_back,
     to_front,
 )
-from ..shapes import broadcast_shapes
+from ..numerics.shapes import broadcast_shapes
 from .rules.pathwise import has_pathwise, pathwise_at, register_pathwise
 from .rules.score import score
 from .rules.tails import has_tails, register_tails, tails

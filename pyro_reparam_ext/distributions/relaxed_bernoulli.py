@@ -12,6 +12,7 @@ from torch.nn.functional import logsigmoid
 from ..noise import logistic_like
 from ..numerics.logistic_sum import sigmoid_mean, sigmoid_slope_mean, softplus_mean
 from ..numerics.relaxation import bernoulli_linear, hard_bernoulli, outward
+from ..numerics.straight_through import straight_through
 from .mixins.probs_or_logits import ProbOrLogit
 from .mixins.relaxed_discrete import RelaxedDiscrete, same_score
 from .rules.logits import parameter_of
@@ -95,7 +96,7 @@ class RelaxedBernoulli(RelaxedDiscrete, ProbOrLogit):
         rate = temperature * (outward(value) * (temperature * x - logits)).sigmoid()
         rate = torch.where(is_inside(value), 1.0, rate)
         value_moving = (x + rate * (moving - moving.detach())).sigmoid()
-        return value + (value_moving - value_moving.detach())
+        return straight_through(value, value_moving)
 
     def _density(self, value: Tensor) -> Tensor:
         inside, side = is_inside(value), outward(value)

@@ -19,6 +19,7 @@ from ..numerics.normal_tail import HALF_LOG_2PI
 from ..numerics.select import select
 from ..numerics.standardised import standardised
 from .rules.pathwise import by_method, register_pathwise
+from .rules.tails import register_tails, student_t_tails
 
 NEAR_T = 0.5
 """Below it, the velocity by its series."""
@@ -214,3 +215,6 @@ def _shrinkage(t: Tensor) -> Tensor:
         series = (series * square).add_(c)
     far = t / -(-t.clamp(min=NEAR_T)).expm1() - 1
     return select(t < NEAR_T, 0.5 * t + series * square, far)
+
+
+register_tails(StudentT)(student_t_tails)

@@ -12,8 +12,9 @@ from torch.distributions import Distribution
 
 from ..numerics.implicit import implicit_joint, once
 from ..numerics.log1mexp import log1mexp
-from ..shapes import broadcast_shapes
+from ..numerics.shapes import broadcast_shapes
 from .mixins.parametric import Parametric
+from .rules.dispatch import defines
 from .rules.log_tails import LogTails, log_tails
 from .rules.pathwise import pathwise_at
 from .rules.tails import register_tails
@@ -229,7 +230,7 @@ def _tails(fn: Truncated, value: Tensor) -> tuple[Tensor, Tensor]:
 
 def _has(fn: Distribution, method: str) -> bool:
     """Whether it is more than the stub of torch's base class, also inside a transform."""
-    owner = next(cls for cls in type(fn).__mro__ if method in vars(cls))
+    owner = defines(type(fn), method)
     inner = getattr(fn, "base_dist", None)
     if isinstance(inner, Distribution) and owner is torch.distributions.TransformedDistribution:
         return _has(inner, method)

@@ -12,6 +12,7 @@ from torch.distributions import register_kl
 
 from ..numerics.implicit import implicit
 from ..numerics.polar_angle import polar_law, quantile, tail_probability, velocity
+from ..numerics.straight_through import straight_through
 from .rules.pathwise import register_pathwise
 
 
@@ -134,7 +135,7 @@ def _versine(angle: Tensor) -> Tensor:
 def _at(fn: torch.distributions.VonMises, value: Tensor) -> Tensor:
     deviation = _wrap(value - fn.loc).detach()
     moving = fn.loc + implicit(deviation, _velocity, fn.concentration)
-    return value + (moving - moving.detach())
+    return straight_through(value, moving)
 
 
 @register_kl(VonMises, torch.distributions.VonMises)

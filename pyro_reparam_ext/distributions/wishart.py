@@ -12,7 +12,7 @@ from torch.distributions import Distribution
 from torch.distributions.kl import register_kl
 
 from ..numerics.multigamma import log_multigamma, multidigamma
-from ..shapes import broadcast_shapes
+from ..numerics.shapes import broadcast_shapes
 from .bartlett import bartlett, cholesky_of, gram, log_det, only_given, square_norm_of_solution
 
 

@@ -9,11 +9,12 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from ..distributions.rules.discrete_noise import noise_of
+from ..distributions.rules.relaxation import coordinate, noisy_logits, relaxed_log_prob, to_value
 from ..distributions.rules.wrappers import coordinates, log_prob_by
 from ..errors import EstimatorError
 from ..temperature import Temperature, check_temperature, held, now, state_of
 from .base import Draw, Estimator, Paper, Site
-from .relaxation import LinearlyScored, Tempered, coordinate, noisy_logits, relaxed_log_prob, to_value
+from .relaxed import LinearlyScored, Tempered
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,9 +10,16 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from ..distributions.rules.discrete_noise import noise_given, noisy_logits_given
+from ..distributions.rules.relaxation import (
+    RELAXABLE,
+    coordinate,
+    noisy_logits,
+    probabilities,
+    to_value,
+)
 from ..distributions.rules.wrappers import sum_rightmost
 from .base import Alternatives, Estimator, Evaluations, Paper, Site, require_positive
-from .relaxation import RELAXABLE, coordinate, integer_remedy, noisy_logits, probabilities, to_value
+from .relaxed import integer_remedy
 
 
 class RelaxedControlVariate(nn.Module):

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from ..distributions.rules.coupling import couple
 from ..distributions.rules.discrete_noise import hard_sample
+from ..distributions.rules.relaxation import probabilities
 from ..distributions.rules.wrappers import coordinates
+from ..numerics.straight_through import straight_through
 from .base import Draw, Estimator, Paper, Site
-from .relaxation import LinearlyScored, probabilities
+from .relaxed import LinearlyScored
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,5 +64,4 @@ class StraightThrough(LinearlyScored, Estimator):
 
 def _attach(hard: Tensor, fn: TorchDistribution) -> Tensor:
     """``hard``, with the gradient of the probabilities."""
-    probs = probabilities(coordinates(fn))
-    return hard + (probs - probs.detach())
+    return straight_through(hard, probabilities(coordinates(fn)))

@@ -8,10 +8,12 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from ..distributions.rules.discrete_noise import noise_given, noise_of
+from ..distributions.rules.relaxation import coordinate, harden, noisy_logits, to_value
 from ..distributions.rules.wrappers import coordinates
+from ..numerics.straight_through import straight_through
 from ..temperature import Temperature, check_temperature, held, now, state_of
 from .base import Draw, Estimator, Paper, Site
-from .relaxation import LinearlyScored, Tempered, coordinate, harden, noisy_logits, to_value
+from .relaxed import LinearlyScored, Tempered
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,4 +72,4 @@ class StraightThroughGumbelSoftmax(Tempered, LinearlyScored, Estimator):
     def _draw(self, base: TorchDistribution, noise: Tensor) -> Draw:
         z = noisy_logits(base, noise)
         soft = to_value(base, coordinate(base, z, now(self.temperature)))
-        return Draw(harden(base, z.detach()) + (soft - soft.detach()))
+        return Draw(straight_through(harden(base, z.detach()), soft))

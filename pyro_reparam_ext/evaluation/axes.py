@@ -32,7 +32,7 @@ from torch._C._functorch import (
     push_dynamic_layer_stack,
 )
 
-from ..shapes import broadcast_shapes
+from ..numerics.shapes import broadcast_shapes
 
 PARTICLES = "num_particles_vectorized"
 """The name of the plate of particles, as Pyro's."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..errors import EstimatorError
 from ..estimators.base import Site
-from ..shapes import cat_rows
+from ..numerics.shapes import cat_rows
 from .at_once import advice, check_inside
 from .ordinary import is_tracked
 from .passes import Dependencies, Pass, Program

@@ -23,13 +23,13 @@ from pyro.util import check_model_guide_match, check_site_shape
 from torch import Tensor
 
 from ..callers import told
+from ..distributions.rules.relaxation import RELAXABLE, linear_log_prob
 from ..distributions.rules.wrappers import innermost, log_prob_by
 from ..errors import CannotVectorize, EstimatorError
 from ..estimators.base import Alternatives, Draw, Estimator, Site
 from ..estimators.enumeration import Enumeration
 from ..estimators.hinted import check_model_site
-from ..estimators.relaxation import RELAXABLE, linear_log_prob
-from ..shapes import cat_rows
+from ..numerics.shapes import cat_rows
 from .axes import Visible
 from .control_flow import ControlFlow, provenance_of, untracked
 from .ordinary import OrdinaryGuide, Resolve, run_guide, scored

@@ -20,7 +20,7 @@ from ..callers import told
 from ..distributions.rules.wrappers import coordinates
 from ..errors import CannotVectorize
 from ..estimators.base import Draw
-from ..shapes import broadcast_shapes
+from ..numerics.shapes import broadcast_shapes
 from .axes import Visible
 from .control_flow import ControlFlow
 from .ordinary import run_guide

@@ -18,7 +18,7 @@ from ..callers import told
 from ..errors import CannotVectorize, EstimatorError
 from ..estimators.base import Alternatives, Site
 from ..estimators.enumeration import Enumeration
-from ..shapes import broadcast_shapes
+from ..numerics.shapes import broadcast_shapes
 from .axes import Hidden, Visible
 from .costs import Costs
 from .invisible import invisible, same_random_state, unrecorded

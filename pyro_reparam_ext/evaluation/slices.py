@@ -14,12 +14,12 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from ..distributions.rules.discrete_noise import noise_given
+from ..distributions.rules.relaxation import RELAXABLE, coordinate, noisy_logits, to_value
 from ..distributions.rules.wrappers import coordinates
 from ..errors import CannotVectorize, EstimatorError
 from ..estimators.base import Alternatives, Draw, Site
 from ..estimators.enumeration import Enumeration
-from ..estimators.relaxation import RELAXABLE, coordinate, noisy_logits, to_value
-from ..shapes import cat_rows
+from ..numerics.shapes import cat_rows
 from .control_flow import ControlFlow
 from .recorder import Rerun
 

@@ -11,7 +11,7 @@ from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
 from ..errors import EstimatorError
-from ..shapes import broadcast_shapes
+from ..numerics.shapes import broadcast_shapes
 
 Runs: TypeAlias = Sequence[tuple[int, int]]
 """Evaluations that lie side by side: from the first to before the second."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..errors import EstimatorError
-from ..shapes import broadcast_shapes
+from ..numerics.shapes import broadcast_shapes
 from .hyperprior import Hyperprior
 from .layer_estimator import PARTICLE_PLATES
 from .names import check_parameters, check_sites, is_training, one_network_a_name

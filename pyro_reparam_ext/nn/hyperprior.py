@@ -14,7 +14,7 @@ from pyro.poutine.messenger import Messenger
 from torch import Size, Tensor
 
 from ..errors import EstimatorError
-from ..shapes import broadcast_shapes
+from ..numerics.shapes import broadcast_shapes
 
 T = TypeVar("T")
 

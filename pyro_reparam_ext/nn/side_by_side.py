@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ..errors import EstimatorError
-from ..shapes import broadcast_shapes
+from ..numerics.shapes import broadcast_shapes
 from .law import Law
 from .particle_dims import with_particle_dims
 from .run import Run

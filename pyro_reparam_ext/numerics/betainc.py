@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..shapes import broadcast_shapes
 from .beta_cdf import beta_tails
 from .beta_velocity import logit_beta_velocity
 from .implicit import implicit_joint
+from .shapes import broadcast_shapes
 from .stirling import stirling_rest
 
 

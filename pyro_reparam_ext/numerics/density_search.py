@@ -22,7 +22,10 @@ Function = Callable[[Tensor], Tensor]
 
 
 class Located(NamedTuple):
-    """Panels in the coordinate t of a :class:`RealLineMap`; its centre and width have shape (batch, 1)."""
+    """Panels in the coordinate t of a :class:`RealLineMap`.
+
+    Its centre and width have shape (batch, 1).
+    """
 
     edges: Tensor
     centre: Tensor

@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from ..shapes import broadcast_shapes
 from .implicit import implicit_joint
 from .log_gamma_velocity import log_gamma_velocity
+from .shapes import broadcast_shapes
 from .stirling import stirling_rest
 
 SMALL = 1e-10

@@ -36,7 +36,7 @@ def owens_t(h: Tensor, a: Tensor) -> Tensor:
 
     Example:
         >>> import torch
-        >>> from pyro_reparam_ext.distributions.numerics.owens_t import owens_t
+        >>> from pyro_reparam_ext.numerics.owens_t import owens_t
         >>> print(owens_t(torch.tensor(0.0), torch.tensor(1.0)))
         tensor(0.1250)
     """

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ..shapes import broadcast_shapes
 from .quadrature import gauss_legendre
+from .shapes import broadcast_shapes
 
 NODES = 10
 POINTS, WEIGHTS = gauss_legendre(NODES)

@@ -23,7 +23,7 @@ def sinkhorn(log_matrix: Tensor, num_iterations: int) -> Tensor:
 
     Example:
         >>> import torch
-        >>> from pyro_reparam_ext.distributions.numerics.sinkhorn import sinkhorn
+        >>> from pyro_reparam_ext.numerics.sinkhorn import sinkhorn
         >>> print(sinkhorn(torch.tensor([[1.0, 2.0], [0.0, -1.0]]), 10).exp())
         tensor([[0.2689, 0.7311],
                 [0.7311, 0.2689]])

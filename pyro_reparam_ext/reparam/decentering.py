@@ -15,8 +15,8 @@ from torch import Tensor
 from ..distributions.rules.wrappers import coordinates, innermost, log_prob_by
 from ..errors import EstimatorError
 from ..estimators.pathwise import Pathwise, has_biased_gradient
+from ..numerics.shapes import broadcast_shapes
 from ..replay import is_conditioned, is_replayed, replayed_node
-from ..shapes import broadcast_shapes
 from .image import Image
 from .plates import in_plates, initial_value
 

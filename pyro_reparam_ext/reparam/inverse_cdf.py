@@ -12,6 +12,7 @@ from torch import Tensor
 from torch import distributions as td
 
 from ..distributions import ImplicitUnivariate, Truncated, TruncatedNormal
+from ..distributions.rules.dispatch import Rules
 from ..distributions.rules.pathwise import pathwise_at
 from ..distributions.truncated import _has, _like
 from ..errors import EstimatorError
@@ -107,12 +108,14 @@ _UNSTABLE = (td.ContinuousBernoulli, td.GeneralizedPareto, td.Kumaraswamy)
 
 def _quantile(fn: Any, u: Tensor) -> Tensor:
     """The quantile, differentiable in ``u`` and in the parameters."""
-    for cls in type(fn).__mro__:
-        if cls in _RULES:
-            return _RULES[cls](fn, u)
-    return fn.icdf(u)
+    rule = _QUANTILES.of(type(fn))
+    return fn.icdf(u) if rule is None else rule(fn, u)
 
 
+_QUANTILES: Rules[Callable[[Any, Tensor], Tensor]] = Rules()
+
+
+@_QUANTILES.register(Truncated, TruncatedNormal, ImplicitUnivariate)
 def _implicit(fn: Any, u: Tensor) -> Tensor:
     with torch.no_grad():
         x = fn.icdf(u)
@@ -126,6 +129,7 @@ def _pull_back(
     return gradient, once(gradient / density, u), None
 
 
+@_QUANTILES.register(td.TransformedDistribution)
 def _transformed(fn: td.TransformedDistribution, u: Tensor) -> Tensor:
     if type(fn).icdf is not td.TransformedDistribution.icdf:
         return fn.icdf(u)
@@ -133,9 +137,3 @@ def _transformed(fn: td.TransformedDistribution, u: Tensor) -> Tensor:
     for transform in fn.transforms:
         x = transform(x)
     return x
-
-
-_RULES: dict[type, Callable[[Any, Tensor], Tensor]] = {
-    **dict.fromkeys((Truncated, TruncatedNormal, ImplicitUnivariate), _implicit),
-    td.TransformedDistribution: _transformed,
-}

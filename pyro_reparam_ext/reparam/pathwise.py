@@ -14,6 +14,7 @@ from torch import distributions as td
 
 from .. import distributions as ours
 from ..distributions.rules.copies import unchecked
+from ..distributions.rules.dispatch import Rules
 from ..distributions.rules.logits import parameter_of
 from ..distributions.rules.wrappers import WRAPPERS, innermost
 from ..errors import EstimatorError
@@ -93,10 +94,8 @@ def pathwise_twin(fn: TorchDistribution) -> TorchDistribution | None:
     Raises:
         NotImplementedError, ValueError: a mixture has components that can't be served.
     """
-    for cls in type(fn).__mro__:
-        if cls in _RULES:
-            return _RULES[cls](fn)
-    return None
+    rule = _RULES.of(type(fn))
+    return None if rule is None else rule(fn)
 
 
 def _handed_over(target: type, *names: str) -> Rule:
@@ -172,8 +171,8 @@ CHANGES_LAW = (dist.RelaxedBernoulliStraightThrough, dist.RelaxedOneHotCategoric
 """Distributions whose replacement has another law: it has to be on guide and model alike."""
 
 _OURS = [getattr(ours, name) for name in ours.__all__ if isinstance(getattr(ours, name), type)]
-_RULES: dict[type, Rule] = {
-    **dict.fromkeys((*WRAPPERS, torch.distributions.TransformedDistribution), _wrapper),
-    **_LEAVES,
-    **dict.fromkeys(_OURS, _itself),
-}
+_RULES: Rules[Rule] = Rules()
+_RULES.register(*WRAPPERS, torch.distributions.TransformedDistribution)(_wrapper)
+for _cls, _rule in _LEAVES.items():
+    _RULES.register(_cls)(_rule)
+_RULES.register(*_OURS)(_itself)

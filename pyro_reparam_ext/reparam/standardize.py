@@ -13,6 +13,7 @@ from torch import distributions as td
 
 from ..distributions import ExponentiallyModifiedGaussian, Gamma, GeneralizedPareto
 from ..distributions.rules.copies import unchecked
+from ..distributions.rules.dispatch import Rules
 from ..errors import EstimatorError
 from .decentering import Decentering
 
@@ -67,7 +68,7 @@ class StandardizeReparam(Decentering):
 
     def check(self, name: str, fn: TorchDistribution) -> None:
         if _family(fn) is None:
-            others = ", ".join(sorted({cls.__name__ for cls in _FAMILIES}))
+            others = ", ".join(sorted({cls.__name__ for cls in _FAMILIES.rules}))
             raise EstimatorError(
                 f"site '{name}': StandardizeReparam was given {type(fn).__name__}; expected a family "
                 f"with loc, scale and real support, or one of {others}. {_remedy(fn)}"
@@ -97,6 +98,7 @@ class _Standard(NamedTuple):
 
 
 Family = Callable[[Any], _Standard]
+_FAMILIES: Rules[Family] = Rules()
 
 
 def _standard(fn: TorchDistribution) -> _Standard:
@@ -106,9 +108,9 @@ def _standard(fn: TorchDistribution) -> _Standard:
 
 
 def _family(fn: TorchDistribution) -> Family | None:
-    for cls in type(fn).__mro__:
-        if cls in _FAMILIES:
-            return _FAMILIES[cls]
+    family = _FAMILIES.of(type(fn))
+    if family is not None:
+        return family
     if isinstance(fn, dist.Stable):  # its loc depends on its coordinates
         return None
     named = {"loc", "scale"} <= set(fn.arg_constraints)
@@ -121,6 +123,7 @@ def _location_scale(fn: Any) -> _Standard:
     return _Standard(fn.loc, fn.scale, unchecked(fn, type(fn), **kept))
 
 
+@_FAMILIES.register(ExponentiallyModifiedGaussian)
 def _exponentially_modified(fn: ExponentiallyModifiedGaussian) -> _Standard:
     # The rate is one over a length, too.
     zero, one = torch.zeros_like(fn.loc), torch.ones_like(fn.scale)
@@ -128,16 +131,19 @@ def _exponentially_modified(fn: ExponentiallyModifiedGaussian) -> _Standard:
     return _Standard(fn.loc, fn.scale, noise)
 
 
+@_FAMILIES.register(td.Uniform)
 def _uniform(fn: td.Uniform) -> _Standard:
     zero, one = torch.zeros_like(fn.low), torch.ones_like(fn.high)
     return _Standard(fn.low, fn.high - fn.low, unchecked(fn, dist.Uniform, low=zero, high=one))
 
 
+@_FAMILIES.register(td.Exponential)
 def _exponential(fn: td.Exponential) -> _Standard:
     noise = unchecked(fn, dist.Exponential, rate=torch.ones_like(fn.rate))
     return _Standard(0.0, 1 / fn.rate, noise)
 
 
+@_FAMILIES.register(td.Gamma)
 def _gamma(fn: td.Gamma) -> _Standard:
     one = torch.ones_like(fn.rate)
     noise = unchecked(fn, Gamma, concentration=fn.concentration, rate=one)
@@ -151,29 +157,22 @@ def _half(cls: type) -> Family:
     return family
 
 
+_FAMILIES.register(td.HalfNormal)(_half(dist.HalfNormal))
+_FAMILIES.register(td.HalfCauchy)(_half(dist.HalfCauchy))
+
+
+@_FAMILIES.register(td.Weibull)
 def _weibull(fn: td.Weibull) -> _Standard:
     one = torch.ones_like(fn.scale)
     noise = unchecked(fn, dist.Weibull, scale=one, concentration=fn.concentration)
     return _Standard(0.0, fn.scale, noise)
 
 
+@_FAMILIES.register(td.GeneralizedPareto, GeneralizedPareto)
 def _generalized_pareto(fn: Any) -> _Standard:
     kept = {"loc": torch.zeros_like(fn.loc), "scale": torch.ones_like(fn.scale)}
     noise = unchecked(fn, GeneralizedPareto, **kept, concentration=fn.concentration)
     return _Standard(fn.loc, fn.scale, noise)
-
-
-_FAMILIES: dict[type, Family] = {
-    ExponentiallyModifiedGaussian: _exponentially_modified,
-    td.Uniform: _uniform,
-    td.Exponential: _exponential,
-    td.Gamma: _gamma,
-    td.HalfNormal: _half(dist.HalfNormal),
-    td.HalfCauchy: _half(dist.HalfCauchy),
-    td.Weibull: _weibull,
-    td.GeneralizedPareto: _generalized_pareto,
-    GeneralizedPareto: _generalized_pareto,
-}
 
 
 def _remedy(fn: TorchDistribution) -> str:

@@ -10,7 +10,7 @@ import pyro_reparam_ext as pre
 from pyro_reparam_ext.estimators.default import default_estimator
 
 from .relaxed import RELAXED, logits_of
-from .test_straight_through import DISCRETE, both, leaf, make
+from .mixins.test_straight_through import DISCRETE, both, leaf, make
 
 
 @both

@@ -3,7 +3,7 @@ import torch
 from torch.nn.functional import logsigmoid
 
 import pyro_reparam_ext as pre
-from pyro_reparam_ext.estimators.relaxation import linear_log_prob, relaxed_log_prob
+from pyro_reparam_ext.distributions.rules.relaxation import linear_log_prob, relaxed_log_prob
 
 from ..families import FAMILIES, ONE_HOT
 from ..sampling import gradients

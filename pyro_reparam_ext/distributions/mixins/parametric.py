@@ -9,7 +9,8 @@ from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
 from torch.distributions import Distribution
 
-from ...shapes import broadcast_shapes
+from ...numerics.shapes import broadcast_shapes
+from ..rules.pathwise import by_method, register_pathwise
 
 
 class Parametric(TorchDistribution):
@@ -93,3 +94,6 @@ def same_event_shape(p: Distribution, q: Distribution) -> None:
             f"KL divergence between {type(p).__name__} of event shape {tuple(p.event_shape)} and"
             f" {type(q).__name__} of {tuple(q.event_shape)}: expected the same event shape."
         )
+
+
+register_pathwise(Parametric)(by_method)

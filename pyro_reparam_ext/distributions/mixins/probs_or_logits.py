@@ -10,6 +10,7 @@ from pyro.distributions import constraints
 from torch import Size, Tensor
 
 from ...numerics.relaxation import floating
+from ..rules.coupling import parameters
 from .parametric import Parametric, as_tensors
 
 _CATEGORICAL = (torch.distributions.Categorical, torch.distributions.OneHotCategorical)
@@ -110,3 +111,8 @@ def one_of(
         raise ValueError(f"{owner}: expected exactly one of probs and logits, was given {names}.")
     ((name, x),) = given.items()
     return name, x
+
+
+@parameters.register(ProbsOrLogits)
+def _(fn: ProbsOrLogits) -> list[tuple[Tensor, int]]:
+    return [(fn.temperature, 0), (fn.logits, len(fn.event_shape))]

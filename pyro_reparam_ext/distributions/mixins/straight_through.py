@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Size, Tensor
 
-from ...shapes import broadcast_shapes
+from ...numerics.shapes import broadcast_shapes
 from .held_score import HeldScore
 from .parametric import as_tensors
 from .probs_or_logits import one_of

@@ -16,7 +16,7 @@ from pyro.distributions import TorchDistribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
-from ..mixins.probs_or_logits import ProbsOrLogits
+from ...numerics.straight_through import straight_through
 from .discrete_noise import noise_given
 from .logits import exact_logits
 from .pathwise import pathwise_at
@@ -42,13 +42,13 @@ def couple(old: TorchDistribution, value: Tensor, new: TorchDistribution) -> Ten
             moving = pathwise_at(new, value.expand_as(coupled))
         except NotImplementedError:
             return coupled
-        value = value.detach() + (moving - moving.detach())
+        value = straight_through(value.detach(), moving)
     return torch.where(same.reshape(same.shape + (1,) * event_dim), value, coupled)
 
 
 def _unchanged(old: TorchDistribution, new: TorchDistribution) -> Tensor | None:
     """Which batch elements have the same parameters in both; None if that can't be told."""
-    before, after = _parameters(old), _parameters(new)
+    before, after = parameters(old), parameters(new)
     if not before or not after:
         return None
     same: Tensor | None = None
@@ -61,7 +61,7 @@ def _unchanged(old: TorchDistribution, new: TorchDistribution) -> Tensor | None:
 
 
 @singledispatch
-def _parameters(fn: TorchDistribution) -> list[tuple[Tensor, int]] | None:
+def parameters(fn: TorchDistribution) -> list[tuple[Tensor, int]] | None:
     """The parameters that determine ``fn``, with the event dims of each; None if not known."""
     attributes = vars(fn)
     if any(isinstance(v, torch.distributions.Distribution) for v in attributes.values()):
@@ -70,38 +70,33 @@ def _parameters(fn: TorchDistribution) -> list[tuple[Tensor, int]] | None:
     return named if all(isinstance(v, Tensor) for v, _ in named) else None
 
 
-@_parameters.register(torch.distributions.Bernoulli)
+@parameters.register(torch.distributions.Bernoulli)
 def _(fn: TorchDistribution) -> list[tuple[Tensor, int]]:
     return [(exact_logits(fn), 0)]
 
 
-@_parameters.register(torch.distributions.Categorical)
-@_parameters.register(torch.distributions.OneHotCategorical)
+@parameters.register(torch.distributions.Categorical)
+@parameters.register(torch.distributions.OneHotCategorical)
 def _(fn: TorchDistribution) -> list[tuple[Tensor, int]]:
     return [(exact_logits(fn), 1)]
 
 
-@_parameters.register(torch.distributions.Binomial)
+@parameters.register(torch.distributions.Binomial)
 def _(fn: TorchDistribution) -> list[tuple[Tensor, int]]:
     return [(fn.total_count, 0), (exact_logits(fn), 0)]
 
 
-@_parameters.register(dist.BetaBinomial)
+@parameters.register(dist.BetaBinomial)
 def _(fn: TorchDistribution) -> list[tuple[Tensor, int]]:
     return [(fn.total_count, 0), (fn.concentration1, 0), (fn.concentration0, 0)]
 
 
-@_parameters.register(torch.distributions.MultivariateNormal)
+@parameters.register(torch.distributions.MultivariateNormal)
 def _(fn: TorchDistribution) -> list[tuple[Tensor, int]]:
     return [(fn.loc, 1), (fn._unbroadcasted_scale_tril, 2)]
 
 
-@_parameters.register(ProbsOrLogits)
-def _(fn: TorchDistribution) -> list[tuple[Tensor, int]]:
-    return [(fn.temperature, 0), (fn.logits, len(fn.event_shape))]
-
-
-@_parameters.register(dist.Delta)
+@parameters.register(dist.Delta)
 def _(fn: TorchDistribution) -> list[tuple[Tensor, int]]:
     return [(fn.v, fn.event_dim)]
 

@@ -19,6 +19,7 @@ from torch.special import erfinv, ndtri
 
 from ...numerics.log1mexp import log1mexp
 from ...numerics.normal_tail import log_ndtr, tail_quantile
+from .dispatch import Rules
 from .tails import sign_of, tails, to_base
 
 _LOG_2 = math.log(2)
@@ -37,27 +38,16 @@ class LogTails(NamedTuple):
     """Whether quantiles of the upper tail have relative precision, too."""
 
 
-_TAILS: dict[type, LogTails] = {}
-
-
-def register_log_tails(*classes: type) -> Callable[[LogTails], LogTails]:
-    def register(tails: LogTails) -> LogTails:
-        _TAILS.update(dict.fromkeys(classes, tails))
-        return tails
-
-    return register
+_TAILS: Rules[LogTails] = Rules("cdf", "icdf")
+register_log_tails = _TAILS.register
 
 
 def log_tails(fn: Distribution) -> LogTails:
     """Of the class or of a base class of it, or by a transform, otherwise of ``tails`` and ``icdf``."""
-    for cls in type(fn).__mro__:
-        if cls in _TAILS:
-            return _TAILS[cls]
-        if cls is TransformedDistribution and isinstance(fn, TransformedDistribution):
-            return _TRANSFORMED._replace(exact=log_tails(fn.base_dist).exact)
-        if "cdf" in vars(cls) or "icdf" in vars(cls):
-            break
-    return _BY_CDF
+    found = _TAILS.of(type(fn)) or _BY_CDF
+    if found is _TRANSFORMED and isinstance(fn, TransformedDistribution):
+        return _TRANSFORMED._replace(exact=log_tails(fn.base_dist).exact)
+    return found
 
 
 def _floor(log_probability: Tensor) -> Tensor:
@@ -228,6 +218,7 @@ _TRANSFORMED = LogTails(
     _transformed_from_log_cdf,
     _transformed_from_log_survival,
 )
+register_log_tails(TransformedDistribution)(_TRANSFORMED)
 
 
 def _log(p: Tensor) -> Tensor:

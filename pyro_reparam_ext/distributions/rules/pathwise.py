@@ -12,20 +12,12 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from ...numerics.implicit import implicit_joint, once
-from ..mixins.parametric import Parametric
+from .dispatch import Rules
 
 Rule = Callable[[Any, Tensor], Tensor]
-_RULES: dict[type, Rule] = {}
-
-
-def register_pathwise(*classes: type) -> Callable[[Rule], Rule]:
-    """A decorator: :func:`pathwise_at` for these classes, and for what derives from them."""
-
-    def register(rule: Rule) -> Rule:
-        _RULES.update(dict.fromkeys(classes, rule))
-        return rule
-
-    return register
+_RULES: Rules[Rule] = Rules()
+register_pathwise = _RULES.register
+"""A decorator: :func:`pathwise_at` for some classes, and for what derives from them."""
 
 
 def pathwise_at(fn: Distribution, value: Tensor) -> Tensor:
@@ -51,20 +43,16 @@ def pathwise_at(fn: Distribution, value: Tensor) -> Tensor:
         >>> print(x.item(), scale.grad.item())
         4.0 1.5
     """
-    for cls in type(fn).__mro__:
-        if cls in _RULES:
-            return _RULES[cls](fn, value.detach())
-    return _from_cdf(fn, value.detach())
+    rule = _RULES.of(type(fn)) or _from_cdf
+    return rule(fn, value.detach())
 
 
 def has_pathwise(fn: Distribution) -> bool:
     """Whether :func:`pathwise_at` knows the gradient, by the classes alone."""
-    rules = [cls for cls in type(fn).__mro__ if cls in _RULES]
-    if not rules:
-        return type(fn).cdf is not Distribution.cdf
-    if rules[0] is torch.distributions.TransformedDistribution:
+    nearest = _RULES.nearest(type(fn))
+    if nearest is torch.distributions.TransformedDistribution:
         return has_pathwise(fn.base_dist)  # type: ignore[attr-defined]
-    return True
+    return nearest is not None or type(fn).cdf is not Distribution.cdf
 
 
 def _from_cdf(fn: Distribution, value: Tensor) -> Tensor:
@@ -88,7 +76,6 @@ def _wrapped(fn: Any, value: Tensor) -> Tensor:
     return pathwise_at(fn.base_dist, value)
 
 
-@register_pathwise(Parametric)
 def by_method(fn: Any, value: Tensor) -> Tensor:
     """The rule of a class that says it by a method ``_at``."""
     return fn._at(value)

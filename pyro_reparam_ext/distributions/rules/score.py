@@ -9,21 +9,18 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
+from .dispatch import defines
+
 Rule = Callable[[Any, Tensor], Tensor]
 
 
 def score(fn: Distribution, value: Tensor) -> Tensor:
     """d log f(x) / dx at ``value``, as a constant; ``fn`` univariate."""
-    rule = _RULES.get(_density_of(fn))
+    rule = _RULES.get(defines(type(fn), "log_prob"))
     with torch.no_grad():
         if rule is not None:
             return rule(fn, value)
         return torch.func.grad(lambda x: fn.log_prob(x).sum())(value)
-
-
-def _density_of(fn: Distribution) -> type:
-    """The class whose ``log_prob`` it is."""
-    return next(cls for cls in type(fn).__mro__ if "log_prob" in vars(cls))
 
 
 def _normal(fn: torch.distributions.Normal, value: Tensor) -> Tensor:

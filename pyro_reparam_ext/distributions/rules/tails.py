@@ -13,25 +13,13 @@ from torch.distributions import Distribution, TransformedDistribution
 
 from ...numerics.beta_cdf import beta_tails
 from ...numerics.normal_tail import normal_cdf
-from ..beta import Beta
-from ..gamma import Gamma
-from ..generalized_pareto import GeneralizedPareto
-from ..inverse_gaussian import InverseGaussian
-from ..student_t import StudentT
+from .dispatch import Rules
 
 Tails = tuple[Tensor, Tensor]
 Rule = Callable[[Any, Tensor], Tails]
-_RULES: dict[type, Rule] = {}
-
-
-def register_tails(*classes: type) -> Callable[[Rule], Rule]:
-    """A decorator: :func:`tails` for these classes, and for what derives from them."""
-
-    def register(rule: Rule) -> Rule:
-        _RULES.update(dict.fromkeys(classes, rule))
-        return rule
-
-    return register
+_RULES: Rules[Rule] = Rules("cdf")
+register_tails = _RULES.register
+"""A decorator: :func:`tails` for some classes, and for what derives from them."""
 
 
 def tails(fn: Distribution, value: Tensor) -> Tails:
@@ -40,7 +28,7 @@ def tails(fn: Distribution, value: Tensor) -> Tails:
     Raises:
         NotImplementedError: there is no rule for ``fn``, and it has no CDF.
     """
-    rule = _rule(fn)
+    rule = _RULES.of(type(fn))
     if rule is not None:
         return rule(fn, value)
     cdf = fn.cdf(value)
@@ -52,18 +40,7 @@ def has_tails(fn: Distribution) -> bool:
     if isinstance(fn, TransformedDistribution) and type(fn).cdf is TransformedDistribution.cdf:
         return has_tails(fn.base_dist) and all(t.bijective for t in fn.transforms)
     # A class without a CDF inherits the one that raises.
-    return _rule(fn) is not None or type(fn).cdf is not Distribution.cdf
-
-
-def _rule(fn: Distribution) -> Rule | None:
-    for cls in type(fn).__mro__:
-        if cls in _RULES:
-            return _RULES[cls]
-        if "cdf" in vars(cls) and cls is not TransformedDistribution:
-            return None
-        if cls is TransformedDistribution:
-            return _transformed
-    return None
+    return _RULES.of(type(fn)) is not None or type(fn).cdf is not Distribution.cdf
 
 
 @register_tails(torch.distributions.Normal)
@@ -111,32 +88,26 @@ def _half_cauchy(fn: torch.distributions.HalfCauchy, value: Tensor) -> Tails:
     return 2 / math.pi * z.atan(), 2 / math.pi * torch.atan2(torch.ones_like(z), z)
 
 
-@register_tails(GeneralizedPareto)
-def _generalized_pareto(fn: GeneralizedPareto, value: Tensor) -> Tails:
-    log_survival = fn.log_survival_function(value)
-    return -log_survival.expm1(), log_survival.exp()
-
-
 @register_tails(torch.distributions.Exponential)
 def _exponential(fn: torch.distributions.Exponential, value: Tensor) -> Tails:
     z = -fn.rate * value
     return -z.expm1(), z.exp()
 
 
-@register_tails(torch.distributions.Gamma, Gamma)
-def _gamma(fn: torch.distributions.Gamma, value: Tensor) -> Tails:
+@register_tails(torch.distributions.Gamma)
+def gamma_tails(fn: torch.distributions.Gamma, value: Tensor) -> Tails:
     z = fn.rate * value
     concentration = fn.concentration.expand(z.shape)
     return torch.special.gammainc(concentration, z), torch.special.gammaincc(concentration, z)
 
 
-@register_tails(torch.distributions.Beta, Beta)
-def _beta(fn: torch.distributions.Beta, value: Tensor) -> Tails:
+@register_tails(torch.distributions.Beta)
+def beta_law_tails(fn: torch.distributions.Beta, value: Tensor) -> Tails:
     return beta_tails(value, fn.concentration1, fn.concentration0)
 
 
-@register_tails(torch.distributions.StudentT, StudentT)
-def _student_t(fn: torch.distributions.StudentT, value: Tensor) -> Tails:
+@register_tails(torch.distributions.StudentT)
+def student_t_tails(fn: torch.distributions.StudentT, value: Tensor) -> Tails:
     # The square over (df + square) is Beta(1/2, df/2).
     z = (value - fn.loc) / fn.scale
     square = z.square()
@@ -145,18 +116,6 @@ def _student_t(fn: torch.distributions.StudentT, value: Tensor) -> Tails:
     _, tail = beta_tails(near, half, 0.5 * fn.df, complement=far)
     tail = 0.5 * tail
     return torch.where(z < 0, tail, 1 - tail), torch.where(z < 0, 1 - tail, tail)
-
-
-@register_tails(InverseGaussian)
-def _inverse_gaussian(fn: InverseGaussian, value: Tensor) -> Tails:
-    root = (fn.concentration / value).sqrt()
-    lower, upper = root * (value / fn.loc - 1), root * (value / fn.loc + 1)
-    density = (-0.5 * lower.square()).exp()
-    reflected = 0.5 * density * torch.special.erfcx(upper * math.sqrt(0.5))
-    # The difference of two tails: erfcx takes their common factor out.
-    beyond = 0.5 * density * torch.special.erfcx(lower.clamp(min=0) * math.sqrt(0.5)) - reflected
-    below = normal_cdf(lower) + reflected
-    return below, torch.where(lower > 0, beyond.clamp(min=0), 1 - below)
 
 
 def to_base(fn: TransformedDistribution, value: Tensor) -> Tensor:
@@ -173,6 +132,7 @@ def sign_of(fn: TransformedDistribution) -> Any:
     return sign
 
 
+@register_tails(TransformedDistribution)
 def _transformed(fn: TransformedDistribution, value: Tensor) -> Tails:
     sign = sign_of(fn)
     below, above = tails(fn.base_dist, to_base(fn, value))

@@ -14,7 +14,7 @@ from pyro.distributions.torch_distribution import (
 )
 from pyro.distributions.util import scale_and_mask
 
-from ...shapes import broadcast_shapes
+from ...numerics.shapes import broadcast_shapes
 
 WRAPPERS = (torch.distributions.Independent, MaskedDistribution, ExpandedDistribution)
 

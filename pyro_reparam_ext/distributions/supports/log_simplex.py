@@ -38,7 +38,7 @@ class LogStickBreaking(Transform):
 
     Example:
         >>> import torch
-        >>> from pyro_reparam_ext.distributions.log_simplex import LogStickBreaking
+        >>> from pyro_reparam_ext.distributions.supports.log_simplex import LogStickBreaking
         >>> y = LogStickBreaking()(torch.tensor([0.0, -2000.0]))
         >>> print([round(x, 2) for x in y.tolist()])
         [-1.1, -2000.41, -0.41]

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from pyro_reparam_ext.shapes import broadcast_shapes
+from pyro_reparam_ext.numerics.shapes import broadcast_shapes
 
 SHAPES = [(), ((),), ((3,), ()), ((1,), (3,)), ((2, 1), (3,)), ((4, 1, 3), (2, 1), (1,)), ((0,), (1,))]
 

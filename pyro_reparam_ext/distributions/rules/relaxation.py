@@ -1,4 +1,4 @@
-"""Relaxed values of Bernoulli and one-hot sites, worked out in log space.
+"""Relaxed values of Bernoulli and one-hot variables, worked out in log space.
 
 Everything here acts on the distribution of a site's coordinates. A relaxed value ``y`` comes with its
 unconstrained coordinate ``x``: ``y = sigmoid(x)`` for Bernoulli, ``y = softmax(x)`` for one-hot. Where
@@ -8,18 +8,14 @@ the guide makes a class impossible, ``x`` is so far out that ``y`` is exactly 0,
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from ..distributions.rules.discrete_noise import is_binary
-from ..distributions.rules.logits import exact_logits
-from ..distributions.rules.wrappers import coordinates, innermost, log_prob_by
-from ..errors import EstimatorError
-from ..numerics.relaxation import (
+from ...errors import EstimatorError
+from ...numerics.relaxation import (
     bernoulli_linear,
     far,
     hard_bernoulli,
@@ -27,39 +23,10 @@ from ..numerics.relaxation import (
     one_hot_linear,
     within,
 )
-from ..temperature import Temperature, fault_of
-from .base import Draw
+from .discrete_noise import is_binary
+from .logits import exact_logits
 
 RELAXABLE = (torch.distributions.Bernoulli, torch.distributions.OneHotCategorical)
-
-
-def integer_remedy(fn: TorchDistribution) -> str:
-    """What to do where integers can't be relaxed."""
-    if not isinstance(innermost(fn), torch.distributions.Categorical):
-        return ""
-    return (
-        "An integer Categorical has no values between its classes: use OneHotCategorical in guide and "
-        "model."
-    )
-
-
-class LinearlyScored:
-    """For estimators of a differentiable value that the discrete log probability scores, extended.
-
-    A mixin, left of ``Estimator``. In the guide the density is held fixed in its parameters.
-    """
-
-    supported: ClassVar[tuple[type, ...]] = RELAXABLE
-    differentiable: ClassVar[bool] = True
-
-    def remedy(self, fn: TorchDistribution) -> str:
-        return integer_remedy(fn)
-
-    def log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
-        return log_prob_by(lambda base: linear_log_prob(base, draw.value), fn)
-
-    def guide_log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
-        return log_prob_by(lambda base: held_log_prob(base, draw.value), fn)
 
 
 def noisy_logits(base: TorchDistribution, noise: Tensor) -> Tensor:
@@ -82,15 +49,6 @@ def _per_coordinate(base: TorchDistribution, temperature: Tensor | float) -> Ten
     if temperature.numel() == 1:
         return temperature.reshape(())
     return temperature if is_binary(base) else temperature.unsqueeze(-1)
-
-
-class Tempered:
-    """For estimators with a temperature. A mixin, left of ``Estimator``."""
-
-    temperature: Temperature
-
-    def fault(self, fn: TorchDistribution) -> str | None:
-        return fault_of(self.temperature, coordinates(fn).batch_shape)
 
 
 def to_value(base: TorchDistribution, x: Tensor) -> Tensor:

@@ -1,0 +1,93 @@
+"""The folders of the package, and which of them may know which."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import pyro_reparam_ext
+
+SOURCE = Path(pyro_reparam_ext.__file__).parent
+
+HOUSE = [
+    {"errors", "noise", "callers", "contexts", "replay", "ignored", "parameters", "parallel"},
+    {"numerics"},
+    {"temperature"},
+    {"distributions"},
+    {"estimators"},
+    {"config", "evaluation"},
+    {"diagnosis"},
+    {"elbo"},
+    {"reparam", "nn", "compiled"},
+    {"study"},
+]
+"""Rooms from the entrance on: each may know those before it, and none after it."""
+
+DISTRIBUTIONS = [{"supports", "rules"}, {"mixins"}, {"classes"}]
+"""Rooms within ``distributions/``; the classes lie in the folder itself."""
+
+
+def imports(path):
+    """The modules of the package that a module imports, as parts below the package."""
+    package = path.relative_to(SOURCE.parent).parts[:-1]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[1 : len(package) - node.level + 1]
+            module = (*base, *(node.module.split(".") if node.module else ()))
+            if node.module:
+                yield module
+            else:
+                yield from ((*module, alias.name) for alias in node.names)
+
+
+def arrows(folder, room):
+    """From room to room: where one imports the other."""
+    found = {}
+    for path in sorted(folder.rglob("*.py")):
+        own = path.relative_to(SOURCE).with_suffix("").parts
+        for module in imports(path):
+            start, end = room(own), room(module)
+            if start and end and start != end:
+                found.setdefault((start, end), f"{path.relative_to(SOURCE)} imports {'.'.join(module)}")
+    return found
+
+
+def room_of_the_house(parts):
+    return parts[0] if parts and parts[0] != "__init__" else None
+
+
+def room_of_distributions(parts):
+    if parts[:1] != ("distributions",) or len(parts) < 2:
+        return None
+    inner = {"supports", "rules", "mixins"}
+    return parts[1] if parts[1] in inner else "classes"
+
+
+def assert_no_arrow_back(found, order):
+    places = {room: number for number, rooms in enumerate(order) for room in rooms}
+    unknown = {room for arrow in found for room in arrow} - set(places)
+    assert not unknown, f"rooms without a place in the order: {sorted(unknown)}"
+    back = [where for (start, end), where in found.items() if places[end] > places[start]]
+    assert not back, "\n".join(back)
+
+
+def assert_no_loop(found):
+    loops = [f"{found[a, b]}, and {found[b, a]}" for a, b in found if a < b and (b, a) in found]
+    assert not loops, "\n".join(loops)
+
+
+@pytest.mark.parametrize(
+    "folder, room, order",
+    [(SOURCE, room_of_the_house, HOUSE), (SOURCE / "distributions", room_of_distributions, DISTRIBUTIONS)],
+    ids=["house", "distributions"],
+)
+def test_no_room_knows_one_after_it(folder, room, order):
+    found = arrows(folder, room)
+    assert len(found) > 2
+    assert_no_arrow_back(found, order)
+    assert_no_loop(found)
+
+
+def test_an_arrow_back_is_seen():
+    with pytest.raises(AssertionError, match="numerics/x.py"):
+        assert_no_arrow_back({("numerics", "study"): "numerics/x.py imports study"}, HOUSE)
