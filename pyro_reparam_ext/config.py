@@ -14,6 +14,7 @@ from .estimators.base import Estimator
 from .estimators.default import default_estimator
 from .estimators.hinted import hinted
 from .ignored import warn_where_ignored
+from .noise import NoiseSource
 
 Message: TypeAlias = dict[str, Any]
 Configuration: TypeAlias = (
@@ -63,12 +64,12 @@ def check_names(configuration: Configuration, sites: Iterable[str]) -> None:
             )
 
 
-def resolve(configuration: Configuration, message: Message, num_particles: int) -> Estimator:
+def resolve(configuration: Configuration, message: Message, source: NoiseSource) -> Estimator:
     """The estimator of a site, checked.
 
     The first that there is of: its own ``infer["estimator"]``; what the configuration says of this very
     site, by its name or by a callable; what it asks of other ELBOs (:func:`hinted`); the one estimator
-    that is configured for all sites; the default.
+    that is configured for all sites; the default. ``source``: of the noise of all sites.
 
     Raises:
         EstimatorError: the estimator can't serve the site.
@@ -81,8 +82,8 @@ def resolve(configuration: Configuration, message: Message, num_particles: int) 
         given = configured(configuration, message)
         if given is None or isinstance(configuration, Estimator):
             given = hinted(message, given) or given
-        estimator = given or default_estimator(fn, num_particles)
-    estimator.check(name, fn, num_particles)
+        estimator = given or default_estimator(fn, source)
+    estimator.check(name, fn, source)
     return estimator
 
 

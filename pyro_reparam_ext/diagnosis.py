@@ -24,9 +24,9 @@ from .distributions.rules.wrappers import innermost
 from .errors import EstimatorError
 from .estimators.base import Estimator
 from .evaluation.costs import Costs
+from .evaluation.first_run import plain_traces
 from .evaluation.invisible import invisible
 from .evaluation.modes import is_captured
-from .evaluation.program import plain_traces
 
 REMEDY = (
     "Restore the parameters from before they diverged and lower the learning rate or clip gradients "
@@ -146,7 +146,7 @@ def _impossible_site(runs: list[Costs]) -> str | None:
     for run in runs:
         latent = {site.name for site in run.program.sites if not site.observed}
         for p in run.passes:
-            rows = [True] * (p.ordinary + sum(map(len, p.groups)))
+            rows = [True] * (p.ordinary + sum(map(len, p.spans)))
             for term in p.terms:
                 if term.side == "model" and term.name in latent:
                     if run.expectation(term, p, rows) == -math.inf:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pyro
 import torch
@@ -20,14 +20,19 @@ from .errors import CannotVectorize
 from .estimators.base import Estimator
 from .estimators.default import default_estimator
 from .estimators.hinted import warn_of_baseline
+from .estimators.protocol import Site
 from .evaluation.axes import PARTICLES
 from .evaluation.costs import Costs
+from .evaluation.evaluate import Layout, evaluate
+from .evaluation.first_run import initialise, plate_nesting
 from .evaluation.invisible import invisible, parameter_restorer
 from .evaluation.modes import REMEMBERED, Vectorize, Way, check_vectorize
+from .evaluation.objective import Mean, Objective
 from .evaluation.ordinary import Resolve
-from .evaluation.program import Dependencies, Layout, evaluate, initialise, plate_nesting
+from .evaluation.program import Dependencies
 from .evaluation.second_derivative import first_order
 from .evaluation.surrogate import Surrogate, surrogate_loss
+from .noise import NoiseSource
 from .parallel import nothing_apart, wrapper
 from .temperature import training_step
 
@@ -87,6 +92,8 @@ class TraceEstimator_ELBO(ELBO):
     """
 
     max_plate_nesting: float
+    objective: ClassVar[Objective] = Mean()
+    """What is estimated of the log weights of the particles."""
 
     def __init__(
         self,
@@ -221,7 +228,7 @@ class TraceEstimator_ELBO(ELBO):
 
     def surrogate(self, runs: list[Costs], *, learn: bool) -> Surrogate:
         """Loss and surrogate loss. ``learn``: baselines and control variates learn from them too."""
-        return surrogate_loss(runs, self.num_particles, learn)
+        return surrogate_loss(runs, self.num_particles, learn, self.objective)
 
     def register(self) -> None:
         """Hands what estimators learn to the parameter store, so that ``SVI`` trains and saves it."""
@@ -271,6 +278,7 @@ class TraceEstimator_ELBO(ELBO):
                 state=self._state,
                 layout=self._layout(way),
                 crossed=way.crossed,
+                objective=self.objective,
                 track=track,
             )
 
@@ -309,21 +317,27 @@ class TraceEstimator_ELBO(ELBO):
         several = bool(self.vectorize_particles) and self.num_particles > 1
         return self.max_plate_nesting - several
 
+    @property
+    def _source(self) -> NoiseSource:
+        """Of the noise of all sites."""
+        return NoiseSource(self.num_particles)
+
     def _resolve(self, message: dict[str, Any]) -> Estimator:
         if message["is_observed"]:  # pyro.factor in a guide: nothing to choose
-            return default_estimator(message["fn"], self.num_particles)
-        return resolve(self.estimators, message, self.num_particles)
+            return default_estimator(message["fn"], self._source)
+        return resolve(self.estimators, message, self._source)
 
-    def _state(self, name: str, estimator: Estimator, like: Tensor) -> nn.Module | None:
-        """What ``estimator`` has learned at a site, made at the first call."""
+    def _state(self, site: Site) -> nn.Module | None:
+        """What its estimator has learned at a site, made at the first call."""
+        estimator = site.estimator
         if type(estimator).new_state is Estimator.new_state:
             return None
-        key = f"{name}/{type(estimator).__name__}".replace(".", "/")
+        key = f"{site.name}/{type(estimator).__name__}".replace(".", "/")
         if key not in self.states or not estimator.owns(self.states[key]):
-            state = estimator.new_state()
+            state = estimator.new_state(site)
             if state is None:
                 return None
-            self.states[key] = state.to(like.device)
+            self.states[key] = state.to(site.log_prob.device)
         return self.states[key]
 
     def _get_trace(self, model: Any, guide: Any, args: tuple, kwargs: dict) -> Any:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
 
 
@@ -35,3 +38,33 @@ def logistic_like(x: Tensor) -> Tensor:
 def signs_like(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """-1 or 1 with equal probability, in the dtype of ``x``."""
     return torch.randint(0, 2, shape, dtype=x.dtype, device=x.device).mul_(2).sub_(1)
+
+
+class NoiseSource:
+    """Where the noise behind the values of a guide comes from: independent draws.
+
+    Another source may let the particles depend on each other, as quasi-random ones do.
+
+    Args:
+        num_particles: samples of the guide that the ELBO averages.
+        particle_dim: the batch dim (negative) along which they lie; None if there is only one, or if
+            they are run one by one.
+    """
+
+    iid: ClassVar[bool] = True
+    """Whether the particles are independent of each other."""
+
+    def __init__(self, num_particles: int = 1, particle_dim: int | None = None) -> None:
+        self.num_particles, self.particle_dim = num_particles, particle_dim
+
+    def uniform(self, shape: Size, like: Tensor) -> Tensor:
+        """Uniform noise on (0, 1), both excluded, in the dtype and on the device of ``like``."""
+        return standard_uniform(shape, like)
+
+    def normal(self, shape: Size, like: Tensor) -> Tensor:
+        """Standard normal noise."""
+        return torch.randn(shape, dtype=like.dtype, device=like.device)
+
+    def sample(self, fn: TorchDistribution) -> Tensor:
+        """A draw of a distribution, by its own sampler: pathwise where that is."""
+        return fn()

@@ -8,6 +8,7 @@ import torch
 import pyro_reparam_ext as pre
 from pyro_reparam_ext.config import resolve
 from pyro_reparam_ext.estimators.default import default_estimator
+from pyro_reparam_ext.noise import NoiseSource
 
 Q = dist.Bernoulli(torch.tensor(0.5))
 
@@ -22,9 +23,9 @@ def _message(fn=Q, **infer):
     ids=["mapping", "one", "callable"],
 )
 def test_precedence(configuration):
-    assert isinstance(resolve(configuration, _message(), 1), pre.DisARM)
+    assert isinstance(resolve(configuration, _message(), NoiseSource()), pre.DisARM)
     own = pre.ScoreFunction()
-    assert resolve(configuration, _message(estimator=own), 1) is own
+    assert resolve(configuration, _message(estimator=own), NoiseSource()) is own
 
 
 @pytest.mark.parametrize(
@@ -33,8 +34,8 @@ def test_precedence(configuration):
     ids=["none", "mapping", "unsupported", "callable"],
 )
 def test_default_where_nothing_is_said(configuration):
-    assert isinstance(resolve(configuration, _message(), 1), pre.ScoreFunction)
-    assert isinstance(resolve(configuration, _message(), 2), pre.LeaveOneOut)
+    assert isinstance(resolve(configuration, _message(), NoiseSource()), pre.ScoreFunction)
+    assert isinstance(resolve(configuration, _message(), NoiseSource(2)), pre.LeaveOneOut)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +49,7 @@ def test_default_where_nothing_is_said(configuration):
     ],
 )
 def test_default_is_unbiased(fn, expected):
-    estimator = default_estimator(fn, 1)
+    estimator = default_estimator(fn, NoiseSource())
     assert type(estimator) is expected and estimator.unbiased
 
 

@@ -13,6 +13,13 @@ SOURCE = Path(pyro_reparam_ext.__file__).parent
 TESTS = Path(__file__).parent
 
 COVERED_BY = {
+    "estimators/protocol.py": "test_registry.py",
+    "evaluation/bound.py": "evaluation/test_objective.py",
+    "evaluation/enumerated.py": "estimators/test_enumeration.py",
+    "evaluation/evaluate.py": "evaluation/test_program.py",
+    "evaluation/first_run.py": "test_programs.py",
+    "evaluation/rerun.py": "evaluation/test_recorder.py",
+    "evaluation/weights.py": "test_unbiased.py",
     "distributions/rules/dispatch.py": "distributions/rules/test_tails.py",
     "distributions/rules/relaxation.py": "estimators/test_gumbel_softmax.py",
     "compiled/capture.py": "compiled/test_contract.py",
@@ -45,7 +52,7 @@ COVERED_BY = {
     "evaluation/ordinary.py": "evaluation/test_control_flow.py",
     "evaluation/passes.py": "test_unbiased.py",
     "evaluation/plan.py": "evaluation/test_shared_sums.py",
-    "evaluation/slices.py": "test_unbiased.py",
+    "evaluation/alternatives_pass.py": "test_unbiased.py",
     "evaluation/surrogate.py": "test_unbiased.py",
     "evaluation/terms.py": "test_elbo.py",
     "nn/layer_estimator.py": "nn/test_run.py",

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import pyro_reparam_ext as pre
-from pyro_reparam_ext.estimators.base import Estimator, Paper
+from pyro_reparam_ext.estimators.base import Estimator
+from pyro_reparam_ext.estimators.protocol import Paper
 
 from .families import FAMILIES
 from .registry import REGISTRY

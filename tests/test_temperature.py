@@ -11,6 +11,7 @@ from pyro.nn import PyroModule
 from torch import nn
 
 import pyro_reparam_ext as pre
+from pyro_reparam_ext.noise import NoiseSource
 from pyro_reparam_ext.temperature import held, now
 
 from .estimators import relaxed
@@ -250,7 +251,7 @@ def test_a_temperature_for_each_element_of_a_plate(family):
     def drawn(temperature):
         torch.manual_seed(2)
         estimator = pre.GumbelSoftmax(temperature)
-        draw = estimator.draw(fn)
+        draw = estimator.draw(fn, NoiseSource())
         return torch.cat([draw.value, estimator.log_prob(fn, draw).reshape(2, -1)], -1)
 
     rows = drawn(temperature.reshape(shape))

@@ -11,8 +11,8 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import Distribution, Transform
 
+from ..evaluation.first_run import plain_traces
 from ..evaluation.invisible import invisible
-from ..evaluation.program import plain_traces
 from .graph import same_tensor
 
 

@@ -27,8 +27,12 @@ def unbiased_for(fn: TorchDistribution, but: Callable[[Estimator], bool]) -> lis
 
 def advise(fn: TorchDistribution, but: Callable[[Estimator], bool]) -> str:
     """A sentence that names them."""
-    names = [type(estimator).__name__ for estimator in unbiased_for(fn, but)]
-    names = [f"{name} (num_particles=2 or more)" if "Leave" in name else name for name in names]
+    names = [_named(estimator) for estimator in unbiased_for(fn, but)]
     if not names:
         return "Configure no estimator for this site to get the default."
     return f"Use {' or '.join([', '.join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]}."
+
+
+def _named(estimator: Estimator) -> str:
+    name, least = type(estimator).__name__, estimator.min_particles
+    return name if least == 1 else f"{name} (num_particles={least} or more)"

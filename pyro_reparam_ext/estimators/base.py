@@ -9,10 +9,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable
 from typing import Any, ClassVar
+from weakref import WeakSet
 
 import torch
 from pyro.distributions import Delta, TorchDistribution
@@ -21,115 +20,11 @@ from torch import Tensor, nn
 from ..distributions.rules.coupling import couple
 from ..distributions.rules.discrete import log_prob
 from ..distributions.rules.discrete_noise import hard_sample
-from ..distributions.rules.wrappers import coordinates, innermost
+from ..distributions.rules.wrappers import innermost
 from ..errors import EstimatorError
 from ..ignored import warn_where_ignored
-
-
-@dataclass(frozen=True)
-class Paper:
-    """Where an estimator was published."""
-
-    authors: str
-    title: str
-    year: int
-    arxiv: str | None = None
-
-
-@dataclass(eq=False)
-class Draw:
-    """A value of a site; with its unconstrained coordinate where it is relaxed, or with its noise.
-
-    A relaxed ``value`` alone loses the ``coordinate`` to rounding: in float32 ``sigmoid(17.)`` is 1.
-    ``noise`` is what an estimator chose to remember of how it made the value.
-    """
-
-    value: Tensor
-    coordinate: Tensor | None = None
-    noise: Tensor | None = None
-
-    def map(self, function: Callable[[Tensor], Tensor]) -> Draw:
-        """``function`` of each of its tensors."""
-        rest = (None if x is None else function(x) for x in (self.coordinate, self.noise))
-        return Draw(function(self.value), *rest)
-
-
-@dataclass(eq=False)
-class Site:
-    """A sample site of the guide, as the ordinary run left it.
-
-    ``fn`` is the distribution as traced (plates expanded; without ``scale`` and ``mask``), ``draw``
-    the sampled value, ``log_prob`` the log density of that value, shape ``fn.batch_shape``,
-    differentiable, neither scaled nor masked.
-    """
-
-    name: str
-    fn: TorchDistribution
-    draw: Draw
-    log_prob: Tensor
-    estimator: Estimator
-    state: nn.Module | None = None
-    frames: frozenset[str] = frozenset()
-    infer: Mapping[str, Any] = field(default_factory=dict)
-    observed: bool = False
-
-    @property
-    def value(self) -> Tensor:
-        return self.draw.value
-
-    @cached_property
-    def base(self) -> TorchDistribution:
-        """The distribution of the site's single coordinates."""
-        return coordinates(self.fn)
-
-
-@dataclass(frozen=True, eq=False)
-class Alternatives:
-    """Alternative values of one site, each of which costs one evaluation of the program.
-
-    ``values(start, stop)`` gives alternatives number ``start`` to ``stop - 1``, stacked on a new
-    leftmost dim. ``marginal``: each of them follows the site's own law, so that model parameters may
-    learn from its evaluation. ``relaxed``: values between the support points, all in ``tensor``; the
-    surrogate gets the gradient of the costs with respect to it, and sites downstream are relaxed at
-    ``temperature``. Alternatives that are neither are evaluated without an autograd graph, at most
-    ``chunk`` at once.
-    """
-
-    count: int
-    values: Callable[[int, int], Tensor]
-    marginal: bool = False
-    relaxed: bool = False
-    tensor: Tensor | None = None
-    temperature: Tensor | float | None = None
-    chunk: int | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluations:
-    """What a surrogate is made of: one site, its alternatives, and what the program made of them.
-
-    - ``costs``: shape ``(1 + alternatives.count, *batch)``, detached; the downstream costs
-      (``log q - log p``, scaled and masked) for the ordinary value and then for each alternative,
-      unsummed over the plates of the site.
-    - ``gradients``: for relaxed alternatives the gradient of the summed costs with respect to the
-      alternative values, shape ``(count, *value.shape)``.
-    - ``particle_dim``: the dim of ``costs`` (negative) over which the particles lie, if vectorised.
-    - ``peers``: costs of the ordinary value in the other particles, if those were run in a loop.
-    - ``inputs``: what a baseline network is given.
-    """
-
-    site: Site
-    costs: Tensor
-    alternatives: Alternatives | None = None
-    gradients: Tensor | None = None
-    particle_dim: int | None = None
-    peers: Tensor | None = None
-    inputs: tuple[Any, ...] = ()
-
-    @property
-    def cost(self) -> Tensor:
-        """The costs of the ordinary evaluation."""
-        return self.costs[0]
+from ..noise import NoiseSource
+from .protocol import Branch, Draw, Evaluations, Paper, Site
 
 
 class Estimator:
@@ -153,11 +48,20 @@ class Estimator:
     """Whether the downstream cost itself is a coefficient, so that costs that don't depend on the
     site only add variance and have to be found by provenance. (In differences between evaluations
     they cancel by themselves.)"""
-    separable: ClassVar[bool] = False
+    coordinatewise: ClassVar[bool] = False
     """Whether alternatives are coordinate by coordinate, so that every cost that depends on the site
     has to lie inside the plates of the site."""
+    enumerated: ClassVar[bool] = False
+    """Whether the site takes all values of its :meth:`support` in place of a sample."""
+    min_particles: ClassVar[int] = 1
+    """Particles that the ELBO has to have."""
+    iid_particles: ClassVar[bool] = False
+    """Whether the gradient is right only if the particles are drawn independently of each other."""
 
     def __new__(cls, *args: Any, **options: Any) -> Estimator:
+        if cls not in _CHECKED:
+            _check_class(cls)
+            _CHECKED.add(cls)
         warn_where_ignored(f"{cls.__name__}, made while the guide runs,")
         return super().__new__(cls)
 
@@ -184,10 +88,29 @@ class Estimator:
         """
         return False
 
-    def check(self, name: str, fn: TorchDistribution, num_particles: int) -> None:
-        """Raises :class:`~pyro_reparam_ext.EstimatorError` if the site ``name`` can't be served."""
-        if self.supports(fn):
-            return
+    def check(self, name: str, fn: TorchDistribution, source: NoiseSource) -> None:
+        """Raises :class:`~pyro_reparam_ext.EstimatorError` if the site ``name`` can't be served.
+
+        ``source``: of the noise of all sites; it knows the particles.
+        """
+        if not self.supports(fn):
+            self._refuse(name, fn)
+        if source.num_particles < self.min_particles:
+            raise EstimatorError(
+                f"site '{name}': {type(self).__name__} needs other particles, was given "
+                f"num_particles={source.num_particles}, expected at least {self.min_particles}. Set "
+                f"num_particles={self.min_particles} in the ELBO for {type(self).__name__}. Else: "
+                f"{self.advice(fn)}"
+            )
+        if self.iid_particles and not source.iid:
+            raise EstimatorError(
+                f"site '{name}': {type(self).__name__} needs particles that are drawn independently "
+                f"of each other, was given those of {type(source).__name__}, by which its gradient "
+                f"would be biased. "
+                f"{self.advice(fn, lambda estimator: estimator.iid_particles)}"
+            )
+
+    def _refuse(self, name: str, fn: TorchDistribution) -> None:
         base = innermost(fn)
         made_by = getattr(base, "made_by", type(base).__name__)
         if isinstance(base, Delta):
@@ -224,14 +147,25 @@ class Estimator:
         return ""
 
     def evaluations(self, fn: TorchDistribution) -> int:
-        """Evaluations of the program that one gradient costs at a site distributed as ``fn``."""
+        """Evaluations of the program that one gradient costs at a site distributed as ``fn``.
+
+        One, and one for each of the :meth:`alternatives`: what is said here is held against them.
+        """
         return 1
+
+    def contributes(self, fn: TorchDistribution) -> bool:
+        """Whether it may add anything to the derivative of the costs at sites distributed as ``fn``.
+
+        Where this is False, neither :meth:`alternatives` nor :meth:`surrogate` is asked.
+        """
+        own, base = type(self), Estimator
+        return own.alternatives is not base.alternatives or own.surrogate is not base.surrogate
 
     # -- 1. how the site is sampled ---------------------------------------------------------------
 
-    def draw(self, fn: TorchDistribution) -> Draw:
-        """A value of the site in the ordinary run."""
-        return Draw(hard_sample(fn))
+    def draw(self, fn: TorchDistribution, source: NoiseSource) -> Draw:
+        """A value of the site in the ordinary run, from the noise of ``source``."""
+        return Draw(hard_sample(fn, source))
 
     def redraw(self, site: Site, fn: TorchDistribution) -> Draw:
         """The value under a changed distribution ``fn``, by common random numbers."""
@@ -248,19 +182,18 @@ class Estimator:
 
     # -- 2. extra evaluations ---------------------------------------------------------------------
 
-    def alternatives(self, site: Site) -> Alternatives | None:
+    def alternatives(self, site: Site) -> tuple[Branch, ...]:
         """Alternative values of the site to evaluate the program at, if any."""
-        return None
+        return ()
 
-    def has_alternatives(self) -> bool:
-        """Whether it may want any."""
-        return type(self).alternatives is not Estimator.alternatives
+    def support(self, name: str, fn: TorchDistribution, enumerated: int = 1) -> Tensor:
+        """All values of an enumerated site, shape ``(size,) + fn.event_shape``.
+
+        ``enumerated``: the joint support size of the sites that are enumerated already.
+        """
+        raise NotImplementedError
 
     # -- 3. the surrogate loss --------------------------------------------------------------------
-
-    def has_surrogate(self, fn: TorchDistribution) -> bool:
-        """Whether it may add a term of its own to the costs at sites distributed as ``fn``."""
-        return type(self).surrogate is not Estimator.surrogate
 
     def surrogate(self, evaluations: Evaluations) -> Tensor | None:
         """A term whose gradient is the estimate, shape ``fn.batch_shape`` (broadcast with the costs).
@@ -269,7 +202,7 @@ class Estimator:
         """
         return None
 
-    def new_state(self) -> nn.Module | None:
+    def new_state(self, site: Site) -> nn.Module | None:
         """A module with what the estimator learns at one site, if anything."""
         return None
 
@@ -283,6 +216,25 @@ class Estimator:
 
     def update(self, evaluations: Evaluations) -> None:
         """Advances buffers of the state after a training step."""
+
+
+_CHECKED: WeakSet[type] = WeakSet()
+
+
+def _check_class(cls: type[Estimator]) -> None:
+    """Raises for a class that lacks what every estimator has to say."""
+    if not hasattr(cls, "unbiased"):
+        raise EstimatorError(
+            f"{cls.__name__}: the class does not say whether its gradient is unbiased; expected a "
+            f"class variable, unbiased = True or unbiased = False."
+        )
+    annotations = vars(cls).get("__annotations__", {})
+    options = [name for name, annotation in annotations.items() if "ClassVar" not in str(annotation)]
+    if options and "__dataclass_params__" not in vars(cls):
+        raise EstimatorError(
+            f"{cls.__name__}: its options ({', '.join(options)}) are not those of a dataclass; "
+            f"expected the class to be decorated by @dataclass(frozen=True, eq=False)."
+        )
 
 
 def require_positive(owner: str, **options: Any) -> None:

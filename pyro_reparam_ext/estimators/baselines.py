@@ -11,7 +11,7 @@ from pyro.distributions.util import detach
 from torch import Tensor, nn
 
 from ..errors import EstimatorError
-from .base import Evaluations
+from .protocol import Evaluations
 
 
 class MovingAverage(nn.Module):

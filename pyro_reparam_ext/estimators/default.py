@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyro.distributions import Delta, TorchDistribution
 
 from ..distributions.rules.wrappers import innermost
+from ..noise import NoiseSource
 from .base import Estimator
 from .leave_one_out import LeaveOneOut
 from .pathwise import Pathwise, is_biased_sampler
@@ -13,13 +14,14 @@ from .score_function import ScoreFunction
 _PATHWISE, _LEAVE_ONE_OUT, _SCORE_FUNCTION = Pathwise(), LeaveOneOut(), ScoreFunction()
 
 
-def default_estimator(fn: TorchDistribution, num_particles: int) -> Estimator:
+def default_estimator(fn: TorchDistribution, source: NoiseSource) -> Estimator:
     """An unbiased estimator that needs no extra evaluation.
 
     :class:`Pathwise` where the sampler is reparameterised and right, else :class:`LeaveOneOut` where
-    there are particles to take as baseline, else :class:`ScoreFunction`. A Delta has no score:
-    :class:`Pathwise`, though biased where its value is a straight-through one.
+    there are independent particles to take as baseline, else :class:`ScoreFunction`. A Delta has no
+    score: :class:`Pathwise`, though biased where its value is a straight-through one.
     """
     if (fn.has_rsample and not is_biased_sampler(fn)) or isinstance(innermost(fn), Delta):
         return _PATHWISE
-    return _LEAVE_ONE_OUT if num_particles > 1 else _SCORE_FUNCTION
+    independent = source.iid and source.num_particles >= LeaveOneOut.min_particles
+    return _LEAVE_ONE_OUT if independent else _SCORE_FUNCTION

@@ -9,8 +9,10 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from ..distributions.rules.wrappers import coordinates, num_coordinate_dims, sum_rightmost
+from ..noise import NoiseSource
 from ..numerics.relaxation import within
-from .base import Alternatives, Draw, Estimator, Evaluations, Paper, Site, require_positive
+from .base import Estimator, require_positive
+from .protocol import Branch, Draw, Evaluations, Paper, Site
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +64,13 @@ class DisARM(Estimator):
         return 2 * self.num_pairs
 
     @torch.no_grad()
-    def draw(self, fn: TorchDistribution) -> Draw:
+    def draw(self, fn: TorchDistribution, source: NoiseSource) -> Draw:
         probs = coordinates(fn).probs
-        noise = torch.rand_like(probs)
+        noise = source.uniform(probs.shape, probs)
         return Draw((noise < probs).to(probs.dtype), noise=noise)
 
     @torch.no_grad()
-    def alternatives(self, site: Site) -> Alternatives:
+    def alternatives(self, site: Site) -> tuple[Branch, ...]:
         probs, values = site.base.probs, []
         noise = _noise(probs, site.value) if site.draw.noise is None else site.draw.noise
         for pair in range(self.num_pairs):
@@ -78,13 +80,12 @@ class DisARM(Estimator):
             values.append(1 - noise < probs)
         stacked = torch.stack(values) if self.num_pairs > 1 else values[0][None]
         stacked = stacked.to(site.value.dtype)
-        return Alternatives(len(stacked), lambda start, stop: stacked[start:stop], marginal=True)
+        return (Branch.of(stacked, weights=1 / (2 * self.num_pairs)),)
 
     def surrogate(self, evaluations: Evaluations) -> Tensor:
-        assert evaluations.alternatives is not None
         site, costs = evaluations.site, evaluations.costs
         logits, dims = within(site.base.logits), num_coordinate_dims(site.fn)
-        twins = evaluations.alternatives.values(0, len(costs) - 1)
+        twins = evaluations.branches[0].values(0, len(costs) - 1)
         if self.num_pairs > 1:
             values, twins = torch.cat([site.value[None], twins[1::2]]), twins[0::2]
             differences = costs[0::2] - costs[1::2]

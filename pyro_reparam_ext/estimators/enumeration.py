@@ -12,7 +12,9 @@ from torch import Tensor
 
 from ..distributions.rules.wrappers import coordinate_support, coordinates, num_coordinates
 from ..errors import EstimatorError
-from .base import Estimator, Paper
+from ..noise import NoiseSource
+from .base import Estimator
+from .protocol import Paper
 from .support import check_support, has_one_support
 
 
@@ -53,13 +55,14 @@ class Enumeration(Estimator):
         torch.distributions.Binomial,
         BetaBinomial,
     )
+    enumerated = True
     max_support: ClassVar[int] = 4096
 
     def has_second_derivative(self, fn: TorchDistribution) -> bool:
         return True
 
-    def check(self, name: str, fn: TorchDistribution, num_particles: int) -> None:
-        super().check(name, fn, num_particles)
+    def check(self, name: str, fn: TorchDistribution, source: NoiseSource) -> None:
+        super().check(name, fn, source)
         check_support(self, name, fn)
 
     def serves(self, fn: TorchDistribution) -> bool:

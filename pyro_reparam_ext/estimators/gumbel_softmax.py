@@ -12,8 +12,10 @@ from ..distributions.rules.discrete_noise import noise_of
 from ..distributions.rules.relaxation import coordinate, noisy_logits, relaxed_log_prob, to_value
 from ..distributions.rules.wrappers import coordinates, log_prob_by
 from ..errors import EstimatorError
+from ..noise import NoiseSource
 from ..temperature import Temperature, check_temperature, held, now, state_of
-from .base import Draw, Estimator, Paper, Site
+from .base import Estimator
+from .protocol import Draw, Paper, Site
 from .relaxed import LinearlyScored, Tempered
 
 
@@ -72,12 +74,12 @@ class GumbelSoftmax(Tempered, LinearlyScored, Estimator):
                 f"GumbelSoftmax: score must be 'relaxed' or 'discrete', was given {self.score!r}."
             )
 
-    def new_state(self) -> nn.Module | None:
+    def new_state(self, site: Site) -> nn.Module | None:
         return state_of(self.temperature)
 
-    def draw(self, fn: TorchDistribution) -> Draw:
+    def draw(self, fn: TorchDistribution, source: NoiseSource) -> Draw:
         base = coordinates(fn)
-        noise = noise_of(base)
+        noise = noise_of(base, source)
         x = coordinate(base, noisy_logits(base, noise), now(self.temperature))
         return Draw(to_value(base, x), x, noise)
 

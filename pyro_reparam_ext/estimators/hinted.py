@@ -12,6 +12,7 @@ from typing import Any
 
 from ..callers import outside
 from ..errors import EstimatorError
+from ..noise import NoiseSource
 from .base import Estimator
 from .baselines import MovingAverage, SiteBaseline
 from .default import default_estimator
@@ -110,7 +111,7 @@ def _baseline(
         raise EstimatorError(
             f"site '{name}': baseline_beta of infer['baseline'] is {beta!r}, expected 0 <= beta < 1."
         )
-    is_pathwise = default_estimator(message["fn"], 1).differentiable
+    is_pathwise = default_estimator(message["fn"], NoiseSource()).differentiable
     if is_pathwise and not isinstance(instead, ScoreFunction):
         return None  # of no use; the ELBO warns
     baseline = SiteBaseline(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ..errors import EstimatorError
-from .base import Estimator, Evaluations, Paper
+from .base import Estimator
+from .protocol import Evaluations, Paper
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,23 +35,10 @@ class LeaveOneOut(Estimator):
     unbiased = True
     paper = Paper("Kool, van Hoof, Welling", "Buy 4 REINFORCE Samples, Get a Baseline for Free!", 2019)
     uses_cost = True
-
-    def check(self, name: str, fn: TorchDistribution, num_particles: int) -> None:
-        super().check(name, fn, num_particles)
-        if num_particles < 2:
-            raise EstimatorError(
-                f"site '{name}': LeaveOneOut needs other particles for its baseline, was given "
-                f"num_particles={num_particles}, expected at least 2. Set num_particles=2 in the "
-                f"ELBO for LeaveOneOut. Else: {self.advice(fn)}"
-            )
+    min_particles = 2
+    iid_particles = True
 
     def surrogate(self, evaluations: Evaluations) -> Tensor:
-        return evaluations.site.log_prob * (evaluations.cost - _mean_of_others(evaluations))
-
-
-def _mean_of_others(evaluations: Evaluations) -> Tensor | float:
-    cost, dim = evaluations.cost, evaluations.particle_dim
-    if dim is not None:
-        return (cost.sum(dim, keepdim=True) - cost) / (cost.shape[dim] - 1)
-    # In a loop over particles of dynamic structure, a site may occur in this particle alone.
-    return 0.0 if evaluations.peers is None else evaluations.peers.mean(0)
+        # In a loop over particles of dynamic structure, a site may occur in this particle alone.
+        others = 0.0 if evaluations.others is None else evaluations.others
+        return evaluations.site.log_prob * (evaluations.cost - others)

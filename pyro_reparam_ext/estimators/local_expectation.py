@@ -16,12 +16,14 @@ from ..distributions.rules.wrappers import (
     num_coordinate_dims,
     num_coordinates,
 )
-from .base import Alternatives, Estimator, Evaluations, Paper, Site, require_positive
+from ..noise import NoiseSource
+from .base import Estimator, require_positive
+from .protocol import Branch, Evaluations, Paper, Site
 from .support import check_support, has_one_support
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class _Table(Alternatives):
+class _Table(Branch):
     """All other values of each coordinate, and the log probabilities of all, support on the left."""
 
     log_probs: Tensor
@@ -74,13 +76,13 @@ class LocalExpectation(Estimator):
         torch.distributions.Binomial,
         BetaBinomial,
     )
-    separable = True
+    coordinatewise = True
 
     def __post_init__(self) -> None:
         require_positive("LocalExpectation", max_evaluations=self.max_evaluations)
 
-    def check(self, name: str, fn: TorchDistribution, num_particles: int) -> None:
-        super().check(name, fn, num_particles)
+    def check(self, name: str, fn: TorchDistribution, source: NoiseSource) -> None:
+        super().check(name, fn, source)
         check_support(self, name, fn)
 
     def serves(self, fn: TorchDistribution) -> bool:
@@ -90,7 +92,7 @@ class LocalExpectation(Estimator):
         size = len(coordinate_support(coordinates(fn)))
         return 1 + (size - 1) * num_coordinates(fn)
 
-    def alternatives(self, site: Site) -> Alternatives:
+    def alternatives(self, site: Site) -> tuple[Branch, ...]:
         fn, base = site.fn, site.base
         support, index = coordinate_support(base), _index(base, site.value)
         others, dims = len(support) - 1, num_coordinate_dims(fn)
@@ -112,11 +114,12 @@ class LocalExpectation(Estimator):
             return torch.where(mask.reshape(mask.shape + (1,) * event_dim), moved, site.value)
 
         count = others * event_shape.numel()
-        return _Table(count, values, chunk=self.max_evaluations, log_probs=log_probs)
+        return (_Table(count, values, chunk=self.max_evaluations, log_probs=log_probs),)
 
     def surrogate(self, evaluations: Evaluations) -> Tensor:
-        assert isinstance(evaluations.alternatives, _Table)
-        site, log_probs = evaluations.site, evaluations.alternatives.log_probs
+        (table,) = evaluations.branches
+        assert isinstance(table, _Table)
+        site, log_probs = evaluations.site, table.log_probs
         index, size, dims = _index(site.base, site.value), len(log_probs), num_coordinate_dims(site.fn)
         order = index + torch.arange(1, size, device=index.device).reshape((-1,) + (1,) * index.dim())
         probs = log_probs.gather(0, order % size).exp()

@@ -24,7 +24,9 @@ from ..distributions.rules.wrappers import (
     sum_rightmost,
 )
 from ..errors import EstimatorError
-from .base import Draw, Estimator, Evaluations, Paper, Site
+from ..noise import NoiseSource
+from .base import Estimator
+from .protocol import Draw, Evaluations, Paper, Site
 
 NOT_PATHWISE = (
     dist.OneHotCategoricalStraightThrough,
@@ -136,10 +138,14 @@ class Pathwise(Estimator):
         return not has_biased_gradient(fn)
 
     def has_second_derivative(self, fn: TorchDistribution) -> bool:
-        return not (has_biased_gradient(fn) or self.has_surrogate(fn) or is_differentiable_once(fn))
+        return not (
+            has_biased_gradient(fn) or is_partly_reparameterised(fn) or is_differentiable_once(fn)
+        )
 
-    def draw(self, fn: TorchDistribution) -> Draw:
-        return Draw(fn())  # as Pyro draws: some distributions have no rsample, only a __call__
+    def draw(self, fn: TorchDistribution, source: NoiseSource) -> Draw:
+        return Draw(
+            source.sample(fn)
+        )  # as Pyro draws: some distributions have no rsample, only a __call__
 
     def redraw(self, site: Site, fn: TorchDistribution) -> Draw:
         # Coupled as the discrete law that it is, a straight-through value would lose its gradient.
@@ -147,7 +153,7 @@ class Pathwise(Estimator):
 
     def guide_log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
         """By the entropy term of a distribution that has one of its own."""
-        if not self.has_surrogate(fn):
+        if not is_partly_reparameterised(fn):
             log_prob = self.log_prob(fn, draw)
             if log_prob.requires_grad and not draw.value.requires_grad and overrides_call(fn):
                 raise EstimatorError(
@@ -165,15 +171,23 @@ class Pathwise(Estimator):
 
         return log_prob_by(score, fn)
 
-    def has_surrogate(self, fn: TorchDistribution) -> bool:
-        """Whether the sampler leaves a part of the gradient to a score term."""
-        return type(innermost(fn)).score_parts is not TorchDistributionMixin.score_parts
+    def contributes(self, fn: TorchDistribution) -> bool:
+        own = type(self)
+        extended = (
+            own.surrogate is not Pathwise.surrogate or own.alternatives is not Estimator.alternatives
+        )
+        return extended or is_partly_reparameterised(fn)
 
     def surrogate(self, evaluations: Evaluations) -> Tensor | None:
         site = evaluations.site
-        if not self.has_surrogate(site.fn):
+        if not is_partly_reparameterised(site.fn):
             return None
         score = coordinates(site.fn).score_parts(site.value).score_function
         if is_identically_zero(score):
             return None
         return sum_rightmost(score, num_coordinate_dims(site.fn)) * evaluations.cost
+
+
+def is_partly_reparameterised(fn: TorchDistribution) -> bool:
+    """Whether a sampler leaves a part of the gradient to a score term."""
+    return type(innermost(fn)).score_parts is not TorchDistributionMixin.score_parts

@@ -18,8 +18,9 @@ from ..distributions.rules.relaxation import (
     to_value,
 )
 from ..distributions.rules.wrappers import sum_rightmost
-from .base import Alternatives, Estimator, Evaluations, Paper, Site, require_positive
-from .relaxed import integer_remedy
+from .base import Estimator, require_positive
+from .protocol import Branch, Evaluations, Paper, Site
+from .relaxed import RelaxedAt, integer_remedy
 
 
 class RelaxedControlVariate(nn.Module):
@@ -32,7 +33,7 @@ class RelaxedControlVariate(nn.Module):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class _Relaxed(Alternatives):
+class _Relaxed(Branch):
     """REBAR's pair of relaxed values, and what they were made of.
 
     ``z``, shape ``(2, ...)``: the noisy logits behind the value, and a second draw of them given the
@@ -106,31 +107,31 @@ class REBAR(Estimator):
     def evaluations(self, fn: TorchDistribution) -> int:
         return 3
 
-    def new_state(self) -> nn.Module:
+    def new_state(self, site: Site) -> nn.Module:
         return RelaxedControlVariate(self.temperature)
 
-    def alternatives(self, site: Site) -> Alternatives:
+    def alternatives(self, site: Site) -> tuple[Branch, ...]:
         base, temperature = site.base, _control(site).log_temperature.exp()
         # The noise behind the value is fixed: z moves with the logits one to one. z given the value
         # is a function of the logits and of a second uniform.
         z = noisy_logits(base, noise_given(base, site.value))
         pair = torch.stack([z, noisy_logits_given(base, site.value)])
         values = to_value(base, coordinate(base, pair, temperature))
-        return _Relaxed(
+        relaxed = _Relaxed(
             count=2,
             values=lambda start, stop: values[start:stop],
-            relaxed=True,
+            order=1,
             tensor=values,
-            temperature=temperature,
+            downstream=RelaxedAt(site, temperature),
             logits=base.logits,
             z=pair,
         )
+        return (relaxed,)
 
     def surrogate(self, evaluations: Evaluations) -> Tensor:
         site, control, pair = _parts(evaluations)
-        assert evaluations.gradients is not None
         scale, temperature = control.scale.detach(), control.log_temperature.detach().exp()
-        relaxed = evaluations.gradients.detach() * to_value(
+        relaxed = evaluations.gradient().detach() * to_value(
             site.base, coordinate(site.base, pair.z, temperature)
         )
         relaxed = sum_rightmost(relaxed[0] - relaxed[1], len(site.fn.event_shape))
@@ -140,8 +141,8 @@ class REBAR(Estimator):
     def learning_loss(self, evaluations: Evaluations) -> Tensor:
         """The expected square of the gradient in the logits: its variance up to a constant."""
         site, control, pair = _parts(evaluations)
-        assert evaluations.gradients is not None and pair.tensor is not None
-        base, gradients, values = site.base, evaluations.gradients, pair.tensor
+        assert pair.tensor is not None
+        base, gradients, values = site.base, evaluations.gradient(), pair.tensor
         (relaxed,) = torch.autograd.grad(
             values, pair.logits, torch.stack([gradients[0], -gradients[1]]), create_graph=True
         )
@@ -163,6 +164,6 @@ def _control(site: Site) -> RelaxedControlVariate:
 
 
 def _parts(evaluations: Evaluations) -> tuple[Site, RelaxedControlVariate, _Relaxed]:
-    pair = evaluations.alternatives
+    (pair,) = evaluations.branches
     assert isinstance(pair, _Relaxed)
     return evaluations.site, _control(evaluations.site), pair

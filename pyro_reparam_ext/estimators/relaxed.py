@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ..distributions.rules.relaxation import RELAXABLE, held_log_prob, linear_log_prob
+from ..distributions.rules.discrete_noise import noise_given
+from ..distributions.rules.relaxation import (
+    RELAXABLE,
+    coordinate,
+    held_log_prob,
+    linear_log_prob,
+    noisy_logits,
+    to_value,
+)
 from ..distributions.rules.wrappers import coordinates, innermost, log_prob_by
+from ..errors import EstimatorError
 from ..temperature import Temperature, fault_of
-from .base import Draw
+from .protocol import Downstream, Draw, Site
 
 
 def integer_remedy(fn: TorchDistribution) -> str:
@@ -22,6 +33,52 @@ def integer_remedy(fn: TorchDistribution) -> str:
         "An integer Categorical has no values between its classes: use OneHotCategorical in guide and "
         "model."
     )
+
+
+@dataclass(frozen=True, eq=False)
+class RelaxedAt(Downstream):
+    """Discrete sites after ``owner`` are relaxed, so that the costs stay differentiable.
+
+    Those whose own estimator makes a differentiable value are drawn again by it. ``temperature``: a
+    number, or a tensor of one for each evaluation.
+    """
+
+    owner: Site
+    temperature: Tensor | float
+
+    def __call__(self, site: Site, fn: TorchDistribution) -> Draw:
+        if site.estimator.differentiable:
+            return site.estimator.redraw(site, fn)
+        base, temperature = coordinates(fn), self.temperature
+        if not isinstance(base, RELAXABLE):
+            raise self._cannot_relax(site, fn)
+        z = noisy_logits(base, noise_given(site.base, site.value))
+        if isinstance(temperature, Tensor) and temperature.dim():
+            temperature = temperature.reshape((-1,) + (1,) * (len(base.batch_shape) - 1))
+        return Draw(to_value(base, coordinate(base, z, temperature)))
+
+    @classmethod
+    def joined(cls, parts: Sequence[tuple[Downstream, int]]) -> Downstream | None:
+        if len(parts) == 1:
+            return parts[0][0]
+        temperatures, owner = [], None
+        for part, count in parts:
+            assert isinstance(part, RelaxedAt)
+            owner = owner or part.owner
+            temperatures.append(torch.as_tensor(part.temperature).to(owner.log_prob).expand(count))
+        assert owner is not None
+        return cls(owner, torch.cat(temperatures))
+
+    def _cannot_relax(self, site: Site, fn: TorchDistribution) -> EstimatorError:
+        owner = self.owner
+        return EstimatorError(
+            f"site '{site.name}': it is sampled after site '{owner.name}', whose estimator "
+            f"evaluates relaxed values; {type(coordinates(fn)).__name__} can't be relaxed, and "
+            f"{type(site.estimator).__name__} does not sample it pathwise; expected Bernoulli, "
+            f"OneHotCategorical or Pathwise. "
+            + (f"Use Pathwise for site '{site.name}'. Or, for " if fn.has_rsample else "For ")
+            + f"site '{owner.name}': {owner.estimator.advice(owner.fn)}"
+        )
 
 
 class LinearlyScored:

@@ -9,8 +9,9 @@ from typing import Literal
 from torch import Tensor, nn
 
 from ..errors import EstimatorError
-from .base import Estimator, Evaluations, Paper
+from .base import Estimator
 from .baselines import MovingAverage, Network, SiteBaseline, fitted
+from .protocol import Evaluations, Paper, Site
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +67,7 @@ class ScoreFunction(Estimator):
                 f"{self.baseline!r}."
             )
 
-    def new_state(self) -> nn.Module | None:
+    def new_state(self, site: Site) -> nn.Module | None:
         if isinstance(self.baseline, nn.Module):
             return Network(self.baseline)
         return None if self._decay is None else MovingAverage(self._decay)

@@ -12,8 +12,10 @@ from ..distributions.rules.coupling import couple
 from ..distributions.rules.discrete_noise import hard_sample
 from ..distributions.rules.relaxation import probabilities
 from ..distributions.rules.wrappers import coordinates
+from ..noise import NoiseSource
 from ..numerics.straight_through import straight_through
-from .base import Draw, Estimator, Paper, Site
+from .base import Estimator
+from .protocol import Draw, Paper, Site
 from .relaxed import LinearlyScored
 
 
@@ -53,8 +55,8 @@ class StraightThrough(LinearlyScored, Estimator):
         "1308.3432",
     )
 
-    def draw(self, fn: TorchDistribution) -> Draw:
-        return Draw(_attach(hard_sample(fn), fn))
+    def draw(self, fn: TorchDistribution, source: NoiseSource) -> Draw:
+        return Draw(_attach(hard_sample(fn, source), fn))
 
     def redraw(self, site: Site, fn: TorchDistribution) -> Draw:
         with torch.no_grad():

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from ..distributions.rules.discrete_noise import noise_given, noise_of
 from ..distributions.rules.relaxation import coordinate, harden, noisy_logits, to_value
 from ..distributions.rules.wrappers import coordinates
+from ..noise import NoiseSource
 from ..numerics.straight_through import straight_through
 from ..temperature import Temperature, check_temperature, held, now, state_of
-from .base import Draw, Estimator, Paper, Site
+from .base import Estimator
+from .protocol import Draw, Paper, Site
 from .relaxed import LinearlyScored, Tempered
 
 
@@ -60,11 +62,11 @@ class StraightThroughGumbelSoftmax(Tempered, LinearlyScored, Estimator):
         check_temperature("StraightThroughGumbelSoftmax", self.temperature)
         object.__setattr__(self, "temperature", held(self.temperature))
 
-    def new_state(self) -> nn.Module | None:
+    def new_state(self, site: Site) -> nn.Module | None:
         return state_of(self.temperature)
 
-    def draw(self, fn: TorchDistribution) -> Draw:
-        return self._draw(coordinates(fn), noise_of(coordinates(fn)))
+    def draw(self, fn: TorchDistribution, source: NoiseSource) -> Draw:
+        return self._draw(coordinates(fn), noise_of(coordinates(fn), source))
 
     def redraw(self, site: Site, fn: TorchDistribution) -> Draw:
         return self._draw(coordinates(fn), noise_given(site.base, site.value))

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 from ..errors import EstimatorError
-from ..estimators.base import Estimator, Site
-from ..estimators.enumeration import Enumeration
+from ..estimators.base import Estimator
+from ..estimators.protocol import Site
 from .terms import Term
 
 
 def is_at_once(estimator: Estimator) -> bool:
     """Whether an estimator changes all elements of a plate at once, each by itself."""
-    return estimator.separable or isinstance(estimator, Enumeration)
+    return estimator.coordinatewise or estimator.enumerated
 
 
 def check_inside(site: Site, term: Term) -> None:
     """Raises where a term that depends on an enumerated site lies outside of its plates."""
-    outside = site.frames - set(term.frames)
+    outside = site.plates - set(term.plates)
     if outside:
         raise EstimatorError(
-            f"site '{site.name}': Enumeration gives all elements of plate {sorted(outside)[0]!r} the "
-            f"same value at a time, but {term.side} site '{term.name}' depends on it from outside that "
-            f"plate. {advice(site)}"
+            f"site '{site.name}': {type(site.estimator).__name__} gives all elements of plate "
+            f"{sorted(outside)[0]!r} the same value at a time, but {term.side} site '{term.name}' "
+            f"depends on it from outside that plate. {advice(site)}"
         )
+
+
+def outside(names: str, site: Site, term: Term, plate: str, what: str) -> EstimatorError:
+    """The error for a term that depends on a site from outside one of its plates."""
+    return EstimatorError(
+        f"site {names}: {type(site.estimator).__name__} {what} in all elements of plate {plate!r} at "
+        f"once, but {term.side} site '{term.name}' depends on it from outside that plate. "
+        f"{advice(site)} Or move '{term.name}' into the plate."
+    )
 
 
 def advice(site: Site) -> str:

@@ -6,22 +6,27 @@ sites whose plates it lies in.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate, pairwise
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from ..errors import EstimatorError
-from ..estimators.base import Site
+from ..estimators.protocol import Branch
 from ..numerics.shapes import cat_rows
-from .at_once import advice, check_inside
+from .at_once import outside
+from .axes import PARTICLES
+from .enumerated import EnumeratedSites
+from .objective import Mean, Objective
 from .ordinary import is_tracked
-from .passes import Dependencies, Pass, Program
+from .passes import Pass
+from .program import Dependencies, Program, Span
 from .shared_sums import shared_sums
-from .terms import Key, Runs, Term, rows_at, weighed
+from .terms import Key, Runs, Term, joined_runs, rows_at, weighed
+from .weights import Weights
 
 
 @dataclass(eq=False)
@@ -30,6 +35,12 @@ class Costs:
 
     program: Program
     passes: list[Pass]
+    objective: Objective = field(default_factory=Mean)
+
+    @cached_property
+    def enumerated(self) -> EnumeratedSites:
+        """The enumerated sites, and how terms are averaged over them."""
+        return EnumeratedSites(self.program, self.passes[0].terms)
 
     def depend(self, dependencies: Dependencies) -> None:
         """Says which terms depend on which sites."""
@@ -50,11 +61,11 @@ class Costs:
         for alike in _grouped(numbers, self._view):
             keys: dict[int, set[Key]] = {}
             rows: dict[int, list[Tensor]] = {}
-            having = [n for n in alike if n in self.program.alternatives]
+            having = [n for n in alike if self._places.get(n)]
             for sharing in _grouped(having, lambda number: self._places[number]):
                 places = self._places[sharing[0]]
                 varying = self._varying_keys(places)
-                self._check_separable(sharing, varying)
+                self._check_coordinatewise(sharing, varying)
                 for place in places:
                     for number, part in self._alternatives(sharing, place, varying):
                         rows.setdefault(number, []).append(part)
@@ -64,31 +75,52 @@ class Costs:
             for number in alike:
                 parts = [ordinary[number]] if number in ordinary else []
                 parts += rows.get(number, [])
-                costs[number] = cat_rows(parts) if len(parts) > 1 else parts[0]
+                costs[number] = self._in_order(number, cat_rows(parts) if len(parts) > 1 else parts[0])
         return costs
+
+    def _in_order(self, number: int, rows: Tensor) -> Tensor:
+        """The costs of a site in the order of its branches, which may lie in several passes."""
+        spans = [s for place in self._places.get(number, ()) for s in self._owned(place, number)]
+        if all((a.branch, a.start) < (b.branch, b.start) for a, b in pairwise(spans)):
+            return rows
+        ends = list(accumulate((len(span) for span in spans), initial=1))
+        pieces = sorted(zip(spans, ends, strict=False), key=lambda x: (x[0].branch, x[0].start))
+        return torch.cat([rows[:1], *(rows[start : start + len(span)] for span, start in pieces)])
+
+    def _owned(self, place: int, number: int) -> list[Span]:
+        return [span for span in self.passes[place].spans if span.owner == number]
 
     def _view(self, number: int) -> tuple[frozenset[str], tuple[str, ...], frozenset[tuple[Key, str]]]:
         """What a term summed to the plates of a site depends on: sites of one view share the sum."""
-        outer = [site.name for site in self.program.enumerated.values() if self._outer(site, number)]
+        before = tuple(site.name for site in self.enumerated.before(number))
         site = self.program.sites[number]
         crossed = frozenset(c[1:] for c in self.program.crossed if c[0] == site.name)
-        return site.frames, tuple(outer), crossed
+        return self._kept(number), before, crossed
+
+    def _kept(self, number: int) -> frozenset[str]:
+        """The plates over which the costs of a site stay unsummed."""
+        plates = self.program.sites[number].plates
+        return plates if self.objective.is_mean else plates & {PARTICLES}
 
     @cached_property
     def _spans(self) -> list[dict[int, tuple[int, int]]]:
         """By pass: where the alternatives of each of its sites start and stop."""
         spans = []
         for p in self.passes:
-            start, of_pass = int(p.ordinary), {}
-            for group in p.groups:
-                of_pass[group.owner] = start, start + len(group)
-                start += len(group)
+            start = int(p.ordinary)
+            of_pass: dict[int, tuple[int, int]] = {}
+            for span in p.spans:  # those of one site lie side by side
+                first, _ = of_pass.get(span.owner, (start, start))
+                of_pass[span.owner] = first, start + len(span)
+                start += len(span)
             spans.append(of_pass)
         return spans
 
-    def start(self, place: int, owner: int) -> int:
-        """The first evaluation, in the pass number ``place``, of the alternatives of a site."""
-        return self._spans[place][owner][0]
+    def start(self, place: int, span: Span) -> int:
+        """The first evaluation of a span of the pass number ``place``."""
+        p = self.passes[place]
+        before = p.spans[: p.spans.index(span)]
+        return p.ordinary + sum(map(len, before))
 
     @cached_property
     def _places(self) -> dict[int, tuple[int, ...]]:
@@ -101,13 +133,8 @@ class Costs:
 
     def _runs(self, numbers: Sequence[int], place: int, first: bool) -> list[tuple[int, int]]:
         """The evaluations of some sites in a pass, in order; ``first``: behind the ordinary one."""
-        runs = [(0, 1)] if first else []
-        for start, stop in (self._spans[place][number] for number in numbers):
-            if runs and runs[-1][1] == start:
-                runs[-1] = (runs[-1][0], stop)
-            else:
-                runs.append((start, stop))
-        return runs
+        ends = [self._spans[place][number] for number in numbers]
+        return joined_runs([(0, 1), *ends] if first else ends)
 
     def _alternatives(
         self, numbers: list[int], place: int, keys: set[Key]
@@ -145,7 +172,7 @@ class Costs:
         return [
             t
             for t in p.terms
-            if t.key in sliced or any(("guide", s.name) in sliced for s in self._enumerated(t))
+            if t.key in sliced or any(("guide", s.name) in sliced for s in self.enumerated.weighing(t))
         ]
 
     def _varying_keys(self, places: Sequence[int]) -> set[Key]:
@@ -195,7 +222,7 @@ class Costs:
         for term in self.passes[0].terms:
             met, rest = always | told.get(term.key, 0), untracked
             if term.upstream is not None:
-                weights = (self._upstream_of_weights[s.name] for s in self._enumerated(term))
+                weights = (self.enumerated.upstream[s.name] for s in self.enumerated.weighing(term))
                 names = term.upstream.union(*weights)
                 if names not in by_upstream:
                     by_upstream[names] = sum(tracked.get(name, 0) for name in names)
@@ -210,84 +237,112 @@ class Costs:
             total = term.added_to(total, self._expect(term, p, number, runs))
         return torch.zeros((1,) * (self.program.batch_dims + 1)) if total is None else total
 
-    def gradients(self, numbers: Sequence[int], learn: bool) -> dict[int, Tensor]:
-        """The gradients of the summed costs at relaxed alternatives with respect to these values.
+    def gradients(self, numbers: Sequence[int], learn: bool) -> dict[int, list[Tensor | None]]:
+        """For the branches of some sites, the gradients of the summed costs in their tensors.
 
         The evaluations of one site don't depend on the values of another: one sum serves them all.
+        ``learn``: whether they are differentiated once more.
         """
-        if not numbers:
+        asked = [
+            _Differentiated(number, place, branch, tensor)
+            for number in numbers
+            for place, branch in enumerate(self.program.branches.get(number, ()))
+            if branch.order and (tensor := branch.tensor) is not None
+        ]
+        if not asked:
             return {}
-        relaxed = []
-        total = torch.zeros((), device=self.program.sites[numbers[0]].log_prob.device)
-        for alike in _grouped(numbers, lambda n: (self._view(n), self._averaged_over(n))):
-            owners: dict[int, list[int]] = {}
-            for number in alike:
-                tensor = self.program.alternatives[number].tensor
-                assert tensor is not None
-                relaxed.append((number, tensor))
-                for place in self._places[number]:
-                    owners.setdefault(place, []).append(number)
+        total = torch.zeros((), device=asked[0].tensor.device)
+        for alike in _grouped(asked, lambda x: (self._view(x.owner), self._averaged_over(x))):
+            owners: dict[int, list[_Differentiated]] = {}
+            for one in alike:
+                for place in self._places_of(one):
+                    owners.setdefault(place, []).append(one)
             for place, those in owners.items():
-                p, runs = self.passes[place], self._runs(those, place, first=False)
+                p, runs = self.passes[place], self._runs_of(those, place)
                 probs = [p.probs[name].detach() for name in self._averaged_over(those[0])]
                 weights = [rows_at(x, runs) if x.shape[0] > 1 else x for x in probs]
-                for term in self._varying(p):
-                    part = weighed(self._expect(term, p, those[0], runs), weights)
+                for term in self._differing(p, those):
+                    part = weighed(self._expect(term, p, those[0].owner, runs), weights)
                     total = term.added_to(total, part.sum())
-        gradients = torch.autograd.grad(
-            total, [tensor for _, tensor in relaxed], create_graph=learn, retain_graph=True
-        )
-        return {number: x for (number, _), x in zip(relaxed, gradients, strict=True)}
+        found: dict[int, list[Tensor | None]] = {
+            number: [None] * len(self.program.branches[number]) for number in {x.owner for x in asked}
+        }
+        for one, gradient in zip(asked, self._derivatives(total, asked, learn), strict=True):
+            found[one.owner][one.number] = gradient
+        return found
 
-    def _averaged_over(self, number: int) -> tuple[str, ...]:
+    def _derivatives(
+        self, total: Tensor, asked: list[_Differentiated], learn: bool
+    ) -> Sequence[Tensor]:
+        """The derivative of the summed costs in each of these tensors."""
+        tensors = [one.tensor for one in asked]
+        if not total.requires_grad:  # no cost depends on any of them
+            return [torch.zeros_like(x) for x in tensors]
+        twice = learn or any(one.branch.order > 1 for one in asked)
+        return torch.autograd.grad(
+            total, tensors, create_graph=twice, retain_graph=True, materialize_grads=True
+        )
+
+    def _places_of(self, one: _Differentiated) -> list[int]:
+        """The passes that the evaluations of a branch are in; the first for the ordinary one."""
+        if not one.branch.count:
+            return [0]
+        return [place for place in self._places[one.owner] if self._spans_of(place, one)]
+
+    def _spans_of(self, place: int, one: _Differentiated) -> list[Span]:
+        return [span for span in self._owned(place, one.owner) if span.branch == one.number]
+
+    def _runs_of(self, those: list[_Differentiated], place: int) -> list[tuple[int, int]]:
+        """The evaluations of some branches in a pass, in order."""
+        ends: list[tuple[int, int]] = []
+        for one in those:
+            if not one.branch.count:
+                ends.append((0, 1))
+            for span in self._spans_of(place, one):
+                start = self.start(place, span)
+                ends.append((start, start + len(span)))
+        return joined_runs(sorted(set(ends)))
+
+    def _differing(self, p: Pass, those: list[_Differentiated]) -> list[Term]:
+        """The terms of a pass that may have a gradient in a tensor of these branches."""
+        ordinary = any(not one.branch.count for one in those)
+        return p.terms if ordinary else self._varying(p)
+
+    def _averaged_over(self, one: _Differentiated) -> tuple[str, ...]:
         """The sites enumerated before a relaxed one on which its alternatives don't depend.
 
         One value of its own stands for all of theirs: its gradient is the average over them.
         """
-        site, relaxed = self.program.sites[number], self.program.alternatives[number].tensor
-        assert relaxed is not None
-        events = len(site.fn.event_shape)
+        events = len(self.program.sites[one.owner].fn.event_shape)
         return tuple(
             other.name
-            for other in self.program.enumerated.values()
-            if self._outer(other, number)
-            and (dim := self._dim(other)) is not None
-            and relaxed.shape[dim - events] == 1
+            for other in self.enumerated.before(one.owner)
+            if (dim := self.enumerated.dim(other)) is not None
+            and one.tensor.dim() >= events - dim
+            and one.tensor.shape[dim - events] == 1
         )
 
-    def _check_separable(self, numbers: list[int], keys: set[Key]) -> None:
+    def _check_coordinatewise(self, numbers: list[int], keys: set[Key]) -> None:
         """Raises where a cost lies outside a plate whose elements are changed all at once.
 
         Which one of the sites of a shared pass it depends on is not known.
         """
-        sites = [self.program.sites[n] for n in numbers if self.program.sites[n].estimator.separable]
-        if not sites or not sites[0].frames:
+        every = [self.program.sites[number] for number in numbers]
+        sites = [site for site in every if site.estimator.coordinatewise]
+        if not sites or not sites[0].plates:
             return
         names = {site.name for site in sites}
         # In a loop, where no dim tells, the sites are tracked.
         known = {} if self.program.vectorized else {t.key: t.upstream for t in self.passes[0].terms}
         for p in (self.passes[place] for place in self._places[numbers[0]]):
             for term in self._only(p, keys):
-                missing = sites[0].frames - set(term.frames)
+                missing = sites[0].plates - set(term.plates)
                 upstream = known.get(term.key)
                 if not missing or (upstream is not None and upstream.isdisjoint(names)):
                     continue
                 listed = " or ".join(f"'{site.name}'" for site in sites)
-                raise EstimatorError(
-                    f"site {listed}: {type(sites[0].estimator).__name__} changes one coordinate at a "
-                    f"time in all elements of plate {sorted(missing)[0]!r} at once, but {term.side} "
-                    f"site '{term.name}' depends on it from outside that plate. {advice(sites[0])} Or "
-                    f"move '{term.name}' into the plate."
-                )
-
-    # -- enumerated sites -------------------------------------------------------------------------
-
-    @cached_property
-    def _upstream_of_weights(self) -> dict[str, frozenset[str]]:
-        """On which sites the probabilities of each enumerated site depend."""
-        names = {site.name for site in self.program.enumerated.values()}
-        guide = (t for t in self.passes[0].terms if t.side == "guide" and t.name in names)
-        return {term.name: term.upstream or frozenset() for term in guide}
+                what = "changes one coordinate at a time"
+                raise outside(listed, sites[0], term, sorted(missing)[0], what)
 
     def _expect(self, term: Term, p: Pass, number: int, runs: Runs) -> Tensor:
         """A term summed to the plates of a site, averaged over enumerated sites.
@@ -295,81 +350,70 @@ class Costs:
         Left to :meth:`weighted` are those enumerated before the site, in no plate but its own.
         """
         site, crossed = self.program.sites[number], self.program.crossed
-        rows = term.rows(runs)
+        kept, rows = self._kept(number), term.rows(runs)
         dims = [
             dim
-            for name, dim in term.frames.items()
-            if name not in site.frames or (crossed and (site.name, term.key, name) in crossed)
+            for name, dim in term.plates.items()
+            if name not in kept or (crossed and (site.name, term.key, name) in crossed)
         ]
         if self.program.enumerated:
-            rows, weights = rows * self._fraction(term), []
-            for other in self._enumerated(term):
-                if not self._outer(other, number):
-                    probs, dim = p.probs[other.name], self._dim(other)
+            rows, weights = rows * self.enumerated.fraction(term), []
+            for other in self.enumerated.weighing(term):
+                if not self.enumerated.is_before(other, number):
+                    probs, dim = p.probs[other.name], self.enumerated.dim(other)
                     weights.append(rows_at(probs, runs) if probs.shape[0] > 1 else probs)
                     dims += [] if dim is None else [dim]
             rows = weighed(rows, weights)
         return rows.sum(dims, keepdim=True) if dims else rows
 
-    def _outer(self, enumerated: Site, number: int) -> bool:
-        before = any(site is enumerated for site in self.program.sites[:number])
-        return before and enumerated.frames <= self.program.sites[number].frames
-
-    def _enumerated(self, term: Term) -> list[Site]:
-        """The enumerated sites whose probabilities weigh a term: those in no plate but its own."""
-        for site in self.program.enumerated.values():
-            if self._reaches(site, term):
-                check_inside(site, term)
-        return [site for site in self.program.enumerated.values() if site.frames <= set(term.frames)]
-
-    def _reaches(self, site: Site, term: Term) -> bool:
-        dim = self._dim(site)
-        if dim is not None:
-            return term.size(dim) > 1
-        return term.upstream is not None and site.name in term.upstream
-
-    def _dim(self, site: Site) -> int | None:
-        """The dim along which the values of an enumerated site lie, if vectorised."""
-        names = list(self.program.ordinary.support_sizes)
-        if not self.program.vectorized or site.name not in names:
-            return None
-        return -(self.program.batch_dims - len(names)) - 1 - names.index(site.name)
-
-    def _fraction(self, term: Term) -> float:
-        """In a loop over the values of enumerated sites a term outside their plates recurs."""
-        if self.program.vectorized or not self.program.enumerated:
-            return 1.0
-        sizes = self.program.ordinary.support_sizes
-        outside = (s for s in self.program.enumerated.values() if not s.frames <= set(term.frames))
-        return 1.0 / math.prod(sizes[site.name] for site in outside)
-
     # -- the program ------------------------------------------------------------------------------
 
     def weighted(self, surrogate: Tensor, number: int) -> Tensor:
         """A site's surrogate, averaged over the sites enumerated before it."""
-        for site in self.program.enumerated.values():
-            if self._outer(site, number):
-                surrogate = weighed(surrogate, [self.passes[0].probs[site.name][0].detach()])
+        for site in self.enumerated.before(number):
+            surrogate = weighed(surrogate, [self.passes[0].probs[site.name][0].detach()])
         return surrogate
 
-    def expectation(self, term: Term, p: Pass, lawful: list[bool]) -> Tensor:
-        """A term summed over all plates and over the ``lawful`` evaluations of a pass.
+    def expectation(self, term: Term, p: Pass, included: list[bool]) -> Tensor:
+        """A term summed over all plates and over the ``included`` evaluations of a pass.
 
         Differentiable in the probabilities of enumerated sites.
         """
-        if len(lawful) == 1 and not self.program.enumerated:
+        if len(included) == 1 and not self.enumerated:
             return _total(term.log_prob)
-        log_prob, sites = term.log_prob, self._enumerated(term)
+        log_prob, differs = self._averaged(term, p)
+        repeats = sum(included)
+        if log_prob.shape[:1] == (len(included),) and differs:
+            log_prob, repeats = (log_prob if all(included) else log_prob[included]), 1
+        factor = repeats * self.enumerated.fraction(term)
+        return _total(log_prob) if factor == 1 else _total(log_prob) * factor
+
+    def weighted_mean(self, term: Term, p: Pass, weights: Weights) -> Tensor:
+        """A term summed over all plates, and averaged over the evaluations of a pass by weights."""
+        log_prob, differs = self._averaged(term, p)
+        if differs and log_prob.shape[0] > 1:
+            log_prob = weighed(log_prob, [weights.rows(term, p)])
+        return _total(log_prob) * self.enumerated.fraction(term)
+
+    def _averaged(self, term: Term, p: Pass) -> tuple[Tensor, bool]:
+        """A term averaged over enumerated sites; and whether it may differ between evaluations."""
+        log_prob, sites = term.log_prob, self.enumerated.weighing(term)
         if sites:
-            kept = frozenset().union(*(site.frames for site in sites))
-            dims = [dim for name, dim in term.frames.items() if name not in kept]
+            kept = frozenset().union(*(site.plates for site in sites))
+            dims = [dim for name, dim in term.plates.items() if name not in kept]
             log_prob = term.aligned.sum(dims, keepdim=True) if dims else term.aligned
             log_prob = weighed(log_prob, [p.probs[site.name] for site in sites])
-        repeats = sum(lawful)
-        if log_prob.shape[:1] == (len(lawful),) and (term.sliced or sites):
-            log_prob, repeats = (log_prob if all(lawful) else log_prob[lawful]), 1
-        factor = repeats * self._fraction(term)
-        return _total(log_prob) if factor == 1 else _total(log_prob) * factor
+        return log_prob, term.sliced or bool(sites)
+
+
+@dataclass(frozen=True, eq=False)
+class _Differentiated:
+    """Branch ``number`` of the site ``owner``, in whose ``tensor`` the costs are differentiated."""
+
+    owner: int
+    number: int
+    branch: Branch
+    tensor: Tensor
 
 
 def _total(x: Tensor) -> Tensor:
@@ -377,11 +421,14 @@ def _total(x: Tensor) -> Tensor:
     return x.sum() if x.dim() else x
 
 
-def _grouped(numbers: Sequence[int], by: Callable[[int], Hashable]) -> list[list[int]]:
-    """Numbers, those with the same ``by`` together; in order."""
-    if len(numbers) <= 1:
-        return [list(numbers)] if numbers else []
-    groups: dict[Hashable, list[int]] = {}
-    for number in numbers:
-        groups.setdefault(by(number), []).append(number)
+Item = TypeVar("Item")
+
+
+def _grouped(items: Sequence[Item], by: Callable[[Item], Hashable]) -> list[list[Item]]:
+    """Items, those with the same ``by`` together; in order."""
+    if len(items) <= 1:
+        return [list(items)] if items else []
+    groups: dict[Hashable, list[Item]] = {}
+    for item in items:
+        groups.setdefault(by(item), []).append(item)
     return list(groups.values())

@@ -16,7 +16,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from ..distributions.rules.wrappers import coordinates
-from ..estimators.base import Draw, Site
+from ..estimators.protocol import Draw, Site
 from .plain import PlainRun
 from .terms import Crossing, Key, Term, agree
 
@@ -37,7 +37,7 @@ def crossings(
     own, draws = plain.terms["guide", site.name], {s.name: s.draw for s in plain.sites.values()}
     ancestors = _ancestors(plain)
     random: set[Key] | None = None
-    for plate, dim in own.frames.items():
+    for plate, dim in own.plates.items():
         if own.size(dim) < 2:
             continue
         changed = _changed(site.fn, site.value, dim)
@@ -57,12 +57,12 @@ def crossings(
             if side == "guide"
             and name != site.name
             and site.name in ancestors[name]
-            and (plate not in term.frames or (side, name) in direct)
+            and (plate not in term.plates or (side, name) in direct)
         }
         for key, term in plain.terms.items():
             upstream = term.upstream or frozenset()
             reached = upstream.union(*(ancestors.get(name, ()) for name in upstream))
-            if key in direct or (plate in term.frames and outside & reached and key[1] != site.name):
+            if key in direct or (plate in term.plates and outside & reached and key[1] != site.name):
                 found.add((site.name, key, plate))
     return found
 
@@ -105,7 +105,7 @@ def _another(fn: TorchDistribution, value: Tensor) -> Tensor | None:
 
 def _moved(before: Term, after: Term | None, plate: str) -> bool:
     """Whether a term differs in elements of the plate other than the first."""
-    dim = before.frames.get(plate)
+    dim = before.plates.get(plate)
     if dim is None or after is None or before.size(dim) < 2:
         return False
     if before.log_prob.shape != after.log_prob.shape:

@@ -19,7 +19,7 @@ from ..callers import outside
 from ..contexts import Holding
 from ..errors import CannotVectorize, EstimatorError
 from .costs import Costs
-from .passes import Dependencies
+from .program import Dependencies
 from .terms import Crossing, Key
 from .verify import Signature, Warned, signature, verify
 

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from ..distributions.rules.discrete import log_prob as exact_log_prob
 from ..distributions.rules.wrappers import coordinates, is_masked, num_coordinate_dims, sum_rightmost
 from ..errors import EstimatorError
-from ..estimators.base import Draw, Estimator, Site
-from ..estimators.enumeration import Enumeration
+from ..estimators.base import Estimator
+from ..estimators.protocol import Draw, Site
+from ..noise import NoiseSource
 from .at_once import is_at_once
 from .axes import Visible
 from .control_flow import ControlFlow, provenance_of, untracked
@@ -26,7 +27,7 @@ from .recorder import Recorder
 from .terms import Term, left_padded, log_prob_of
 
 Resolve: TypeAlias = Callable[[dict[str, Any]], Estimator]
-StateOf: TypeAlias = Callable[[str, Estimator, Tensor], nn.Module | None]
+StateOf: TypeAlias = Callable[[Site], nn.Module | None]
 
 
 def is_tracked(estimator: Estimator, vectorized: bool) -> bool:
@@ -42,7 +43,8 @@ class OrdinaryRun(Recorder):
 
     An enumerated site takes all values of its support at once, on a new dim left of all others; or,
     where programs run in a loop (``plate_dims`` is None), the value numbered in ``path``. ``track``:
-    whether values carry their provenance, by which the costs that depend on them are found.
+    whether values carry their provenance, by which the costs that depend on them are found. ``source``:
+    of the noise of all sites.
     """
 
     def __init__(
@@ -52,12 +54,14 @@ class OrdinaryRun(Recorder):
         path: Mapping[str, int],
         track: bool,
         axes: Visible,
+        source: NoiseSource,
     ) -> None:
         super().__init__(axes, ControlFlow(), tracking=False)
         self.resolve = resolve
         self.plate_dims = plate_dims
         self.path = dict(path)
         self.track = track
+        self.source = source
         self.tracked: set[str] = set()
         self.controlled_by: dict[str, frozenset[str]] = {}
         self.estimators: dict[str, Estimator] = {}
@@ -80,10 +84,10 @@ class OrdinaryRun(Recorder):
         if message["is_observed"] or message["done"]:
             self.draws[name] = Draw(self.axes.shown_value(message["value"], message["fn"]))
             return frozenset()
-        if isinstance(estimator, Enumeration):
+        if estimator.enumerated:
             draw = self._enumerate(message, fn, estimator)
         else:
-            draw = estimator.draw(fn)
+            draw = estimator.draw(fn, self.source)
         # The program gets the value with the provenance of what it was drawn from, estimators without.
         upstream = provenance_of(draw.value)
         if self.tracking:
@@ -97,9 +101,7 @@ class OrdinaryRun(Recorder):
             self.tracking = True
         return upstream
 
-    def _enumerate(
-        self, message: dict[str, Any], fn: TorchDistribution, estimator: Enumeration
-    ) -> Draw:
+    def _enumerate(self, message: dict[str, Any], fn: TorchDistribution, estimator: Estimator) -> Draw:
         name = message["name"]
         joint = torch.Size(self.support_sizes.values()).numel()
         support = estimator.support(name, fn, joint)
@@ -128,6 +130,7 @@ class OrdinaryGuide:
     path: dict[str, int]
     tracked: set[str]
     control: ControlFlow
+    source: NoiseSource
 
 
 def run_guide(guide: Callable[..., Any], args: tuple, kwargs: dict, recorder: Recorder) -> Trace:
@@ -171,11 +174,11 @@ def ordinary_guide(
             draw=draw,
             log_prob=score,
             estimator=estimator,
-            state=state(name, estimator, log_prob),
-            frames=frozenset(term.frames),
+            plates=frozenset(term.plates),
             infer=node["infer"],
             observed=node["is_observed"],
         )
+        site.state = state(site)
         sites.append(site)
         terms.append(term)
     return OrdinaryGuide(
@@ -187,6 +190,7 @@ def ordinary_guide(
         run.path,
         run.tracked,
         run.control,
+        run.source,
     )
 
 

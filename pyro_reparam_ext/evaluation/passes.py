@@ -9,9 +9,9 @@ changed upstream values, with common random numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from pyro.distributions import TorchDistribution
@@ -26,283 +26,242 @@ from ..callers import told
 from ..distributions.rules.relaxation import RELAXABLE, linear_log_prob
 from ..distributions.rules.wrappers import innermost, log_prob_by
 from ..errors import CannotVectorize, EstimatorError
-from ..estimators.base import Alternatives, Draw, Estimator, Site
-from ..estimators.enumeration import Enumeration
+from ..estimators.base import Estimator
 from ..estimators.hinted import check_model_site
+from ..estimators.protocol import Draw, Site
 from ..numerics.shapes import cat_rows
-from .axes import Visible
+from .alternatives_pass import AlternativesPass, cat, one
 from .control_flow import ControlFlow, provenance_of, untracked
-from .ordinary import OrdinaryGuide, Resolve, run_guide, scored
+from .ordinary import run_guide, scored
+from .program import Program, Span
 from .recorder import Recorder
-from .slices import Group, SlicePass, cat, one
-from .terms import Crossing, Term, left_padded, log_prob_of
-
-Dependencies: TypeAlias = Mapping[tuple[str, str], frozenset[str]]
-"""Which sites the term ``(side, name)`` depends on."""
+from .terms import Term, left_padded, log_prob_of
 
 
 @dataclass(eq=False)
 class Pass:
-    """The cost terms of some evaluations: first the ordinary one if ``ordinary``, then ``groups``.
+    """The cost terms of some evaluations: first the ordinary one if ``ordinary``, then ``spans``.
 
     ``probs`` has the probabilities of the values of enumerated sites, evaluations on the left;
     ``draws`` those of latent sites that are not the ordinary ones.
     """
 
     ordinary: bool
-    groups: tuple[Group, ...]
+    spans: tuple[Span, ...]
     terms: list[Term]
     probs: dict[str, Tensor]
     draws: Mapping[str, Draw] = field(default_factory=dict)
 
 
-@dataclass(eq=False)
-class Program:
-    """A model and a guide with their arguments, after the ordinary run of the guide.
+def ordinary_terms(program: Program, track: bool) -> list[Term]:
+    """The terms of guide and model at the ordinary values."""
+    relaxed = differentiates_ordinary(program)
+    run = _ordinary_run(program, relaxed)
+    return run.terms + model_terms(program, run, relaxed, remember=True, track=track)
 
-    ``batch_dims`` counts the dims of plates, particles and enumerated sites; evaluations lie left of
-    them. ``vectorized`` is False where every evaluation is run by itself. ``model_values`` has what the
-    model alone drew in the ordinary run, as it saw it; ``model_nodes`` the same with all dims.
-    ``enumerated``: the sites that are, by name. ``crossed``: in which plates a term depends on other
-    elements of a site than its own.
+
+def run_pass(program: Program, spans: tuple[Span, ...], ordinary: bool, track: bool = False) -> Pass:
+    """Runs guide and model at the alternatives of ``spans``, and at the ordinary values."""
+    relaxed = any(program.branch(span).order for span in spans)
+    relaxed = relaxed or (ordinary and differentiates_ordinary(program))
+    watch = ControlFlow() if relaxed and not program.vectorized else None
+    count = sum(map(len, spans))
+    both = count + ordinary if spans else 0
+    try:
+        with program.axes.evaluations(count):
+            run = _run_guide(program, spans, relaxed, watch)
+        if ordinary and spans:
+            run = _with_ordinary(program, run, differentiates_ordinary(program))
+        with program.axes.evaluations(both):
+            terms = run.terms + model_terms(program, run, relaxed, ordinary, track, watch)
+    except Exception as error:
+        if not (spans and program.vectorized) or isinstance(error, EstimatorError):
+            raise
+        names = ", ".join(repr(program.sites[span.owner].name) for span in spans)
+        where = "under vmap" if program.axes.hides else f"on dim {-1 - program.batch_dims}"
+        raise CannotVectorize(
+            f"site {names}: model or guide failed when run at {count} alternative values at once, "
+            f"{where}: {told(error)}"
+        ) from error
+    if watch is not None and watch.sites:
+        owner = program.sites[spans[0].owner]
+        raise EstimatorError(
+            f"site '{owner.name}': its estimator evaluates relaxed values, between the support "
+            f"points, which guide or model turn into Python numbers (.item(), a branch) at "
+            f"{next(iter(watch.lines.values()))}; expected only tensor operations on them. "
+            f"{owner.estimator.advice(owner.fn)} They only evaluate values of the support."
+        )
+    return collect(program, spans, ordinary, terms, run.draws)
+
+
+def collect(
+    program: Program,
+    spans: tuple[Span, ...],
+    ordinary: bool,
+    terms: list[Term],
+    draws: Mapping[str, Draw],
+) -> Pass:
+    """A pass from its terms, which get to know the number of batch dims."""
+    probs = {}
+    for term in terms:
+        term.batch_dims = program.batch_dims
+        if term.score is not None and term.name in program.enumerated:
+            probs[term.name] = left_padded(term.score.exp(), program.batch_dims + 1)
+    return Pass(ordinary, spans, terms, probs, draws)
+
+
+def differentiates_ordinary(program: Program) -> bool:
+    """Whether derivatives are taken in an ordinary value."""
+    return any(branch.order and not branch.count for _, _, branch in program.all_branches())
+
+
+def _ordinary_run(program: Program, relaxed: bool) -> GuideRun:
+    """The ordinary run of the guide.
+
+    ``relaxed``: values that derivatives are taken in are scored so that they have them.
     """
+    ordinary, terms = program.ordinary, program.ordinary.terms
+    if relaxed:
+        terms = [
+            guide_term(site, ordinary.nodes[site.name], site.draw, relaxed)
+            if site.value.requires_grad and _is_relaxable(site)
+            else term
+            for site, term in zip(ordinary.sites, terms, strict=True)
+        ]
+    return GuideRun(ordinary.trace, ordinary.sites, {}, terms)
 
-    model: Callable[..., Any]
-    guide: Callable[..., Any]
-    args: tuple
-    kwargs: dict
-    resolve: Resolve
-    vectorized: bool
-    axes: Visible
-    ordinary: OrdinaryGuide
-    batch_dims: int
-    num_particles: int = 1
-    max_plate_nesting: float = float("inf")
-    sites: list[Site] = field(default_factory=list)
-    enumerated: dict[str, Site] = field(default_factory=dict)
-    alternatives: dict[int, Alternatives] = field(default_factory=dict)
-    model_values: dict[str, dict[str, Any]] = field(default_factory=dict)
-    model_nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
-    model_parameters: dict[str, Tensor] = field(default_factory=dict)
-    crossed: set[Crossing] = field(default_factory=set)
 
-    def run_ordinary(self, track: bool) -> list[Term]:
-        """The model's terms at the ordinary values."""
-        run = GuideRun(self.ordinary.trace, self.ordinary.sites, {}, self.ordinary.terms)
-        return self.model_terms(run, relaxed=False, remember=True, track=track)
+def _run_guide(
+    program: Program, spans: tuple[Span, ...], relaxed: bool, watch: ControlFlow | None
+) -> GuideRun:
+    """Values of the sites that differ from the ordinary ones, and all guide terms."""
+    ordinary = program.ordinary
+    if not spans:
+        return _ordinary_run(program, relaxed)
+    first = min(span.owner for span in spans)
+    messenger = AlternativesPass(program, spans, watch)
+    if program.vectorized and first == len(program.sites) - 1:  # nothing is sampled after the owner
+        site = ordinary.sites[first]
+        draw = messenger.assemble(first, site.fn)
+        node = ordinary.nodes[site.name]
+        terms = [*ordinary.terms[:first], guide_term(site, node, draw, relaxed)]
+        return GuideRun(ordinary.trace, ordinary.sites, {site.name: draw}, terms)
+    trace = run_guide(program.guide, program.args, program.kwargs, messenger)
+    sites, terms = [], []
+    for name in trace.nodes:
+        if name in messenger.draws:
+            site, draw = messenger.sites[name], messenger.draws[name]
+            sites.append(site)
+            terms.append(guide_term(site, messenger.nodes[name], draw, relaxed))
+    return GuideRun(trace, sites, messenger.changed, terms)
 
-    def run(self, groups: tuple[Group, ...], ordinary: bool, track: bool = False) -> Pass:
-        """Runs guide and model at the alternatives of ``groups``, and at the ordinary values."""
-        relaxed = any(self.alternatives[group.owner].relaxed for group in groups)
-        watch = ControlFlow() if relaxed and not self.vectorized else None
-        count = sum(map(len, groups))
-        both = count + ordinary if groups else 0
-        try:
-            with self.axes.evaluations(count):
-                run = self._run_guide(groups, relaxed, watch)
-            if ordinary and groups:
-                run = self._with_ordinary(run)
-            with self.axes.evaluations(both):
-                model_terms = self.model_terms(
-                    run, relaxed, remember=ordinary, track=track, watch=watch
-                )
-        except Exception as error:
-            if not (groups and self.vectorized) or isinstance(error, EstimatorError):
-                raise
-            names = ", ".join(repr(self.sites[group.owner].name) for group in groups)
-            where = "under vmap" if self.axes.hides else f"on dim {-1 - self.batch_dims}"
-            raise CannotVectorize(
-                f"site {names}: model or guide failed when run at {count} alternative values at once, "
-                f"{where}: {told(error)}"
-            ) from error
-        if watch is not None and watch.sites:
-            owner = self.sites[groups[0].owner]
-            raise EstimatorError(
-                f"site '{owner.name}': its estimator evaluates relaxed values, between the support "
-                f"points, which guide or model turn into Python numbers (.item(), a branch) at "
-                f"{next(iter(watch.lines.values()))}; expected only tensor operations on them. "
-                f"{owner.estimator.advice(owner.fn)} They only evaluate values of the support."
-            )
-        return self.collect(groups, ordinary, run.terms + model_terms, run.draws)
 
-    def parameters(self) -> dict[str, Tensor]:
-        """The unconstrained parameters of guide and model."""
-        nodes = self.ordinary.trace.nodes.items()
-        guide = {name: node["value"] for name, node in nodes if node["type"] == "param"}
-        return {
-            name: value.unconstrained() for name, value in {**guide, **self.model_parameters}.items()
-        }
+def _with_ordinary(program: Program, run: GuideRun, relaxed: bool) -> GuideRun:
+    """The ordinary evaluation put in front, where evaluations differ."""
+    first = {site.name: site for site in program.sites}
+    draws = {name: cat([one(first[name].draw), draw]) for name, draw in run.draws.items()}
+    ordinary = {term.name: term for term in _ordinary_run(program, relaxed).terms}
+    terms = []
+    for term in run.terms:
+        before = ordinary[term.name]
+        if term.log_prob.dim() > program.batch_dims:
+            assert before.score is not None and term.score is not None
+            score = term.score
+            if term.name in program.ordinary.support_sizes:
+                score = _stack(before.score, score, program.batch_dims)
+            log_prob = _stack(before.log_prob, term.log_prob, program.batch_dims)
+            before = replace(term, log_prob=log_prob, score=score, upstream=before.upstream)
+        terms.append(before)
+    return replace(run, draws=draws, terms=terms)
 
-    @property
-    def particles(self) -> tuple[int, ...]:
-        """The size of the dim of particles, if there is one."""
-        return (self.num_particles,) if self.vectorized and self.num_particles > 1 else ()
 
-    @property
-    def inner_shape(self) -> tuple[int, ...]:
-        """The sizes of the dims between evaluations and plates: enumerated sites, then particles."""
-        sizes = self.ordinary.support_sizes.values() if self.vectorized else ()
-        return (*reversed(tuple(sizes)), *self.particles)
-
-    @property
-    def plate_dims(self) -> int:
-        """The number of dims that plates take, without particles and enumerated sites."""
-        return self.batch_dims - len(self.inner_shape)
-
-    @property
-    def particle_dim(self) -> int | None:
-        """The dim of vectorised particles, left of those of the plates."""
-        return -1 - self.plate_dims if self.particles else None
-
-    @property
-    def num_latent(self) -> int:
-        return sum(not site.observed for site in self.ordinary.sites)
-
-    def collect(
-        self,
-        groups: tuple[Group, ...],
-        ordinary: bool,
-        terms: list[Term],
-        draws: Mapping[str, Draw],
-    ) -> Pass:
-        """A pass from its terms, which get to know the number of batch dims."""
-        probs = {}
-        for term in terms:
-            term.batch_dims = self.batch_dims
-            if term.score is not None and term.name in self.enumerated:
-                probs[term.name] = left_padded(term.score.exp(), self.batch_dims + 1)
-        return Pass(ordinary, groups, terms, probs, draws)
-
-    # -- guide ------------------------------------------------------------------------------------
-
-    def _run_guide(
-        self, groups: tuple[Group, ...], relaxed: bool, watch: ControlFlow | None
-    ) -> GuideRun:
-        """Values of the sites that differ from the ordinary ones, and all guide terms."""
-        ordinary = self.ordinary
-        if not groups:
-            return GuideRun(ordinary.trace, ordinary.sites, {}, ordinary.terms)
-        first = min(group.owner for group in groups)
-        messenger = SlicePass(self, groups, watch)
-        if self.vectorized and first == len(self.sites) - 1:  # nothing is sampled after the owner
-            site = ordinary.sites[first]
-            draw = messenger.assemble(first, site.fn)
-            node = ordinary.nodes[site.name]
-            terms = [*ordinary.terms[:first], guide_term(site, node, draw, relaxed)]
-            return GuideRun(ordinary.trace, ordinary.sites, {site.name: draw}, terms)
-        trace = run_guide(self.guide, self.args, self.kwargs, messenger)
-        sites, terms = [], []
-        for name in trace.nodes:
-            if name in messenger.draws:
-                site, draw = messenger.sites[name], messenger.draws[name]
-                sites.append(site)
-                terms.append(guide_term(site, messenger.nodes[name], draw, relaxed))
-        return GuideRun(trace, sites, messenger.changed, terms)
-
-    def _with_ordinary(self, run: GuideRun) -> GuideRun:
-        """The ordinary evaluation put in front, where evaluations differ."""
-        first = {site.name: site for site in self.sites}
-        draws = {name: cat([one(first[name].draw), draw]) for name, draw in run.draws.items()}
-        ordinary = {term.name: term for term in self.ordinary.terms}
-        terms = []
-        for term in run.terms:
-            before = ordinary[term.name]
-            if term.log_prob.dim() > self.batch_dims:
-                assert before.score is not None and term.score is not None
-                score = term.score
-                if term.name in self.ordinary.support_sizes:
-                    score = _stack(before.score, score, self.batch_dims)
-                log_prob = _stack(before.log_prob, term.log_prob, self.batch_dims)
-                before = replace(term, log_prob=log_prob, score=score, upstream=before.upstream)
-            terms.append(before)
-        return replace(run, draws=draws, terms=terms)
-
-    # -- model ------------------------------------------------------------------------------------
-
-    def model_terms(
-        self,
-        run: GuideRun,
-        relaxed: bool,
-        remember: bool,
-        track: bool,
-        watch: ControlFlow | None = None,
-    ) -> list[Term]:
-        """The terms of the model, replayed against the values of a guide run."""
-        recorder = self._replay(run, track, watch)
-        sites = {site.name: site for site in run.sites if not site.observed}
-        terms, nodes = [], []
-        for name, traced in recorder.trace.nodes.items():
-            if traced["type"] != "sample":
-                if traced["type"] == "param":
-                    self.model_parameters[name] = traced["value"]
-                continue
-            node = recorder.nodes.get(name)
-            if remember and not traced["is_observed"] and name not in self.ordinary.trace:
-                check_model_site(traced)
-                if not (node and self._differs(node)):
-                    self.model_values[name], self.model_nodes[name] = traced, node or traced
-            if site_is_subsample(traced):
-                continue
-            node = node or traced
-            fn, value = node["fn"], node["value"]
-            if name in sites and not node["is_observed"]:
-                site = sites[name]
-                draw = run.draws.get(name, site.draw)
-                draw = draw if draw.value is value else Draw(value, draw.coordinate)
-                _check_scorable(site, fn)
-                if relaxed and _is_relaxable(site) and isinstance(innermost(fn), RELAXABLE):
-                    log_prob = _linear(fn, draw)
-                else:
-                    log_prob = log_prob_of(name, site.estimator.log_prob, fn, draw)
+def model_terms(
+    program: Program,
+    run: GuideRun,
+    relaxed: bool,
+    remember: bool,
+    track: bool,
+    watch: ControlFlow | None = None,
+) -> list[Term]:
+    """The terms of the model, replayed against the values of a guide run."""
+    recorder = _replay(program, run, track, watch)
+    sites = {site.name: site for site in run.sites if not site.observed}
+    terms, nodes = [], []
+    for name, traced in recorder.trace.nodes.items():
+        if traced["type"] != "sample":
+            if traced["type"] == "param":
+                program.model_parameters[name] = traced["value"]
+            continue
+        node = recorder.nodes.get(name)
+        if remember and not traced["is_observed"] and name not in program.ordinary.trace:
+            check_model_site(traced)
+            if not (node and _differs(program, node)):
+                program.model_values[name], program.model_nodes[name] = traced, node or traced
+        if site_is_subsample(traced):
+            continue
+        node = node or traced
+        fn, value = node["fn"], node["value"]
+        if name in sites and not node["is_observed"]:
+            site = sites[name]
+            draw = run.draws.get(name, site.draw)
+            draw = draw if draw.value is value else Draw(value, draw.coordinate)
+            _check_scorable(site, fn)
+            if relaxed and _is_relaxable(site) and isinstance(innermost(fn), RELAXABLE):
+                log_prob = _linear(fn, draw)
             else:
-                log_prob = log_prob_of(name, fn.log_prob, value)
-            upstream = None
-            if track:  # what a distribution keeps in closures is left
-                upstream = provenance_of(log_prob) | self.ordinary.control.sites
-                upstream |= recorder.upstream.get(name, frozenset())
-            terms.append(Term.of_model(node, untracked(log_prob), upstream))
-            nodes.append(node)
-        if remember and is_validation_enabled():
-            check_model_guide_match(recorder.trace, self.ordinary.trace, self.max_plate_nesting)
-            for node, term in zip(nodes, terms, strict=True):
-                check_site_shape({**node, "log_prob": term.log_prob}, self.max_plate_nesting)
-        return terms
+                log_prob = log_prob_of(name, site.estimator.log_prob, fn, draw)
+        else:
+            log_prob = log_prob_of(name, fn.log_prob, value)
+        upstream = None
+        if track:  # what a distribution keeps in closures is left
+            upstream = provenance_of(log_prob) | program.ordinary.control.sites
+            upstream |= recorder.upstream.get(name, frozenset())
+        terms.append(Term.of_model(node, untracked(log_prob), upstream))
+        nodes.append(node)
+    if remember and is_validation_enabled():
+        check_model_guide_match(recorder.trace, program.ordinary.trace, program.max_plate_nesting)
+        for node, term in zip(nodes, terms, strict=True):
+            check_site_shape({**node, "log_prob": term.log_prob}, program.max_plate_nesting)
+    return terms
 
-    def _differs(self, node: dict[str, Any]) -> bool:
-        """Whether the value of a site of the model differs between evaluations."""
-        return node["value"].dim() - len(node["fn"].event_shape) > self.batch_dims
 
-    def _replay(self, run: GuideRun, track: bool, watch: ControlFlow | None) -> Recorder:
-        """Runs the model with the values of a guide run and what it drew by itself before."""
-        tracked = watch is not None or bool(self.ordinary.tracked)
-        recorder = ModelRun(self.axes, watch or self.ordinary.control, tracked)
-        replayed = run.trace
-        if run.draws or self.model_values or self.ordinary.tracked:
-            with self.axes.running():
-                replayed = self._replayed(run, track, watch)
-        with recorder, ReplayMessenger(trace=replayed), self.axes.running():
-            self.model(*self.args, **self.kwargs)
-        return recorder
+def _differs(program: Program, node: dict[str, Any]) -> bool:
+    """Whether the value of a site of the model differs between evaluations."""
+    return node["value"].dim() - len(node["fn"].event_shape) > program.batch_dims
 
-    def _replayed(self, run: GuideRun, track: bool, watch: ControlFlow | None) -> Trace:
-        """The trace that the model is replayed against, where it is not the guide's own."""
-        control = self.ordinary.control
-        replayed = run.trace.copy()
-        for name, node in self.model_values.items():
-            replayed.add_node(name, **node.copy())
-        for site in run.sites:
-            if not site.observed:
-                node = replayed.nodes[site.name]
-                value = untracked(node["value"])
-                if site.name in run.draws:
-                    value = self.axes.hidden(run.draws[site.name].value, node["fn"])
-                if track:
-                    drawn = self.ordinary.trace.nodes[site.name]["value"]
-                    value = control.track(value, provenance_of(drawn))
-                if watch is not None and site.name in run.draws:
-                    value = watch.track(value, frozenset([site.name]))
-                replayed.nodes[site.name] = {**node, "value": value}
-        return replayed
+
+def _replay(program: Program, run: GuideRun, track: bool, watch: ControlFlow | None) -> Recorder:
+    """Runs the model with the values of a guide run and what it drew by itself before."""
+    tracked = watch is not None or bool(program.ordinary.tracked)
+    recorder = ModelRun(program.axes, watch or program.ordinary.control, tracked)
+    replayed = run.trace
+    if run.draws or program.model_values or program.ordinary.tracked:
+        with program.axes.running():
+            replayed = _replayed(program, run, track, watch)
+    with recorder, ReplayMessenger(trace=replayed), program.axes.running():
+        program.model(*program.args, **program.kwargs)
+    return recorder
+
+
+def _replayed(program: Program, run: GuideRun, track: bool, watch: ControlFlow | None) -> Trace:
+    """The trace that the model is replayed against, where it is not the guide's own."""
+    control = program.ordinary.control
+    replayed = run.trace.copy()
+    for name, node in program.model_values.items():
+        replayed.add_node(name, **node.copy())
+    for site in run.sites:
+        if not site.observed:
+            node = replayed.nodes[site.name]
+            value = untracked(node["value"])
+            if site.name in run.draws:
+                value = program.axes.hidden(run.draws[site.name].value, node["fn"])
+            if track:
+                drawn = program.ordinary.trace.nodes[site.name]["value"]
+                value = control.track(value, provenance_of(drawn))
+            if watch is not None and site.name in run.draws:
+                value = watch.track(value, frozenset([site.name]))
+            replayed.nodes[site.name] = {**node, "value": value}
+    return replayed
 
 
 class ModelRun(Recorder):
@@ -327,11 +286,15 @@ class GuideRun:
 
 
 def guide_term(site: Site, node: dict[str, Any], draw: Draw, relaxed: bool) -> Term:
+    """The term of a guide site at another draw.
+
+    ``relaxed``: whether derivatives are taken in values of discrete sites.
+    """
     if relaxed and _is_relaxable(site):
         log_prob = score = _linear(node["fn"], draw)
     else:
         # Only the value of a hard site's log density enters, unless it weighs an expectation.
-        graph = site.estimator.differentiable or isinstance(site.estimator, Enumeration)
+        graph = site.estimator.differentiable or site.estimator.enumerated
         with torch.set_grad_enabled(graph and torch.is_grad_enabled()):
             log_prob, score = scored(site.name, site.estimator, node["fn"], draw)
     return Term.of_guide(node, log_prob, score)

@@ -10,13 +10,14 @@ import torch
 from pyro.distributions import TorchDistribution
 
 from ..errors import CannotVectorize
-from ..estimators.base import Draw, Site
+from ..estimators.protocol import Draw, Site
 from .axes import Visible, fitted
 from .control_flow import ControlFlow
 from .ordinary import OrdinaryGuide, run_guide
-from .passes import GuideRun, Program, guide_term
-from .recorder import Rerun
-from .terms import Key, Term, vectorized_frames
+from .passes import GuideRun, guide_term, model_terms
+from .program import Program
+from .rerun import Rerun
+from .terms import Key, Term, vectorized_plates
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +57,8 @@ def plain_run(
     for name in trace.nodes:
         if name in recorder.draws:
             node, draw = recorder.nodes[name], recorder.draws[name]
-            frames = frozenset(vectorized_frames(node))
-            site = replace(known[name], fn=node["fn"], draw=draw, frames=frames)
+            plates = frozenset(vectorized_plates(node))
+            site = replace(known[name], fn=node["fn"], draw=draw, plates=plates)
             sites.append(site)
             try:
                 term = guide_term(site, node, draw, relaxed)
@@ -74,6 +75,7 @@ def plain_run(
         path={},
         tracked=set(draws),
         control=recorder.control,
+        source=program.ordinary.source,
     )
     plain = replace(
         program,
@@ -81,12 +83,12 @@ def plain_run(
         axes=recorder.axes,
         ordinary=ordinary,
         batch_dims=0,
-        alternatives={},
+        branches={},
         model_values=dict(model_values),
         model_parameters={},
     )
     run = GuideRun(trace, sites, {}, terms)
-    terms = terms + plain.model_terms(run, relaxed, remember=False, track=True)
+    terms = terms + model_terms(plain, run, relaxed, remember=False, track=True)
     return PlainRun(
         terms={term.key: term for term in terms},
         sites={site.name: site for site in sites},

@@ -19,15 +19,17 @@ from torch import Tensor
 from ..callers import told
 from ..distributions.rules.wrappers import coordinates
 from ..errors import CannotVectorize
-from ..estimators.base import Draw
+from ..estimators.protocol import Draw
 from ..numerics.shapes import broadcast_shapes
 from .axes import Visible
 from .control_flow import ControlFlow
 from .ordinary import run_guide
-from .passes import ModelRun, Program
+from .passes import ModelRun
 from .place import Place, some_indices, unraveled
 from .plain import GivenValues
-from .recorder import Recorder, Rerun
+from .program import Program
+from .recorder import Recorder
+from .rerun import Rerun
 from .terms import Key, agree, scaled_and_masked
 
 EVALUATIONS = 7

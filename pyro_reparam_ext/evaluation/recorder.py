@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pyro.distributions import TorchDistribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
@@ -13,9 +13,6 @@ from torch import Tensor
 from ..distributions.rules.wrappers import is_subclass
 from .axes import Visible
 from .control_flow import ControlFlow, provenance_of, untracked, without_provenance
-
-if TYPE_CHECKING:
-    from .passes import Program
 
 _NONE: frozenset[str] = frozenset()
 
@@ -110,20 +107,3 @@ class Recorder(TraceMessenger):
                 self.upstream[name] = upstream
             node["value"] = self.axes.shown_value(node["value"], message["fn"])
             self.nodes[name] = self.axes.shown_site(node)
-
-
-class Rerun(Recorder):
-    """Another run of the guide of a program that was evaluated, at the same indices of its plates."""
-
-    def __init__(
-        self, program: Program, axes: Visible, control: ControlFlow, tracking: bool = False
-    ) -> None:
-        super().__init__(axes, control, tracking)
-        self.program = program
-
-    def subsample(self, message: dict[str, Any]) -> None:
-        node = self.program.ordinary.trace.nodes.get(message["name"])
-        if node is None:
-            super().subsample(message)
-        else:
-            message["value"], message["done"] = node["value"], True

@@ -19,10 +19,11 @@ from torch.autograd import forward_ad
 
 from ..distributions.rules.wrappers import innermost
 from ..errors import EstimatorError
-from ..estimators.base import Site
 from ..estimators.enumeration import Enumeration
 from ..estimators.pathwise import Pathwise, has_twin, is_differentiable_once
-from .passes import Pass, Program
+from ..estimators.protocol import Site
+from .passes import Pass
+from .program import Program
 
 AUTO_PATHWISE = "pre.reparam.AutoPathwise() around the guide, which samples by pre.distributions"
 
@@ -69,14 +70,14 @@ def check_twice(program: Program, passes: Sequence[Pass]) -> None:
 
     That of the gradient in relaxed values, which the sampler moves with: a second derivative.
     """
-    pathwise = [site for site in program.sites if isinstance(site.estimator, Pathwise)]
-    once = {site.name: site for site in pathwise if is_differentiable_once(site.fn)}
+    moving = [site for site in program.sites if site.estimator.differentiable]
+    once = {site.name: site for site in moving if is_differentiable_once(site.fn)}
     if not once:
         return
     terms = [t for p in passes for t in p.terms if t.side == "guide" and t.name in once]
-    for number, alternatives in program.alternatives.items():
+    for number, _, branch in program.all_branches():
         for term in terms:
-            if alternatives.relaxed and _depends(term.log_prob, alternatives.tensor):
+            if branch.order and _depends(term.log_prob, branch.tensor):
                 raise _no_learning(program.sites[number], once[term.name])
 
 

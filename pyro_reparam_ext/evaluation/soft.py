@@ -7,8 +7,7 @@ from torch import Tensor
 
 from ..distributions.mixins.relaxed_discrete import RelaxedDiscrete
 from ..distributions.rules.wrappers import innermost
-from ..estimators.base import Site
-from ..estimators.pathwise import Pathwise
+from ..estimators.protocol import Site
 from .lost_gradient import REMEDY, reaches, read_as_number, warn_of_lost
 from .passes import Pass
 from .plain import PlainRun
@@ -23,7 +22,7 @@ def is_soft(site: Site) -> bool:
 
 
 def _remedy(site: Site) -> str:
-    is_own_sampler = isinstance(site.estimator, Pathwise)
+    is_own_sampler = site.fn.has_rsample
     return f"{'Leave the site discrete, and use' if is_own_sampler else 'Use'} {REMEDY}"
 
 

@@ -9,11 +9,14 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
-from ..estimators.base import Alternatives, Evaluations
-from ..estimators.enumeration import Enumeration
+from ..errors import EstimatorError
+from ..estimators.protocol import Evaluations
+from .bound import charged, log_weights
 from .costs import Costs
-from .passes import Pass, Program
+from .objective import Objective
+from .program import Program
 from .second_derivative import check_twice, learning
+from .weights import Weights
 
 
 @dataclass(eq=False)
@@ -27,28 +30,39 @@ class Surrogate:
     surrogate: Tensor
 
 
-def surrogate_loss(runs: Sequence[Costs], num_particles: int, learn: bool) -> Surrogate:
+def surrogate_loss(
+    runs: Sequence[Costs], num_particles: int, learn: bool, objective: Objective
+) -> Surrogate:
     """Loss and surrogate of all runs of a program: one if vectorised, else one per particle."""
-    total = _direct(runs[0])
-    for costs in runs[1:]:
-        total = total + _direct(costs)
-    if num_particles > 1:
-        total = total / num_particles
+    weights: Tensor | None = None
+    if objective.is_mean:
+        total = _direct(runs[0])
+        for costs in runs[1:]:
+            total = total + _direct(costs)
+        if num_particles > 1:
+            total = total / num_particles
+    else:
+        weights = log_weights(runs)
+        total = -objective.value(weights)
+        weights = weights.detach()
     loss = total.detach()
-    owners = [_with_surrogate(costs.program) for costs in runs]
+    owners = [_contributing(costs.program) for costs in runs]
     if not any(owners):
         return Surrogate(loss, total)
     # What is learned inside a torch.func transform would escape it.
     learn = learn and not torch._C._functorch.is_functorch_wrapped_tensor(total)
     evaluations = [_evaluations(costs, of, learn) for costs, of in zip(runs, owners, strict=True)]
-    for costs, of_run in zip(runs, evaluations, strict=True):
+    for place, (costs, of_run) in enumerate(zip(runs, evaluations, strict=True)):
         learners: list[Evaluations] = []
         for number, one in of_run.items():
-            if len(runs) > 1:
-                one = replace(one, peers=_peers(one, costs, runs, evaluations))
+            if weights is not None:
+                one = charged(one, costs, objective, weights, place if len(runs) > 1 else None)
+            elif one.site.estimator.min_particles > 1:
+                one = replace(one, others=_mean_of_others(one, costs, runs, evaluations))
             estimator, state = one.site.estimator, one.site.state
             term = estimator.surrogate(one)
             if term is not None:
+                _check_gradient(one, term)
                 term = costs.weighted(term, number).sum()
                 total = total + (term / num_particles if num_particles > 1 else term)
             if learn and state is not None:
@@ -61,56 +75,49 @@ def surrogate_loss(runs: Sequence[Costs], num_particles: int, learn: bool) -> Su
 
 
 def _direct(costs: Costs) -> Tensor:
-    """The costs averaged over all evaluations whose values follow the guide's law.
+    """The costs averaged over all evaluations that have a weight.
 
     Its gradient is that of the model's parameters and of everything pathwise or enumerated. The log
     density of a value that carries no gradient is held fixed: its expected gradient is zero. So is that
     of an enumerated one, exactly, but not the second derivative of what its probabilities weigh.
     """
-    program = costs.program
-    hard = {
-        ("guide", site.name)
-        for site in program.sites
-        if not (site.estimator.differentiable or isinstance(site.estimator, Enumeration))
-    }
+    program, hard = costs.program, _hard(costs.program)
+    weights = Weights(program)
     total: Tensor | None = None
     for p in costs.passes:
-        lawful = _lawful(costs, p)
-        if not any(lawful):
+        included = weights.included(p)
+        if not any(included):
             continue
         for term in p.terms:
             term = term.detached() if hard and term.key in hard else term
-            total = term.added_to(total, costs.expectation(term, p, lawful))
+            if weights.equal:
+                part = costs.expectation(term, p, included)
+            else:
+                part = costs.weighted_mean(term, p, weights)
+            total = term.added_to(total, part)
     if total is None:  # a program without sample sites
         return torch.zeros(())
-    evaluations = 1 + sum(a.count for a in program.alternatives.values() if _averaged(program, a))
-    return total if evaluations == 1 else total / evaluations
+    equal = weights.equal and weights.evaluations > 1
+    return total / weights.evaluations if equal else total
 
 
-def _lawful(costs: Costs, p: Pass) -> list[bool]:
-    """Which evaluations of a pass have values that follow the guide's law."""
-    rows = [True] * p.ordinary
-    for group in p.groups:
-        rows += [_averaged(costs.program, costs.program.alternatives[group.owner])] * len(group)
-    return rows
+def _hard(program: Program) -> set[tuple[str, str]]:
+    """The terms of the guide that are held fixed."""
+    return {
+        ("guide", site.name)
+        for site in program.sites
+        if not (site.estimator.differentiable or site.estimator.enumerated)
+    }
 
 
-def _averaged(program: Program, alternatives: Alternatives) -> bool:
-    """Whether alternatives are averaged with the ordinary evaluation.
-
-    Not in a loop: where the number of sites depends on the values drawn, so would the weights.
-    """
-    return alternatives.marginal and program.vectorized
-
-
-def _with_surrogate(program: Program) -> list[int]:
-    """The numbers of the sites that may have a surrogate of their own."""
+def _contributing(program: Program) -> list[int]:
+    """The numbers of the sites whose estimators may add to the derivative of the costs."""
     if not torch.is_grad_enabled():
         return []
     return [
         number
         for number, site in enumerate(program.sites)
-        if site.estimator.has_surrogate(site.fn) and site.log_prob.requires_grad
+        if site.estimator.contributes(site.fn) and site.log_prob.requires_grad
     ]
 
 
@@ -121,33 +128,35 @@ def _evaluations(costs: Costs, numbers: list[int], learn: bool) -> dict[int, Eva
     program, result = costs.program, {}
     with torch.no_grad():  # coefficients
         downstream = costs.downstream(numbers)
-    relaxed = [n for n in numbers if n in program.alternatives and program.alternatives[n].relaxed]
-    if learn and relaxed:
+    twice = [b.order > 1 or (learn and b.order > 0) for _, _, b in program.all_branches()]
+    if any(twice):
         check_twice(program, costs.passes)
-    gradients = costs.gradients(relaxed, learn)
+    gradients = costs.gradients(numbers, learn)
     for number in numbers:
         site = program.sites[number]
         given = site.infer.get("baseline_input", program.args)
         result[number] = Evaluations(
             site=site,
             costs=downstream[number].detach(),
-            alternatives=program.alternatives.get(number),
-            gradients=gradients.get(number),
+            branches=program.branches.get(number, ()),
+            gradients=gradients.get(number, ()),
             particle_dim=program.particle_dim,
             inputs=tuple(given) if isinstance(given, (tuple, list)) else (given,),
         )
     return result
 
 
-def _peers(
+def _mean_of_others(
     one: Evaluations,
     costs: Costs,
     runs: Sequence[Costs],
     evaluations: Sequence[dict[int, Evaluations]],
 ) -> Tensor | None:
-    """Costs of the same site in the other particles, where these are run in a loop."""
-    if not one.site.estimator.uses_cost:
-        return None
+    """The mean cost of a site in the other particles; None if there are none."""
+    cost, dim = one.cost, one.particle_dim
+    if dim is not None:
+        return (cost.sum(dim, keepdim=True) - cost) / (cost.shape[dim] - 1)
+    # In a loop over particles of dynamic structure, a site may occur in this particle alone.
     peers = [
         other.cost
         for run, of_run in zip(runs, evaluations, strict=True)
@@ -157,7 +166,7 @@ def _peers(
         and run.program.ordinary.path == costs.program.ordinary.path
         and other.cost.shape == one.cost.shape
     ]
-    return torch.stack(peers) if peers else None
+    return torch.stack(peers).mean(0) if peers else None
 
 
 def _learning_term(learners: list[Evaluations]) -> Tensor | float:
@@ -177,7 +186,7 @@ def _learning_term(learners: list[Evaluations]) -> Tensor | float:
         return 0.0
     if not parameters:
         return 0.0
-    relaxed = [one.site for one in learners if one.gradients is not None]
+    relaxed = [one.site for one in learners if any(branch.order for branch in one.branches)]
     with learning(relaxed):
         gradients = torch.autograd.grad(losses, list(parameters), allow_unused=True, retain_graph=True)
     terms = [
@@ -185,3 +194,14 @@ def _learning_term(learners: list[Evaluations]) -> Tensor | float:
     ]
     value = reduce(torch.add, terms)
     return value - value.detach()
+
+
+def _check_gradient(one: Evaluations, term: Tensor) -> None:
+    """Raises for a surrogate without a gradient, from which nothing would be learned."""
+    if not term.requires_grad:
+        name = type(one.site.estimator).__name__
+        raise EstimatorError(
+            f"site '{one.site.name}': the surrogate of {name} has no gradient; expected a tensor whose "
+            f"gradient is the estimate, such as site.log_prob times detached costs. Return None where "
+            f"there is nothing to add."
+        )

@@ -29,7 +29,7 @@ class Term:
 
     It counts positive in the guide and negative in the model, which :meth:`added_to` sees to.
     ``log_prob`` has the evaluations on its leftmost dim, left of ``batch_dims`` batch dims, if these
-    differ (it is then *sliced*), and else any number of batch dims. ``frames`` maps the names of the
+    differ (it is then *sliced*), and else any number of batch dims. ``plates`` maps the names of the
     vectorised plates that it lies in to their dims. ``upstream`` names the sites whose value it
     depends on, if tracked. ``score`` is the log density of a guide site neither scaled nor masked.
     """
@@ -37,7 +37,7 @@ class Term:
     name: str
     side: Literal["guide", "model"]
     log_prob: Tensor
-    frames: Mapping[str, int]
+    plates: Mapping[str, int]
     batch_dims: int = 0
     upstream: frozenset[str] | None = None
     score: Tensor | None = None
@@ -52,8 +52,8 @@ class Term:
     ) -> Term:
         """The term ``log q`` of a node of the guide's trace."""
         log_prob = scaled_and_masked(log_prob, node)
-        frames = vectorized_frames(node)
-        return cls(node["name"], "guide", log_prob, frames, upstream=upstream, score=score)
+        plates = vectorized_plates(node)
+        return cls(node["name"], "guide", log_prob, plates, upstream=upstream, score=score)
 
     @classmethod
     def of_model(
@@ -61,7 +61,7 @@ class Term:
     ) -> Term:
         """The term ``log p`` of a node of the model's trace."""
         log_prob = scaled_and_masked(log_prob, node)
-        return cls(node["name"], "model", log_prob, vectorized_frames(node), upstream=upstream)
+        return cls(node["name"], "model", log_prob, vectorized_plates(node), upstream=upstream)
 
     def added_to(self, total: Tensor | None, part: Tensor) -> Tensor:
         """``total`` with ``part`` of this term counted in."""
@@ -95,7 +95,7 @@ class Term:
         """The same term without a gradient."""
         log_prob = self.log_prob.detach()
         return Term(
-            self.name, self.side, log_prob, self.frames, self.batch_dims, self.upstream, self.score
+            self.name, self.side, log_prob, self.plates, self.batch_dims, self.upstream, self.score
         )
 
 
@@ -107,6 +107,17 @@ def rows_at(x: Tensor, runs: Runs) -> Tensor:
     return x if start == 0 and stop == x.shape[0] else x[start:stop]
 
 
+def joined_runs(ends: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Evaluations in order, those side by side as one."""
+    runs: list[tuple[int, int]] = []
+    for start, stop in ends:
+        if runs and runs[-1][1] == start:
+            runs[-1] = (runs[-1][0], stop)
+        else:
+            runs.append((start, stop))
+    return runs
+
+
 def left_padded(x: Tensor, dims: int) -> Tensor:
     """``x`` with new dims of size 1 on the left, ``dims`` in all."""
     return x.reshape((1,) * (dims - x.dim()) + x.shape) if x.dim() < dims else x
@@ -115,13 +126,13 @@ def left_padded(x: Tensor, dims: int) -> Tensor:
 def weighed(x: Tensor, weights: Sequence[Tensor]) -> Tensor:
     """``x`` times its probabilities; nothing where one of them is 0, even if ``x`` is infinite."""
     for probs in weights:
-        x = torch.where(probs > 0, x, 0.0)
+        x = torch.where(probs != 0, x, 0.0)
     for probs in weights:
         x = x * probs
     return x
 
 
-def vectorized_frames(site: Mapping[str, Any]) -> dict[str, int]:
+def vectorized_plates(site: Mapping[str, Any]) -> dict[str, int]:
     """Names and dims of the vectorised plates of a site."""
     return {frame.name: frame.dim for frame in site["cond_indep_stack"] if frame.vectorized}
 

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from ..callers import told
 from ..errors import CannotVectorize, EstimatorError
-from ..estimators.base import Draw, Site
-from ..estimators.enumeration import Enumeration
+from ..estimators.protocol import Draw, Site
 from .at_once import check_inside, is_at_once
 from .costs import Costs
 from .crossing import crossings
@@ -28,7 +27,7 @@ from .passes import Pass
 from .place import Place, check_dims, some_indices
 from .plain import PlainRun, plain_run
 from .probe import mismatch, named, probe
-from .slices import Group
+from .program import Span
 from .soft import check_gradients, check_reads, is_soft
 from .terms import Term, agree
 
@@ -39,7 +38,7 @@ Signature: TypeAlias = tuple
 def signature(costs: Costs) -> Signature:
     """Sites, shapes of their terms, and evaluations; and whether there are gradients."""
     terms = [
-        (len(p.groups), term.side, term.name, term.log_prob.shape)
+        (len(p.spans), term.side, term.name, term.log_prob.shape)
         for p in costs.passes
         for term in p.terms
     ]
@@ -79,7 +78,7 @@ def verify(costs: Costs, done: set[Hashable]) -> bool:
     if program.vectorized:
         _check_terms(costs)
     with invisible(program.model, program.guide):
-        owners = [n for n in program.alternatives if n not in done][:AT_ONCE]
+        owners = [n for n in program.branches if n not in done][:AT_ONCE]
         for row in _rows(costs, owners):
             _compare(costs, row, done)
         if program.vectorized and not program.axes.hides:
@@ -87,7 +86,7 @@ def verify(costs: Costs, done: set[Hashable]) -> bool:
                 probe(program, name)
         done.update(owners)
         complete = _look_for_crossings(costs, done)
-    return complete and done.issuperset(program.alternatives)
+    return complete and done.issuperset(program.branches)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,13 +94,13 @@ class _Row:
     """One evaluation: number ``number`` of a pass, at the place ``inner`` along the dims between
     evaluations and plates.
 
-    ``group``: whose alternative it is, if it is not the ordinary one.
+    ``span``: whose alternative it is, if it is not the ordinary one.
     """
 
     run: Pass
     number: int
     inner: tuple[int, ...]
-    group: Group | None = None
+    span: Span | None = None
 
 
 # -- which evaluations are compared -----------------------------------------------------------------
@@ -114,11 +113,11 @@ def _rows(costs: Costs, owners: list[int]) -> Iterator[_Row]:
     if any(last):
         few = PLACES if torch.Size(shape).numel() <= PLACES else PLACES // 2
         yield from (_Row(ordinary, 0, place) for place in some_indices(shape, few) if place != last)
-    if any(last) or program.alternatives or any(map(is_soft, program.sites)):
+    if any(last) or program.branches or any(map(is_soft, program.sites)):
         yield _Row(ordinary, 0, last)
     for owner in owners:
         # In a loop, only what relaxes needs to be looked at.
-        if program.vectorized or program.alternatives[owner].relaxed:
+        if program.vectorized or any(branch.order for branch in program.branches[owner]):
             row = _row_of_alternative(costs, owner)
             if row is not None:  # else its values are those of the ordinary evaluation
                 yield row
@@ -132,10 +131,10 @@ def _row_of_alternative(costs: Costs, owner: int) -> _Row | None:
     """An alternative of a site that differs from its ordinary value, and a particle where it does."""
     program, site, last = costs.program, costs.program.sites[owner], _last(costs)
     for place, run in reversed(list(enumerate(costs.passes))):
-        for group in run.groups:
-            if group.owner != owner:
+        for span in run.spans:
+            if span.owner != owner:
                 continue
-            values = program.alternatives[owner].values(group.start, group.stop)
+            values = program.values(span)
             changed = values != site.value
             events = values.dim() - 1 - program.batch_dims
             changed = changed.reshape(*changed.shape[: changed.dim() - events], -1).any(-1)
@@ -149,7 +148,7 @@ def _row_of_alternative(costs: Costs, owner: int) -> _Row | None:
             if len(found):
                 number, particle = found[-1].tolist()
                 inner = (*last[:-1], particle) if program.particles else last
-                return _Row(run, costs.start(place, owner) + number, inner, group)
+                return _Row(run, costs.start(place, span) + number, inner, span)
     return None
 
 
@@ -165,7 +164,7 @@ def _check_terms(costs: Costs) -> None:
 
 
 def _evaluations(run: Pass) -> int:
-    return run.ordinary + sum(map(len, run.groups)) if run.groups else 1
+    return run.ordinary + sum(map(len, run.spans)) if run.spans else 1
 
 
 def _place(costs: Costs, run: Pass, number: int, inner: tuple[int, ...]) -> Place:
@@ -177,7 +176,7 @@ def _place(costs: Costs, run: Pass, number: int, inner: tuple[int, ...]) -> Plac
 def _compare(costs: Costs, row: _Row, done: set[Hashable]) -> None:
     program = costs.program
     draws, values = _values_at(costs, row)
-    relaxed = row.group is not None and program.alternatives[row.group.owner].relaxed
+    relaxed = row.span is not None and program.branch(row.span).order > 0
     try:
         plain = plain_run(program, draws, values, relaxed)
     except EstimatorError:
@@ -241,18 +240,16 @@ def _terms_at(costs: Costs, row: _Row) -> Iterator[tuple[Term, Tensor]]:
 def _soft_values(costs: Costs, row: _Row) -> list[tuple[Site, Tensor]]:
     """The relaxed and straight-through values, or alternatives, that train by their gradient."""
     program = costs.program
-    if row.group is None:
+    if row.span is None:
         return [(site, site.value) for site in program.ordinary.sites if is_soft(site)]
-    relaxed = program.alternatives[row.group.owner].tensor
-    if not program.alternatives[row.group.owner].relaxed or relaxed is None:
-        return []
-    return [(program.sites[row.group.owner], relaxed)]
+    tensor = program.branch(row.span).tensor
+    return [] if tensor is None else [(program.sites[row.span.owner], tensor)]
 
 
 def _check_reads(costs: Costs, plain: PlainRun) -> None:
     """A number that the program made of a value is the same for all evaluations."""
     program = costs.program
-    owners = {program.sites[number].name for number in program.alternatives}
+    owners = {program.sites[number].name for number in program.branches}
     for name in (*owners, *program.ordinary.support_sizes):
         if name in plain.control.lines:
             raise CannotVectorize(
@@ -265,16 +262,16 @@ def _check_reads(costs: Costs, plain: PlainRun) -> None:
 def _check_enumerated(plain: PlainRun) -> None:
     """All elements of a plate have one value at a time, which is not to be told by a sum over it."""
     for site in plain.sites.values():
-        if isinstance(site.estimator, Enumeration):
+        if site.estimator.enumerated:
             for term in plain.terms.values():
                 if site.name in (term.upstream or ()):
                     check_inside(site, term)
 
 
 def _check_dependence(costs: Costs, row: _Row, term: Term, plain: PlainRun) -> None:
-    if row.group is None:
+    if row.span is None:
         return
-    owner = costs.program.sites[row.group.owner].name
+    owner = costs.program.sites[row.span.owner].name
     upstream = plain.terms[term.key].upstream or frozenset()
     if owner in upstream and not any(t.sliced for t in row.run.terms if t.key == term.key):
         raise CannotVectorize(
@@ -315,9 +312,9 @@ def _look_for_crossings(costs: Costs, done: set[Hashable]) -> bool:
 
 def _is_charged(site: Site) -> bool:
     """Whether costs are charged to the elements of a site one by one."""
-    enumerated = isinstance(site.estimator, Enumeration)
-    scored = site.estimator.has_surrogate(site.fn) and site.log_prob.requires_grad
-    return bool(site.frames) and not site.observed and (enumerated or scored)
+    charged = site.estimator.contributes(site.fn) and site.log_prob.requires_grad
+    charged = charged or site.estimator.enumerated
+    return bool(site.plates) and not site.observed and charged
 
 
 def _values_at(costs: Costs, row: _Row) -> tuple[dict[str, Draw], dict[str, dict[str, Any]]]:

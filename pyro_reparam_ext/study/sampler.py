@@ -18,10 +18,9 @@ from torch import Tensor
 
 from ..distributions.rules.wrappers import innermost
 from ..elbo import TraceEstimator_ELBO
-from ..estimators.enumeration import Enumeration
 from ..estimators.pathwise import Pathwise, has_biased_gradient
 from ..evaluation.costs import Costs
-from ..evaluation.passes import Dependencies
+from ..evaluation.program import Dependencies
 from ..parameters import ParametersMet
 from .conditions import Conditions
 
@@ -82,7 +81,7 @@ class Sampler:
         }
         self.conditions = Conditions(conditional)
         self.deterministic = all(
-            isinstance(site.estimator, Enumeration) or site.observed for site in sites
+            site.estimator.enumerated or site.observed for site in sites
         ) and not any(run.program.model_values or _subsamples(run) for run in runs)
         self.evaluations = sum(_evaluations(run) for run in runs)
         elements = sum(site.fn.shape().numel() for site in runs[0].program.sites)  # of all particles
@@ -175,8 +174,7 @@ def _is_pathwise(fn: TorchDistribution) -> bool:
 def _evaluations(run: Costs) -> int:
     program = run.program
     sizes = program.ordinary.support_sizes.values() if program.vectorized else ()
-    alternatives = sum(a.count for a in program.alternatives.values())
-    return (1 + alternatives) * int(torch.Size(sizes).numel())
+    return (1 + program.num_alternatives) * int(torch.Size(sizes).numel())
 
 
 def _subsamples(run: Costs) -> bool:

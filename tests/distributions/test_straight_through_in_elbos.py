@@ -8,9 +8,10 @@ from torch.distributions import kl_divergence
 
 import pyro_reparam_ext as pre
 from pyro_reparam_ext.estimators.default import default_estimator
+from pyro_reparam_ext.noise import NoiseSource
 
-from .relaxed import RELAXED, logits_of
 from .mixins.test_straight_through import DISCRETE, both, leaf, make
+from .relaxed import RELAXED, logits_of
 
 
 @both
@@ -176,8 +177,8 @@ def test_kl_divergence(name, first, second):
 @both
 def test_default_estimator_is_unbiased(name):
     for fn in (make(name, leaf(name, 2)), make(name, leaf(name, 2)).to_event(1).mask(True)):
-        assert isinstance(default_estimator(fn, 1), pre.ScoreFunction)
-        assert isinstance(default_estimator(fn, 2), pre.LeaveOneOut)
+        assert isinstance(default_estimator(fn, NoiseSource()), pre.ScoreFunction)
+        assert isinstance(default_estimator(fn, NoiseSource(2)), pre.LeaveOneOut)
 
 
 @both

@@ -9,7 +9,7 @@ import torch
 
 import pyro_reparam_ext as pre
 from pyro_reparam_ext.errors import CannotVectorize
-from pyro_reparam_ext.estimators.base import Draw
+from pyro_reparam_ext.estimators.protocol import Draw
 from pyro_reparam_ext.evaluation.plain import plain_run
 
 from .forms import X, tensor

@@ -13,11 +13,11 @@ from torch import Tensor
 
 import pyro_reparam_ext as pre
 from pyro_reparam_ext.distributions.rules.wrappers import sum_rightmost
-from pyro_reparam_ext.estimators import leave_one_out
-from pyro_reparam_ext.estimators.base import Evaluations
+from pyro_reparam_ext.estimators.protocol import Evaluations
+from pyro_reparam_ext.evaluation import passes, surrogate
 from pyro_reparam_ext.evaluation.costs import Costs
 from pyro_reparam_ext.evaluation.modes import Way
-from pyro_reparam_ext.evaluation.passes import Program
+from pyro_reparam_ext.evaluation.program import Program
 from pyro_reparam_ext.evaluation.terms import Term
 
 from .check import Outcome, check
@@ -64,22 +64,22 @@ def unchecked_broadcasting() -> AbstractContextManager:
 def constant_branch() -> Iterator[None]:
     """B: what a program reads as a number is the ordinary value, whatever the alternative."""
     ordinary: dict[int, tuple[Tensor, Tensor]] = {}
-    replayed = Program._replayed
+    replayed = passes._replayed
 
-    def remembering(self: Program, run: Any, *args: Any) -> Any:
-        trace = replayed(self, run, *args)
+    def remembering(program: Program, run: Any, *args: Any) -> Any:
+        trace = replayed(program, run, *args)
         ordinary.clear()
         for name in run.draws:
             value = trace.nodes[name]["value"]
             # the value is kept as well, so that no other gets its id
-            ordinary[id(value)] = (value, self.ordinary.trace.nodes[name]["value"])
+            ordinary[id(value)] = (value, program.ordinary.trace.nodes[name]["value"])
         return trace
 
     def constant(read: Callable) -> Callable:
         return lambda value: read(ordinary.get(id(value), (value, value))[1])
 
     with (
-        patch.object(Program, "_replayed", remembering),
+        patch.object(passes, "_replayed", remembering),
         patch.object(Tensor, "item", constant(Tensor.item)),
         patch.object(Tensor, "__int__", constant(Tensor.__int__)),
         patch.object(Tensor, "__index__", constant(Tensor.__index__)),
@@ -109,8 +109,7 @@ def missing_detach() -> AbstractContextManager:
     def surrogate(self: pre.DisARM, evaluations: Evaluations) -> Tensor:
         site, costs = evaluations.site, evaluations.costs
         logits = site.base.logits
-        assert evaluations.alternatives is not None
-        twins = evaluations.alternatives.values(0, len(costs) - 1)
+        twins = evaluations.branches[0].values(0, len(costs) - 1)
         values = torch.cat([site.value[None], twins[1::2]])
         coefficient = (values - twins[0::2]) * logits.abs().sigmoid()
         differences = 0.5 * (costs[0::2] - costs[1::2])
@@ -123,11 +122,11 @@ def missing_detach() -> AbstractContextManager:
 def baseline_with_own_cost() -> AbstractContextManager:
     """LeaveOneOut's baseline has the particle's own cost in it: too small by a factor."""
 
-    def mean_of_all(evaluations: Evaluations) -> Tensor | float:
-        dim = evaluations.particle_dim
-        return 0.0 if dim is None else evaluations.cost.mean(dim, keepdim=True)
+    def mean_of_all(one: Evaluations, *_: Any) -> Tensor | None:
+        dim = one.particle_dim
+        return None if dim is None else one.cost.mean(dim, keepdim=True)
 
-    return patch.object(leave_one_out, "_mean_of_others", mean_of_all)
+    return patch.object(surrogate, "_mean_of_others", mean_of_all)
 
 
 def lost_scale() -> AbstractContextManager:

@@ -11,6 +11,7 @@ from pyro.infer.autoguide import AutoDelta, AutoNormal
 import pyro_reparam_ext as pre
 from pyro_reparam_ext import distributions as D
 from pyro_reparam_ext.estimators.default import default_estimator
+from pyro_reparam_ext.noise import NoiseSource
 from pyro_reparam_ext.reparam import (
     CholeskyReparam,
     GumbelMaxReparam,
@@ -143,7 +144,7 @@ def test_the_image_of_a_biased_sampler_says_so(law, unbiased, particles):
             pyro.sample("z", law)
 
     fn = poutine.trace(guide).get_trace().nodes["z"]["fn"]
-    estimator = default_estimator(fn, particles)
+    estimator = default_estimator(fn, NoiseSource(particles))
     assert fn.batch_shape == (2, 3) and isinstance(estimator, pre.Pathwise)
     assert estimator.is_unbiased_at(fn) is unbiased
     assert estimator.is_unbiased_at(fn.expand([4, 2, 3]).to_event(1)) is unbiased

@@ -14,7 +14,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from ...noise import gumbel_like, logistic_like
+from ...noise import NoiseSource, gumbel_like, logistic_like
 from .logits import exact_logits
 from .wrappers import coordinates, overrides_call
 
@@ -24,9 +24,14 @@ def is_binary(base: TorchDistribution) -> bool:
     return isinstance(base, torch.distributions.Bernoulli)
 
 
-def noise_of(base: TorchDistribution) -> Tensor:
+def noise_of(base: TorchDistribution, source: NoiseSource) -> Tensor:
     """The noise of a new value of ``base``, in the shape of its logits."""
-    return _standard(base, base.logits)
+    uniform = source.uniform(base.logits.shape, base.logits)
+    return uniform.logit() if is_binary(base) else _gumbel(uniform)
+
+
+def _gumbel(uniform: Tensor) -> Tensor:
+    return -(-uniform.log()).log()
 
 
 def noisy_logits_given(base: TorchDistribution, value: Tensor) -> Tensor:
@@ -63,7 +68,7 @@ def _given(base: TorchDistribution, logits: Tensor, value: Tensor, noise: Tensor
 
 
 @torch.no_grad()
-def hard_sample(fn: TorchDistribution) -> Tensor:
+def hard_sample(fn: TorchDistribution, source: NoiseSource) -> Tensor:
     """A sample without a gradient, which ``vmap`` can batch.
 
     For Bernoulli several times as fast as ``torch.bernoulli``.
@@ -71,10 +76,10 @@ def hard_sample(fn: TorchDistribution) -> Tensor:
     base = coordinates(fn)
     if isinstance(base, torch.distributions.Bernoulli):
         probs = base.probs
-        return (torch.rand_like(probs) < probs).to(probs.dtype)
+        return (source.uniform(probs.shape, probs) < probs).to(probs.dtype)
     if isinstance(base, torch.distributions.Categorical):
-        return (exact_logits(base) + gumbel_like(base.logits)).argmax(-1)
+        return (exact_logits(base) + noise_of(base, source)).argmax(-1)
     if isinstance(base, torch.distributions.OneHotCategorical):
-        index = (exact_logits(base) + gumbel_like(base.logits)).argmax(-1, keepdim=True)
+        index = (exact_logits(base) + noise_of(base, source)).argmax(-1, keepdim=True)
         return torch.zeros_like(base.logits).scatter(-1, index, 1)
-    return fn() if overrides_call(fn) else fn.sample()
+    return source.sample(fn) if overrides_call(fn) else fn.sample()

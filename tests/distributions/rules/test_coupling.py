@@ -7,7 +7,7 @@ import torch
 
 import pyro_reparam_ext as pre
 from pyro_reparam_ext.distributions.rules.coupling import couple
-from pyro_reparam_ext.estimators.base import Draw, Site
+from pyro_reparam_ext.estimators.protocol import Draw, Site
 
 from ...families import FAMILIES
 from ...sampling import gradients

@@ -1,0 +1,203 @@
+"""What passes between an estimator and the evaluation of a program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
+
+from ..distributions.rules.wrappers import coordinates
+
+if TYPE_CHECKING:
+    from .base import Estimator
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Where an estimator was published."""
+
+    authors: str
+    title: str
+    year: int
+    arxiv: str | None = None
+
+
+@dataclass(eq=False)
+class Draw:
+    """A value of a site; with its unconstrained coordinate where it is relaxed, or with its noise.
+
+    A relaxed ``value`` alone loses the ``coordinate`` to rounding: in float32 ``sigmoid(17.)`` is 1.
+    ``noise`` is what an estimator chose to remember of how it made the value.
+    """
+
+    value: Tensor
+    coordinate: Tensor | None = None
+    noise: Tensor | None = None
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Draw:
+        """``function`` of each of its tensors."""
+        rest = (None if x is None else function(x) for x in (self.coordinate, self.noise))
+        return Draw(function(self.value), *rest)
+
+
+@dataclass(eq=False)
+class Site:
+    """A sample site of the guide, as the ordinary run left it.
+
+    ``fn`` is the distribution as traced (plates expanded; without ``scale`` and ``mask``), ``draw``
+    the sampled value, ``log_prob`` the log density of that value, shape ``fn.batch_shape``,
+    differentiable, neither scaled nor masked. ``plates``: the names of the plates it lies in.
+    """
+
+    name: str
+    fn: TorchDistribution
+    draw: Draw
+    log_prob: Tensor
+    estimator: Estimator
+    state: nn.Module | None = None
+    plates: frozenset[str] = frozenset()
+    infer: Mapping[str, Any] = field(default_factory=dict)
+    observed: bool = False
+
+    @property
+    def value(self) -> Tensor:
+        return self.draw.value
+
+    @cached_property
+    def base(self) -> TorchDistribution:
+        """The distribution of the site's single coordinates."""
+        return coordinates(self.fn)
+
+
+class Downstream:
+    """How sites after one are drawn again in its evaluations: by their own estimators, coupled.
+
+    That is by common random numbers. A subclass may draw them in another way.
+    """
+
+    def __call__(self, site: Site, fn: TorchDistribution) -> Draw:
+        """A value of ``site``, as the ordinary run left it, under its changed distribution ``fn``."""
+        return site.estimator.redraw(site, fn)
+
+    @classmethod
+    def joined(cls, parts: Sequence[tuple[Downstream, int]]) -> Downstream | None:
+        """One that serves the evaluations of several, so many of each; None: each draws its own."""
+        return parts[0][0] if cls is Downstream or len(parts) == 1 else None
+
+
+COUPLED = Downstream()
+
+
+@dataclass(frozen=True, eq=False)
+class Branch:
+    """Alternative values of one site, each of which costs one evaluation of the program.
+
+    Most are made by :meth:`of`, from a tensor of them.
+
+    Args:
+        count: how many there are.
+        values: ``values(start, stop)`` gives number ``start`` to ``stop - 1``, stacked on a new
+            leftmost dim: shape ``(stop - start, *value.shape)``, in the dtype of the site's value.
+        weights: the share of each alternative in an unbiased mean of the costs, the ordinary value
+            having what is left of 1: a number for all alike, or a tensor of shape ``(count, *batch)``
+            that may depend on what was drawn. Model parameters, and what is pathwise elsewhere, learn
+            from this mean. None: from the ordinary value alone. With a tensor, every cost that depends
+            on the site has to lie inside the plates of the site.
+        order: 0: the costs are all that is asked for. 1: their gradient with respect to ``tensor``,
+            too. 2: and products of their Hessian with a vector.
+        tensor: what ``values`` are rows of, where ``order`` is 1 or more. The ordinary value itself
+            with a ``count`` of 0: its costs are known anyway. It has to require a gradient.
+        downstream: how sites that the guide samples after this one are drawn in these evaluations.
+        chunk: how many are evaluated at once, at most, where nothing but the costs is asked for.
+
+    Alternatives without weights and of order 0 are evaluated without an autograd graph.
+    """
+
+    count: int
+    values: Callable[[int, int], Tensor]
+    weights: Tensor | float | None = None
+    order: int = 0
+    tensor: Tensor | None = None
+    downstream: Downstream = COUPLED
+    chunk: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        values: Tensor,
+        *,
+        weights: Tensor | float | None = None,
+        order: int = 0,
+        downstream: Downstream = COUPLED,
+    ) -> Branch:
+        """Of a tensor of alternative values, stacked on the leftmost dim."""
+        tensor = values if order else None
+        return cls(len(values), lambda a, b: values[a:b], weights, order, tensor, downstream)
+
+    @classmethod
+    def at_ordinary(cls, value: Tensor, *, order: int) -> Branch:
+        """No further evaluation: derivatives of the costs at the ordinary value itself."""
+        return cls(0, lambda a, b: value[None][a:b], order=order, tensor=value)
+
+    @property
+    def needs_graph(self) -> bool:
+        """Whether anything is differentiated through its evaluations."""
+        return self.weights is not None or self.order > 0
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluations:
+    """What a surrogate is made of: one site, its alternatives, and what the program made of them.
+
+    - ``costs``: shape ``(1 + alternatives, *batch)``, detached; the downstream costs
+      (``log q - log p``, scaled and masked) for the ordinary value and then for each alternative,
+      branch after branch, unsummed over the plates of the site.
+    - ``branches``: as :meth:`Estimator.alternatives` gave them.
+    - ``gradients``: for each branch of order 1 or more the gradient of the summed costs with respect
+      to its tensor, in the shape of that; else None.
+    - ``particle_dim``: the dim of ``costs`` (negative) over which the particles lie, if vectorised.
+    - ``others``: for estimators that need other particles, what the costs of the ordinary value would be
+      at the mean log weight of the other particles: the leave-one-out baseline; None without others.
+    - ``inputs``: what a baseline network is given.
+    """
+
+    site: Site
+    costs: Tensor
+    branches: tuple[Branch, ...] = ()
+    gradients: Sequence[Tensor | None] = ()
+    particle_dim: int | None = None
+    others: Tensor | None = None
+    inputs: tuple[Any, ...] = ()
+
+    @property
+    def cost(self) -> Tensor:
+        """The costs of the ordinary evaluation."""
+        return self.costs[0]
+
+    def costs_of(self, branch: int) -> Tensor:
+        """The costs of the alternatives of one branch."""
+        start = 1 + sum(b.count for b in self.branches[:branch])
+        return self.costs[start : start + self.branches[branch].count]
+
+    def gradient(self, branch: int = 0) -> Tensor:
+        """The gradient of the costs of one branch in its tensor."""
+        gradient = self.gradients[branch]
+        assert gradient is not None, "the branch is of order 0"
+        return gradient
+
+    def hessian_product(self, vector: Tensor, branch: int = 0) -> Tensor:
+        """The Hessian of the costs of a branch of order 2, times a vector shaped as its tensor."""
+
+        tensor, gradient = self.branches[branch].tensor, self.gradient(branch)
+        assert tensor is not None
+        if not gradient.requires_grad:  # the costs are linear
+            return torch.zeros_like(tensor)
+        (product,) = torch.autograd.grad(
+            gradient, tensor, vector, retain_graph=True, materialize_grads=True
+        )
+        return product.detach()
