@@ -16,7 +16,7 @@ from torch import Size, Tensor, nn
 
 from ..errors import EstimatorError
 from .hyperprior import CERTAIN, Hyperprior, drawn, learn
-from .layer_estimator import PARTICLE_PLATES
+from .layers.weight_noise_context import PARTICLE_PLATES
 
 PriorOf: TypeAlias = Callable[[str, Tensor], TorchDistribution | None]
 Rule: TypeAlias = TorchDistribution | PriorOf | None

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .layers import add, data, linear, serves
-from .linear_map import Unserved
+from .affine import add
+from .inputs import data
+from .linear import linear
+from .linear_map import UnsupportedLayer
 
 if TYPE_CHECKING:
     from .run import Run
@@ -19,7 +22,6 @@ EXAMPLES = (1,)
 """Where torch's function has examples: it takes (positions, examples, features)."""
 
 
-@serves(F.multi_head_attention_forward)
 def multi_head_attention_forward(
     run: Run,
     query: Tensor,
@@ -54,9 +56,9 @@ def multi_head_attention_forward(
     at each of them, so that the covariance between positions is lost.
     """
     if static_k is not None or static_v is not None:
-        raise Unserved("static_k and static_v take the place of projections")
+        raise UnsupportedLayer("static_k and static_v take the place of projections")
     if is_causal and attn_mask is None:
-        raise Unserved("is_causal says of attn_mask that it is causal, and there is none")
+        raise UnsupportedLayer("is_causal says of attn_mask that it is causal, and there is none")
     # where nothing else is masked, the mask itself is not looked at
     is_causal = is_causal and key_padding_mask is None and not need_weights
     unbatched = query.dim() == 2
@@ -157,6 +159,11 @@ def _added(mask: Tensor, q: Tensor) -> Tensor:
     return torch.zeros_like(mask, dtype=q.dtype).masked_fill_(mask, -math.inf)
 
 
-@serves(F.scaled_dot_product_attention)
 def scaled_dot_product_attention(run: Run, *args: Any, **options: Any) -> Tensor:
-    raise Unserved("its queries, keys and values are no weights but what layers put out")
+    raise UnsupportedLayer("its queries, keys and values are no weights but what layers put out")
+
+
+LAYERS: dict[Any, Callable[..., Any]] = {
+    F.multi_head_attention_forward: multi_head_attention_forward,
+    F.scaled_dot_product_attention: scaled_dot_product_attention,
+}

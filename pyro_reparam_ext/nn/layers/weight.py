@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..evaluation.control_flow import untracked
-from .law import Law
+from ...evaluation.control_flow import untracked
+from .mean_field_normal import MeanFieldNormal
 
 if TYPE_CHECKING:
     from .run import Run
@@ -25,15 +25,16 @@ OF_SHAPE: frozenset[Any] = frozenset(
 class RandomWeight(Tensor):
     """The value of a weight's sample site, or a view of it, with the law it was drawn from.
 
-    A layer that is given it is computed by the estimator of the run; elsewhere, and once the model
+    A layer that is given it is computed by the context of the run; elsewhere, and once the model
     has ended, it is the plain value.
 
     ``key``: the name of the site, then the views that were taken of it. ``draw``: the plain value.
-    ``law``: a :class:`Law` whose tensors have the shape of the value, or the reason why there is none.
+    ``law``: a :class:`MeanFieldNormal` whose tensors have the shape of the value, or the reason why
+    there is none.
     """
 
     draw: Tensor
-    law: Law | str
+    law: MeanFieldNormal | str
     key: tuple[str, ...]
     run: Run
 
@@ -52,7 +53,9 @@ class RandomWeight(Tensor):
         return weight.run.call(func, args, kwargs)
 
 
-def random_weight(draw: Tensor, law: Law | str, key: tuple[str, ...], run: Run) -> RandomWeight:
+def random_weight(
+    draw: Tensor, law: MeanFieldNormal | str, key: tuple[str, ...], run: Run
+) -> RandomWeight:
     weight = untracked(draw).as_subclass(RandomWeight)
     weight.draw, weight.law, weight.key, weight.run = draw, law, key, run
     return weight

@@ -8,10 +8,10 @@ from torch import nn
 from torch.overrides import resolve_name
 
 from pyro_reparam_ext.nn import flipout
-from pyro_reparam_ext.nn.arithmetic import MINUS, PLUS, TIMES
+from pyro_reparam_ext.nn.layers.arithmetic import MINUS, PLUS, TIMES
 
-from .cases import Written
-from .programs import CONTEXTS, Network, assert_equals_torch
+from ..cases import Written
+from ..programs import CONTEXTS, Network, assert_equals_torch
 
 
 @pytest.mark.parametrize("function", sorted(TIMES | PLUS | MINUS, key=resolve_name), ids=resolve_name)

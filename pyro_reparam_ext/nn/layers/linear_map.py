@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .law import Law
+from .mean_field_normal import MeanFieldNormal
 from .weight import RandomWeight
 
 
-class Unserved(Exception):
-    """A layer for which the estimator is not defined; the message says why and what would be."""
+class UnsupportedLayer(Exception):
+    """A layer that a context can't compute; the message says why, and what would do."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +41,9 @@ class LinearMap:
     indices: Tensor | None = None
 
     @property
-    def law(self) -> Law:
+    def law(self) -> MeanFieldNormal:
         """The law of the weight."""
-        assert isinstance(self.weight, RandomWeight) and isinstance(self.weight.law, Law)
+        assert isinstance(self.weight, RandomWeight) and isinstance(self.weight.law, MeanFieldNormal)
         return self.weight.law
 
     @property
@@ -52,11 +52,11 @@ class LinearMap:
         return self.weight.key
 
     @property
-    def bias_law(self) -> Law | None:
+    def bias_law(self) -> MeanFieldNormal | None:
         """The law of the bias, None where it isn't random or absent."""
         if not isinstance(self.bias, RandomWeight):
             return None
-        assert isinstance(self.bias.law, Law)
+        assert isinstance(self.bias.law, MeanFieldNormal)
         return self.bias.law
 
     @property

@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from pyro_reparam_ext import EstimatorError
 from pyro_reparam_ext.nn import flipout, local_reparameterization
 
-from .programs import CONTEXTS, Network, assert_equals_torch, assert_law_of_plain, tensors
+from ..programs import CONTEXTS, Network, assert_equals_torch, assert_law_of_plain, tensors
 
 EMBEDDING, HEADS, QUERIES, KEYS, EXAMPLES = 4, 2, 3, 5, 2
 

@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence
 from pyro_reparam_ext import EstimatorError
 from pyro_reparam_ext.nn import flipout, local_reparameterization
 
-from .programs import CONTEXTS, Network, assert_equals_torch, assert_law_of_plain
+from ..programs import CONTEXTS, Network, assert_equals_torch, assert_law_of_plain
 
 STEPS, EXAMPLES, IN, HIDDEN = 3, 2, 3, 2
 NETWORKS = {

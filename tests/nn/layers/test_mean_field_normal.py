@@ -17,7 +17,7 @@ from pyro.infer.autoguide import (
     AutoNormal,
 )
 
-from pyro_reparam_ext.nn.law import Law, law_of
+from pyro_reparam_ext.nn.layers.mean_field_normal import MeanFieldNormal, law_of
 
 PRIORS = {
     "w": dist.Normal(0.0, 1.0).expand([2, 3]).to_event(2),
@@ -61,7 +61,7 @@ def test_mean_field_autoguides(make, particles):
     assert "support" in law["s"]
     quantiles = guide.quantiles([0.5, dist.Normal(0.0, 1.0).cdf(torch.tensor(1.0)).item()])
     for name in ("w", "b"):
-        assert isinstance(law[name], Law)
+        assert isinstance(law[name], MeanFieldNormal)
         assert law[name].loc.shape == trace.nodes[name]["value"].shape
         first = (0,) * (law[name].loc.dim() - PRIORS[name].event_dim)
         median, upper = quantiles[name]

@@ -4,9 +4,9 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from pyro_reparam_ext.nn.rank_one_reverse import log_reverse
+from pyro_reparam_ext.nn.guides.rank_one_reverse import log_reverse
 
-from ..statistics import assert_mean
+from ...statistics import assert_mean
 
 
 def parameters(*shape):
@@ -103,7 +103,7 @@ def test_more_steps_hardly_matter(monkeypatch):
     given = loc, scale, torch.full((4,), 0.3).double(), torch.full((3,), 0.3).double()
     noise = draw(2000, *given)
     two = log_reverse(*noise, *given)
-    monkeypatch.setattr("pyro_reparam_ext.nn.rank_one_reverse.STEPS", 20)
+    monkeypatch.setattr("pyro_reparam_ext.nn.guides.rank_one_reverse.STEPS", 20)
     many = log_reverse(*noise, *given)
     lost = (many - two).mean()
     assert lost.abs() < 0.05

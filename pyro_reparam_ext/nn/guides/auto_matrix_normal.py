@@ -8,7 +8,7 @@ from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor
 from torch.distributions.transforms import ReshapeTransform
 
-from ..distributions.matrix_normal import MatrixNormal
+from ...distributions.matrix_normal import MatrixNormal
 from .auto_weights import AutoWeights
 
 

@@ -8,7 +8,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from ..distributions.bartlett import cholesky_of
+from ...distributions.bartlett import cholesky_of
 
 STEPS = 2
 """Of Gauss-Newton: the second removes what the curvature of r s leaves, a third hardly anything."""

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .layers import linear, serves
-from .linear_map import Unserved
+from .linear import linear
+from .linear_map import UnsupportedLayer
 
 if TYPE_CHECKING:
     from .run import Run
@@ -71,9 +71,9 @@ def _network(step: Step) -> Callable:
 
     def layer(run: Run, *args: Any) -> tuple[Tensor, ...]:
         if not isinstance(args[3], bool):
-            raise Unserved("it is given a packed sequence; expected one that is padded")
-        if not run.estimator.draws_weights:
-            raise Unserved(
+            raise UnsupportedLayer("it is given a packed sequence; expected one that is padded")
+        if not run.context.draws_weights:
+            raise UnsupportedLayer(
                 "the noise of a step would have to be conditioned on that of all steps before, at a "
                 "cost that grows with their square; pre.nn.flipout serves it with one draw for all "
                 "steps, and cells (torch.nn.LSTMCell) are served either way"
@@ -142,6 +142,7 @@ def _along(
     return torch.stack(outputs), state
 
 
-for _name, _step in STEPS.items():
-    serves(getattr(torch, _name))(_network(_step))
-    serves(getattr(torch, f"{_name}_cell"))(_cell(_step))
+LAYERS: dict[Any, Callable[..., Any]] = {
+    **{getattr(torch, name): _network(step) for name, step in STEPS.items()},
+    **{getattr(torch, f"{name}_cell"): _cell(step) for name, step in STEPS.items()},
+}

@@ -15,9 +15,9 @@ from pyro.infer.autoguide import AutoMultivariateNormal
 from torch import nn
 
 import pyro_reparam_ext as pre
-from pyro_reparam_ext.nn.weight import RandomWeight
+from pyro_reparam_ext.nn.layers.weight import RandomWeight
 
-from .mean_field import CONTEXTS, MeanField, flat
+from ..mean_field import CONTEXTS, MeanField, flat
 
 X = torch.ones(5, 3, dtype=torch.float64)
 MASK = torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64)

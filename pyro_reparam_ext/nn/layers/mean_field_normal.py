@@ -6,23 +6,24 @@ import math
 from typing import Any, NamedTuple
 
 import pyro.distributions as dist
-from pyro.distributions import TorchDistribution, constraints
+from pyro.distributions import TorchDistribution
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from ..distributions.rules.wrappers import coordinates, innermost
-from ..evaluation.control_flow import untracked
+from ...distributions.rules.wrappers import coordinates, innermost
+from ...distributions.supports.real import is_real
+from ...evaluation.control_flow import untracked
 
 
-class Law(NamedTuple):
+class MeanFieldNormal(NamedTuple):
     """Independent normals, ``loc`` and ``scale`` of the shape of the value."""
 
     loc: Tensor
     scale: Tensor
 
 
-def law_of(name: str, prior: TorchDistribution, trace: Trace) -> Law | str | None:
+def law_of(name: str, prior: TorchDistribution, trace: Trace) -> MeanFieldNormal | str | None:
     """The law of a site under the guide whose trace this is.
 
     None where the guide gives it one certain value, and a reason where its law is not that of
@@ -48,7 +49,7 @@ def _is_auxiliary(node: dict[str, Any]) -> bool:
     return bool(node.get("infer", {}).get("is_auxiliary"))
 
 
-def _part(name: str, joint: dict[str, Any], trace: Trace) -> Law | None:
+def _part(name: str, joint: dict[str, Any], trace: Trace) -> MeanFieldNormal | None:
     """The law of a site that is a part of one normal vector, as AutoDiagonalNormal draws it.
 
     None unless all sites are parts, in the order of the trace.
@@ -71,14 +72,14 @@ def _part(name: str, joint: dict[str, Any], trace: Trace) -> Law | None:
     own = slice(sum(sizes[:index]), sum(sizes[: index + 1]))
     if not is_part(trace.nodes[name]["fn"], joint["value"], own.start):
         return None
-    return Law(*(x[..., own].reshape(parts[name].shape) for x in law))
+    return MeanFieldNormal(*(x[..., own].reshape(parts[name].shape) for x in law))
 
 
-def _law(fn: TorchDistribution) -> Law | str:
+def _law(fn: TorchDistribution) -> MeanFieldNormal | str:
     normal = coordinates(fn)
     if not isinstance(normal, dist.Normal):
         return f"under the guide it has a {type(innermost(fn)).__name__} law"
-    return Law(normal.loc, normal.scale)
+    return MeanFieldNormal(normal.loc, normal.scale)
 
 
 def is_part(fn: TorchDistribution, draw: Tensor, offset: int) -> bool:
@@ -91,9 +92,3 @@ def is_part(fn: TorchDistribution, draw: Tensor, offset: int) -> bool:
         return same and value.storage_offset() == draw.storage_offset() + offset
     except (NotImplementedError, RuntimeError):  # a tensor within vmap has no storage to look at
         return False
-
-
-def is_real(support: constraints.Constraint) -> bool:
-    while isinstance(support, constraints.independent):
-        support = support.base_constraint
-    return support is constraints.real

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .law import Law
+from .mean_field_normal import MeanFieldNormal
 from .weight import RandomWeight, leaves, plain, random_weight, random_weights
 
 _VIEWS = (
@@ -67,11 +67,11 @@ def law_through(
         step = f"{name}@{weight.run.new_step()}"  # by what, can't be told from another time
     else:
         step = f"{name}{plain(args)[1:]}{kwargs or ''}"
-    lawful = isinstance(weight.law, Law) and len(weights) == 1
+    lawful = isinstance(weight.law, MeanFieldNormal) and len(weights) == 1
     if lawful and func in PARTITIONS:
         parts = [func(x, *args[1:], **kwargs) for x in weight.law]
         return type(result)(
-            random_weight(x, Law(loc, scale), (*weight.key, f"{step}#{i}"), weight.run)
+            random_weight(x, MeanFieldNormal(loc, scale), (*weight.key, f"{step}#{i}"), weight.run)
             for i, (x, loc, scale) in enumerate(zip(result, *parts, strict=True))
         )
     if isinstance(result, Tensor):
@@ -88,29 +88,29 @@ def law_through(
     )
 
 
-def _law(func: Callable, args: tuple, kwargs: dict, weight: RandomWeight) -> Law | None:
+def _law(func: Callable, args: tuple, kwargs: dict, weight: RandomWeight) -> MeanFieldNormal | None:
     """The law of a view of the weight, or of a multiple or a shift of it."""
-    assert isinstance(weight.law, Law)
+    assert isinstance(weight.law, MeanFieldNormal)
     loc, scale = weight.law
     if func in VIEWS and args and args[0] is weight:
         if _repeats(func, args, weight):
             return None
-        return Law(func(loc, *args[1:], **kwargs), func(scale, *args[1:], **kwargs))
+        return MeanFieldNormal(func(loc, *args[1:], **kwargs), func(scale, *args[1:], **kwargs))
     if func in NEGATIVE:
-        return Law(-loc, scale)
+        return MeanFieldNormal(-loc, scale)
     if kwargs or len(args) != 2:
         return None
     first = args[0] is weight
     other = args[1] if first else args[0]
     if func in PLUS:
-        return Law(loc + other, scale)
+        return MeanFieldNormal(loc + other, scale)
     if func in MINUS or func in FROM:
         positive = first == (func in MINUS)
-        return Law(loc - other if positive else other - loc, scale)
+        return MeanFieldNormal(loc - other if positive else other - loc, scale)
     if func in TIMES:
-        return Law(loc * other, scale * abs(other))
+        return MeanFieldNormal(loc * other, scale * abs(other))
     if func in OVER and first:
-        return Law(loc / other, scale / abs(other))
+        return MeanFieldNormal(loc / other, scale / abs(other))
     return None
 
 

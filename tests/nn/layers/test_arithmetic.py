@@ -7,9 +7,9 @@ import torch
 from pyro import poutine
 
 import pyro_reparam_ext as pre
-from pyro_reparam_ext.nn.law import Law
+from pyro_reparam_ext.nn.layers.mean_field_normal import MeanFieldNormal
 
-from .mean_field import MeanField, flat
+from ..mean_field import MeanField, flat
 
 MASK = torch.tensor([[1.0, 0.0, -2.0], [0.5, 1.0, 3.0]]).double()
 
@@ -65,7 +65,7 @@ def transformed(transform):
 def test_law(transform):
     weight, guide, draw = transformed(transform)
     torch.testing.assert_close(weight.draw, transform(draw))
-    assert isinstance(weight.law, Law)
+    assert isinstance(weight.law, MeanFieldNormal)
     torch.testing.assert_close(weight.law.loc, transform(guide.loc["w"]))
     slope = transform(guide.loc["w"] + guide.scale["w"]) - transform(guide.loc["w"])
     torch.testing.assert_close(weight.law.scale, slope.abs(), atol=1e-6, rtol=1e-5)

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from pyro_reparam_ext import EstimatorError
 from pyro_reparam_ext.nn import flipout, local_reparameterization
-from pyro_reparam_ext.nn.layers import LAYERS
-from pyro_reparam_ext.nn.run import Run
-from pyro_reparam_ext.nn.weight import RandomWeight
+from pyro_reparam_ext.nn.layers.registry import LAYERS
+from pyro_reparam_ext.nn.layers.run import Run
+from pyro_reparam_ext.nn.layers.weight import RandomWeight
 
-from ..statistics import assert_mean, p_value
-from .cases import CASES, Case
-from .programs import CONTEXTS, Network, assert_equals_torch
-from .refused import REFUSED
+from ...statistics import assert_mean, p_value
+from ..cases import CASES, Case
+from ..programs import CONTEXTS, Network, assert_equals_torch
+from ..refused import REFUSED
 
 DRAWS = 4000
 pytestmark = pytest.mark.filterwarnings(

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.distributions import biject_to
 from torch.distributions.constraints import Constraint
 
-from .law import is_real
+from ...distributions.supports.real import is_real
 
 
 class AutoWeights(AutoNormal):

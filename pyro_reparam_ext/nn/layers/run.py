@@ -10,24 +10,25 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
 
-from ..errors import EstimatorError
-from . import layers  # noqa: F401
+from ...errors import EstimatorError
+from .affine import affine
 from .arithmetic import ARITHMETIC, VALUES, VIEWS, is_template, law_through, targets
-from .linear_map import LinearMap, Unserved
+from .linear_map import LinearMap, UnsupportedLayer
+from .registry import LAYERS
 from .weight import RandomWeight, leaves, plain, random_weight, random_weights
 
 if TYPE_CHECKING:
-    from .layer_estimator import LayerEstimator
+    from .weight_noise_context import WeightNoiseContext
 
 PER_ARGUMENT = (torch.broadcast_tensors, torch.functional.broadcast_tensors)
 """Functions whose results are their arguments, one by one."""
 
 
 class Run:
-    """The state of an estimator along one run of a model, which ends as ``frame`` is left."""
+    """The state of a context along one run of a model, which ends as ``frame`` is left."""
 
-    def __init__(self, estimator: LayerEstimator, frame: Messenger) -> None:
-        self.estimator = estimator
+    def __init__(self, context: WeightNoiseContext, frame: Messenger) -> None:
+        self.context = context
         self.frame = frame
         self.sites: set[str] = set()
         self._side_by_side: set[str] = set()
@@ -38,7 +39,7 @@ class Run:
         self._plain: dict[str, str] = {}
         self._steps = 0
         self.memory: dict[Any, Any] = {}
-        """What later calls with the same weight need; the estimator's own."""
+        """What later calls with the same weight need; the context's own."""
 
     def check_one_call(self, sites: set[str]) -> None:
         """Of a network whose particles run side by side, each in a run of its own."""
@@ -46,7 +47,7 @@ class Run:
         if twice:
             raise EstimatorError(
                 f"site '{min(twice)}': the network is called twice in one run with its particles "
-                f"side by side, and {self.estimator.name} would draw the noise of the calls "
+                f"side by side, and {self.context.name} would draw the noise of the calls "
                 f"independently; expected one call. Take vectorize_particles=False."
             )
         self._side_by_side |= sites
@@ -68,10 +69,10 @@ class Run:
         if written:
             return self._change(written, func, args, kwargs)
         try:
-            if func in layers.LAYERS:
-                return layers.LAYERS[func](self, *args, **kwargs)
+            if func in LAYERS:
+                return LAYERS[func](self, *args, **kwargs)
             return self.elsewhere(func, args, kwargs)
-        except Unserved as reason:
+        except UnsupportedLayer as reason:
             self._refuse(func, args, kwargs, reason)
             return func(*plain(args), **plain(kwargs))
 
@@ -82,26 +83,26 @@ class Run:
         weights = [x for x in (call.weight, call.bias) if isinstance(x, RandomWeight)]
         for weight in weights:
             if isinstance(weight.law, str):
-                raise Unserved(weight.law)
+                raise UnsupportedLayer(weight.law)
             self._check_views(weight)
             if weight.draw.requires_grad and not torch.is_grad_enabled():
-                raise Unserved(
+                raise UnsupportedLayer(
                     "gradients are off here, as in an autograd.Function or in torch.no_grad, so that "
                     "the backward pass would not be this output's"
                 )
         self._check_bias(call)
         self._check_outline(call)
-        self.estimator.check_program()
+        self.context.check_program()
         for weight in weights:
             self._served.add(weight.key[0])
             self._check_draw(weight.key[0])
-        return self.estimator.estimate(call, self.memory)
+        return self.context.estimate(call, self.memory)
 
     def _random_bias(self, call: LinearMap) -> Tensor:
         if not isinstance(call.bias, RandomWeight):
             return call.apply(*call.inputs, call.weight, call.bias)
         output = call.apply(*call.inputs, call.weight, None)
-        return layers.affine(self, output, None, call.bias, call.rows[-1], call.bias_dims)
+        return affine(self, output, None, call.bias, call.rows[-1], call.bias_dims)
 
     def give_away(self, weight: RandomWeight, where: str) -> None:
         """Something sees the draw of a weight as it is."""
@@ -111,7 +112,7 @@ class Run:
     def _check_draw(self, site: str) -> None:
         if site in self._served and site in self._plain:
             raise EstimatorError(
-                f"site '{site}': {self.estimator.name} draws the noise of a layer with this weight "
+                f"site '{site}': {self.context.name} draws the noise of a layer with this weight "
                 f"anew, and {self._plain[site]} sees the draw that all examples share; together they "
                 f"would be biased. Leave the context out, or this use of the weight."
             )
@@ -127,9 +128,9 @@ class Run:
 
     def _check_outline(self, call: LinearMap) -> None:
         """Calls with one weight have outputs whose joint law is known, or other examples."""
-        outline = call.outline(positions=not self.estimator.draws_weights)
+        outline = call.outline(positions=not self.context.draws_weights)
         if self._outlines.setdefault(call.key, outline) != outline:
-            raise Unserved(
+            raise UnsupportedLayer(
                 f"'{call.key[0]}' is used by another kind of layer as well, or at inputs of another "
                 f"form"
             )
@@ -138,7 +139,7 @@ class Run:
         """Calls with one weight share the noise of their bias, and no others."""
         for key, partner in ((call.key, None), (call.bias_key, call.key)):
             if key is not None and self._partners.setdefault(key, partner) != partner:
-                raise Unserved(f"'{key[0]}' is used by other layers as well, as weight or bias")
+                raise UnsupportedLayer(f"'{key[0]}' is used by other layers as well, as weight or bias")
 
     def _check_views(self, weight: RandomWeight) -> None:
         """The draws of two different views of one weight would have to agree."""
@@ -147,7 +148,7 @@ class Run:
         if view not in views:
             views.append(view)
             if not all(_disjoint(view, other) for other in views[:-1]):
-                raise Unserved(
+                raise UnsupportedLayer(
                     f"'{site}' is used in two different views (tied weights), whose outputs are not "
                     f"independent"
                 )
@@ -160,7 +161,7 @@ class Run:
         if func in VALUES:
             self.give_away(weights[0], name_of(func))
         others = [x for x in leaves((args, kwargs)) if type(x) in (Tensor, nn.Parameter) and x.dim()]
-        unknown = Unserved(f"{name_of(func)} is not a layer that the estimator knows")
+        unknown = UnsupportedLayer(f"{name_of(func)} is not a layer that the context knows")
         if others and not (func in ARITHMETIC or func in VIEWS or func in PER_ARGUMENT):
             raise unknown
         result = func(*plain(args), **plain(kwargs))
@@ -180,17 +181,17 @@ class Run:
         """A weight that was given to a distribution."""
         return random_weight(result, "it is the parameter of a distribution", weight.key, self)
 
-    def _refuse(self, func: Callable, args: tuple, kwargs: dict, reason: Unserved) -> None:
+    def _refuse(self, func: Callable, args: tuple, kwargs: dict, reason: UnsupportedLayer) -> None:
         weights = random_weights((args, kwargs))
         sites = " and ".join(dict.fromkeys(f"'{weight.key[0]}'" for weight in weights))
-        name, context = name_of(func), self.estimator.name
-        if self.estimator.strict:
+        name, context = name_of(func), self.context.name
+        if self.context.strict:
             raise EstimatorError(
                 f"site {sites}: {context} can't serve {name}: {reason}. It serves layers that are "
                 f"linear in a weight of independent normals, as AutoNormal's; "
                 f"pre.nn.{context}(strict=False) leaves the noise of other ones shared by all examples."
             )
-        self.estimator.unserved.setdefault(f"{name} at {sites}", str(reason))
+        self.context.unsupported.setdefault(f"{name} at {sites}", str(reason))
         for weight in weights:
             self.give_away(weight, name)
 

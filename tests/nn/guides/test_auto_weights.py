@@ -15,7 +15,7 @@ from pyro.nn import PyroModule, PyroSample
 import pyro_reparam_ext as pre
 from pyro_reparam_ext.nn import AutoKTiedNormal, AutoMatrixNormal, AutoRankOneNormal
 
-from ..statistics import assert_mean
+from ...statistics import assert_mean
 
 GUIDES = [AutoKTiedNormal, AutoMatrixNormal, AutoRankOneNormal]
 SHAPES = {

@@ -13,9 +13,9 @@ from torch.nn.functional import softplus
 
 import pyro_reparam_ext as pre
 from pyro_reparam_ext.nn import AutoRankOneNormal
-from pyro_reparam_ext.nn.rank_one_reverse import log_reverse
+from pyro_reparam_ext.nn.guides.rank_one_reverse import log_reverse
 
-from ..statistics import assert_mean
+from ...statistics import assert_mean
 
 NODES, WEIGHTS = (torch.tensor(x) for x in np.polynomial.hermite_e.hermegauss(20))
 WEIGHTS = WEIGHTS / WEIGHTS.sum()

@@ -10,11 +10,11 @@ from pyro.poutine.runtime import _PYRO_STACK
 from pyro.poutine.trace_messenger import TraceMessenger
 from torch import Tensor
 
-from ..callers import outside
-from ..distributions.rules.wrappers import innermost
-from ..replay import replayer
-from .law import law_of
-from .linear_map import LinearMap, Unserved
+from ...callers import outside
+from ...distributions.rules.wrappers import innermost
+from ...replay import replayer
+from .linear_map import LinearMap, UnsupportedLayer
+from .mean_field_normal import law_of
 from .run import Run
 from .weight import RandomWeight, plain, random_weight
 
@@ -22,7 +22,7 @@ PARTICLE_PLATES = ("num_particles_vectorized", "_num_predictive_samples")
 """The plates in which ELBOs and Predictive run a program many times at once."""
 
 
-class LayerEstimator(Messenger):
+class WeightNoiseContext(Messenger):
     """Base of the contexts: gives the model random weights in place of a guide's values.
 
     Subclasses say how a layer with such a weight is computed: ``estimate``.
@@ -37,7 +37,7 @@ class LayerEstimator(Messenger):
         self.strict = strict
         self.unbiased = True
         """Whether the expected gradient is that of one draw for all, by the layers met so far."""
-        self.unserved: dict[str, str] = {}
+        self.unsupported: dict[str, str] = {}
         self._run: Run | None = None
         self._enumerated: tuple[Messenger, str] | None = None
         self._sites = self._weights = 0
@@ -56,7 +56,7 @@ class LayerEstimator(Messenger):
     def check_program(self) -> None:
         """Raises where a site is enumerated: its values would need noise with a joint law."""
         if self._enumerated is not None and any(x is self._enumerated[0] for x in _PYRO_STACK):
-            raise Unserved(
+            raise UnsupportedLayer(
                 f"site '{self._enumerated[1]}' is enumerated before it in the same program; call the "
                 f"network first"
             )
@@ -106,13 +106,13 @@ class LayerEstimator(Messenger):
     def __exit__(self, *exception: Any) -> Any:
         """Says at the end, unless an error does, what has not been served."""
         self._run = self._enumerated = None
-        unserved, self.unserved = self.unserved, {}
+        unsupported, self.unsupported = self.unsupported, {}
         nothing = self._sites and not self._weights
         if exception[0] is not None:
-            unserved, nothing = {}, False
+            unsupported, nothing = {}, False
         self._sites = self._weights = 0
-        if unserved:
-            layers = "; ".join(f"{layer} ({reason})" for layer, reason in unserved.items())
+        if unsupported:
+            layers = "; ".join(f"{layer} ({reason})" for layer, reason in unsupported.items())
             warnings.warn(
                 f"{self.name} left the noise of these layers shared by all examples: {layers}.",
                 stacklevel=outside(),

@@ -9,7 +9,7 @@ import torch
 from pyro.infer.autoguide import init_to_feasible
 from torch import Tensor
 
-from ..errors import EstimatorError
+from ...errors import EstimatorError
 from .auto_weights import AutoWeights
 
 
