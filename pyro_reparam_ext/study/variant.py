@@ -13,7 +13,7 @@ from ..config import Configuration
 from ..elbo import TraceEstimator_ELBO
 from ..errors import EstimatorError
 from ..estimators.leave_one_out import LeaveOneOut
-from .sampler import Program
+from .elbo_call import ElboCall
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +41,14 @@ class Variant:
     guide: Callable[..., Any] | None = None
 
 
-def program_of(
+def call_of(
     label: str,
     value: Any,
     model: Callable[..., Any],
     guide: Callable[..., Any],
     args: tuple,
     kwargs: dict,
-) -> Program:
+) -> ElboCall:
     variant = value if isinstance(value, Variant) else None
     if variant is None:
         variant = Variant(elbo=value) if isinstance(value, ELBO) else Variant(estimators=value)
@@ -56,7 +56,7 @@ def program_of(
         elbo = variant.elbo or _elbo(variant.estimators)
     except EstimatorError as error:
         raise EstimatorError(f"estimators[{label!r}]: {error}") from error
-    return Program(
+    return ElboCall(
         elbo,
         variant.model or model,
         variant.guide or guide,

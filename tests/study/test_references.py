@@ -8,7 +8,7 @@ from pyro.infer.autoguide import AutoNormal
 
 import pyro_reparam_ext as pre
 from pyro_reparam_ext.study.draws import Draws
-from pyro_reparam_ext.study.programs import exact_program, scored_program, support_moves
+from pyro_reparam_ext.study.references import exact_call, score_function_call, support_moves
 from pyro_reparam_ext.study.sampler import Sampler
 
 from .programs import exact_gradient, guide, model
@@ -38,7 +38,7 @@ def test_supports_that_move_with_parameters_are_known(fn):
 
 def test_exact_gradient_whatever_estimators_the_guide_has():
     biased = pre.config_estimator(guide, {"z": pre.GumbelSoftmax(2.0)})
-    sampler = Sampler(exact_program(model, biased, (), {}))
+    sampler = Sampler(exact_call(model, biased, (), {}))
     assert sampler.deterministic  # in a plate that takes all of its data
     (draw,) = Draws(sampler, ["logits"]).chunks(1)
     torch.testing.assert_close(
@@ -81,5 +81,5 @@ def test_score_functions_serve_autoguides():
 
     autoguide = AutoNormal(normal)
     autoguide()
-    sampler = Sampler(scored_program(normal, autoguide, (), {}, True))
+    sampler = Sampler(score_function_call(normal, autoguide, (), {}, True))
     assert not sampler.conditions and sampler.unbiased

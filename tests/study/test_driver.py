@@ -95,9 +95,10 @@ def test_variance_is_that_of_the_draws_and_lies_in_its_interval(study):
 def test_batched_draws_have_the_variance_of_single_ones(study):
     """DisARM has its variance in closed form here; the loop has to agree with the batch."""
     from pyro_reparam_ext.study.draws import Draws
-    from pyro_reparam_ext.study.sampler import Program, Sampler
+    from pyro_reparam_ext.study.elbo_call import ElboCall
+    from pyro_reparam_ext.study.sampler import Sampler
 
-    sampler = Sampler(Program(pre.TraceEstimator_ELBO(pre.DisARM()), model, guide, (), {}))
+    sampler = Sampler(ElboCall(pre.TraceEstimator_ELBO(pre.DisARM()), model, guide, (), {}))
     names = ["logits"]
     leaves = {name: sampler.parameters[name] for name in names}
     batch = torch.cat([c["logits"] for c in Draws(sampler, names).chunks(4000)])

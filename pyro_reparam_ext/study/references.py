@@ -16,12 +16,12 @@ from ..errors import EstimatorError
 from ..estimators.base import Estimator
 from ..estimators.enumeration import Enumeration
 from ..estimators.score_function import ScoreFunction
-from .sampler import Program
+from .elbo_call import ElboCall
 
 
-def exact_program(
+def exact_call(
     model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict
-) -> Program:
+) -> ElboCall:
     """All discrete sites enumerated jointly, whatever estimators the guide has."""
 
     def estimator(message: dict[str, Any]) -> Estimator | None:
@@ -38,7 +38,7 @@ def exact_program(
             )
         return None
 
-    return Program(_elbo(estimator), model, _Free()(guide), args, kwargs)
+    return ElboCall(_elbo(estimator), model, _Free()(guide), args, kwargs)
 
 
 def _elbo(estimator: Callable[[dict[str, Any]], Estimator | None]) -> TraceEstimator_ELBO:
@@ -46,13 +46,13 @@ def _elbo(estimator: Callable[[dict[str, Any]], Estimator | None]) -> TraceEstim
     return TraceEstimator_ELBO(estimator, vectorize_particles="vmap")
 
 
-def scored_program(
+def score_function_call(
     model: Callable[..., Any],
     guide: Callable[..., Any],
     args: tuple,
     kwargs: dict,
     enumerate_discrete: bool,
-) -> Program:
+) -> ElboCall:
     """The score function at every site that has one, discrete sites enumerated or not.
 
     No jump of the cost makes it biased. Where the support of a site moves with its parameters, the
@@ -67,7 +67,7 @@ def scored_program(
             return None
         return ScoreFunction("ema")
 
-    return Program(_elbo(estimator), model, _Free()(guide), args, kwargs)
+    return ElboCall(_elbo(estimator), model, _Free()(guide), args, kwargs)
 
 
 class _Free(Messenger):
