@@ -150,14 +150,14 @@ def check_temperature(owner: str, temperature: Temperature) -> None:
     )
 
 
-def held(temperature: Temperature) -> Temperature:
+def as_option(temperature: Temperature) -> Temperature:
     """The option as estimators keep it: a parameter in a module, from which it is read again."""
     if isinstance(temperature, nn.Parameter):
         return LearnedTemperature(temperature)
     return temperature
 
 
-def now(temperature: Temperature) -> float | Tensor:
+def current_value(temperature: Temperature) -> float | Tensor:
     """The current value of a temperature.
 
     What a function returns may be out of range: that reads as NaN, which the ELBO reports by

@@ -69,7 +69,7 @@ COVERED_BY = {
     "parameters.py": "test_parallel.py",
     "reparam/image.py": "reparam/test_estimators_of_images.py",
     "reparam/strategy.py": "reparam/test_auto_relax.py",
-    "replay.py": "reparam/test_decentering.py",
+    "replay.py": "reparam/test_noncentered.py",
     "study/conditions.py": "study/test_verdict.py",
     "study/elbo_call.py": "study/test_driver.py",
     "study/measured.py": "study/test_driver.py",

@@ -103,6 +103,33 @@ def test_no_room_knows_one_after_it(folder, room, order):
     assert_no_loop(found)
 
 
+def private(name):
+    return name.startswith("_") and not name.startswith("__")
+
+
+def private_names_across_files(text):
+    """Private names that a module takes from others of the package, by import or as attributes."""
+    tree, modules = ast.parse(text), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            modules |= {alias.asname or alias.name for alias in node.names}
+            yield from (alias.name for alias in node.names if private(alias.name))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if node.value.id in modules and private(node.attr):
+                yield f"{node.value.id}.{node.attr}"
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda p: str(p.relative_to(SOURCE)))
+def test_private_names_stay_in_their_file(path):
+    assert not list(private_names_across_files(path.read_text()))
+
+
+@pytest.mark.parametrize("text", ["from .x import _y", "from . import x\nx._y()"])
+def test_a_private_name_is_seen(text):
+    assert list(private_names_across_files(text))
+
+
 def test_an_arrow_back_is_seen():
     with pytest.raises(AssertionError, match="numerics/x.py"):
         assert_no_arrow_back({("numerics", "study"): "numerics/x.py imports study"}, HOUSE)

@@ -12,7 +12,7 @@ from ..distributions.rules.discrete_noise import noise_of
 from ..distributions.rules.relaxation import coordinate, noisy_logits, relaxed_log_prob, to_value
 from ..distributions.rules.wrappers import coordinates, log_prob_by
 from ..errors import EstimatorError
-from ..temperature import Temperature, check_temperature, held, now, state_of
+from ..temperature import Temperature, as_option, check_temperature, current_value, state_of
 from .base import Draw, Estimator, Paper, Site
 from .relaxed import LinearlyScored, Tempered
 
@@ -66,7 +66,7 @@ class GumbelSoftmax(Tempered, LinearlyScored, Estimator):
 
     def __post_init__(self) -> None:
         check_temperature("GumbelSoftmax", self.temperature)
-        object.__setattr__(self, "temperature", held(self.temperature))
+        object.__setattr__(self, "temperature", as_option(self.temperature))
         if self.score not in ("relaxed", "discrete"):
             raise EstimatorError(
                 f"GumbelSoftmax: score must be 'relaxed' or 'discrete', was given {self.score!r}."
@@ -78,19 +78,19 @@ class GumbelSoftmax(Tempered, LinearlyScored, Estimator):
     def draw(self, fn: TorchDistribution) -> Draw:
         base = coordinates(fn)
         noise = noise_of(base)
-        x = coordinate(base, noisy_logits(base, noise), now(self.temperature))
+        x = coordinate(base, noisy_logits(base, noise), current_value(self.temperature))
         return Draw(to_value(base, x), x, noise)
 
     def redraw(self, site: Site, fn: TorchDistribution) -> Draw:
         base, noise = coordinates(fn), site.draw.noise
         assert noise is not None
-        x = coordinate(base, noisy_logits(base, noise), now(self.temperature))
+        x = coordinate(base, noisy_logits(base, noise), current_value(self.temperature))
         return Draw(to_value(base, x), x)
 
     def log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
         if self.score == "discrete":
             return super().log_prob(fn, draw)
-        x, temperature = draw.coordinate, now(self.temperature)
+        x, temperature = draw.coordinate, current_value(self.temperature)
         assert x is not None
         return log_prob_by(lambda base: relaxed_log_prob(base, x, temperature), fn)
 

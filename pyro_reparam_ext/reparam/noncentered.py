@@ -26,7 +26,7 @@ PATHWISE = Pathwise()
 """Made once, and not while a guide runs: there it would be taken for one that the user asked for."""
 
 
-class Decentering(Reparam):
+class NoncenteredReparam(Reparam):
     r"""A latent site :math:`x \sim p_\theta` as a function of noise, :math:`x = T_\theta(\epsilon)`.
 
     A subclass gives ``suffix``, :meth:`check`, :meth:`noise`, :meth:`forward`, :meth:`inverse` and
@@ -72,7 +72,7 @@ class Decentering(Reparam):
     Example:
         >>> import pyro, pyro.distributions as dist, torch
         >>> import pyro_reparam_ext as pre
-        >>> class LogReparam(pre.reparam.Decentering):
+        >>> class LogReparam(pre.reparam.NoncenteredReparam):
         ...     suffix = "log"
         ...     def check(self, name, fn):
         ...         if not isinstance(fn, dist.LogNormal):

@@ -11,7 +11,12 @@ from pyro.infer import SVI, Trace_ELBO
 from pyro.infer.autoguide import AutoDelta, AutoMultivariateNormal, AutoNormal, init_to_value
 
 import pyro_reparam_ext as pre
-from pyro_reparam_ext.reparam import CholeskyReparam, Decentering, InverseCDFReparam, StandardizeReparam
+from pyro_reparam_ext.reparam import (
+    CholeskyReparam,
+    InverseCDFReparam,
+    NoncenteredReparam,
+    StandardizeReparam,
+)
 
 from .cases import CASES, DTYPE
 
@@ -229,7 +234,7 @@ def test_refuses_observed_sites(reparam, guide):
 
 def test_is_the_public_base():
     for reparam in OBJECTS:
-        assert isinstance(reparam, Decentering)
+        assert isinstance(reparam, NoncenteredReparam)
     with pytest.raises(TypeError):
         StandardizeReparam(True)
 
