@@ -38,7 +38,7 @@ def measuring() -> AbstractContextManager[None]:
 
 
 def _step_under_way() -> object | None:
-    """What stands for the step of training that runs now: the same object all through it.
+    """A mark of the step of training that runs now: the same object all through it.
 
     ``SVI.step`` records the parameters of its whole step by one trace, whatever the ELBO.
     """
@@ -176,7 +176,7 @@ def current_value(temperature: Temperature) -> float | Tensor:
 
 
 def fault_of(temperature: Temperature, batch_shape: torch.Size) -> str | None:
-    """What is wrong with a temperature at a site of this shape; looked for where something failed."""
+    """A fault of a temperature at a site of this shape, if any; looked for where something failed."""
     if isinstance(temperature, LearnedTemperature):
         temperature = temperature.temperature
     try:

@@ -167,7 +167,7 @@ class RelaxedOneHotCategorical(RelaxedDiscrete):
 
 
 def _logarithm(value: Tensor) -> tuple[Tensor, Tensor]:
-    """Of a value, constant where it is censored, and where it is."""
+    """The logarithm of a value, constant where it is censored; and where that is."""
     floor = floor_of(value.dtype)
     censored = value <= floor
     return torch.where(censored, math.log(floor), torch.where(censored, 1.0, value).log()), censored

@@ -82,7 +82,7 @@ def prior_of(name: str, value: Tensor, rule: Rule, hyperprior: Hyperprior) -> To
 
 
 def hyperprior_of(name: str, value: Tensor, rule: Rule) -> Hyperprior | None:
-    """What is to be known of the prior before it is drawn from; None where there is none.
+    """The sites that the prior of a parameter samples; None where there is no prior.
 
     Raises:
         EstimatorError: the prior can't be made, or has another shape than the parameter.

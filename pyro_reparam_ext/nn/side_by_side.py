@@ -129,7 +129,7 @@ def _flat(x: Tensor, own: int, ones: int, outer: torch.Size) -> tuple[Tensor, in
 
 
 def _single(mapped: Any, dims: Any, index: int) -> Any:
-    """What one particle is given."""
+    """The values of one particle, out of those of all."""
     values, structure = tree_flatten(mapped)
     picked = [
         x if dim is None else x[index] for x, dim in zip(values, tree_flatten(dims)[0], strict=True)

@@ -42,7 +42,7 @@ The second is 1 for the upper tail and -1 for the lower one, the same for all co
 
 
 class Adjoint(NamedTuple):
-    """What the gradient of a draw gives to its components and weights."""
+    """The gradients that a draw's gradient gives to its components and weights."""
 
     moved: Tensor
     log_density: Tensor

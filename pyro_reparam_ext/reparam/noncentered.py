@@ -1,4 +1,4 @@
-"""What reparameterisers share that write a site as a function of noise."""
+"""The base of reparameterisers that write a site as a function of noise."""
 
 from __future__ import annotations
 

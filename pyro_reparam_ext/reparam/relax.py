@@ -118,7 +118,7 @@ class RelaxReparam(Reparam):
         self.score = score or "relaxed"
 
     def relaxed(self, name: str, wrapped: TorchDistribution) -> TorchDistribution:
-        """What takes the place of ``wrapped`` at site ``name``."""
+        """The distribution that takes the place of ``wrapped`` at site ``name``."""
         if not is_relaxable(wrapped):
             raise EstimatorError(
                 f"site '{name}': RelaxReparam was given {type(innermost(wrapped)).__name__}; expected "

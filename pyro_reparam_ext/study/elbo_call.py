@@ -1,4 +1,4 @@
-"""What one gradient of a study is taken of: an ELBO of a model, a guide and their arguments."""
+"""The call of an ELBO whose gradient is studied: with model, guide and arguments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is to be measured of one label of a study, how, and what was."""
+"""The measurement of one label of a study: the job, how it is done, and its outcome."""
 
 from __future__ import annotations
 

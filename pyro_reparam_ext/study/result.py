@@ -1,4 +1,4 @@
-"""What a study returns: variance and bias of each estimator, as a table, a picture, and a file."""
+"""The result of a study: variance and bias of each estimator, as a table, a picture, and a file."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class GradientStudy:
         return reference_of([r.moments for r in self.results.values() if r.unbiased], names)
 
     def _reference(self, label: str, names: list[str]) -> Reference | None:
-        """What a label's bias is measured against: nothing that it is part of itself."""
+        """The gradient that a label's bias is measured against; nothing that it is part of itself."""
         if self.reference is not None:
             return None if label == self.reference_label else reference_of([self.reference], names)
         others = [r.moments for k, r in self.results.items() if r.unbiased and k != label]

@@ -77,7 +77,7 @@ class Sampler:
     # -- gradients --------------------------------------------------------------------------------
 
     def surrogate(self) -> Tensor:
-        """What one gradient is the derivative of."""
+        """The surrogate loss, whose derivative is one draw of the gradient."""
         call, elbo = self.call, self.call.elbo
         if isinstance(elbo, TraceEstimator_ELBO):
             return elbo.surrogate(call.evaluate(self.dependencies), learn=False).surrogate

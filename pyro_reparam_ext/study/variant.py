@@ -1,4 +1,4 @@
-"""What a label of a study stands for."""
+"""A variant: a label of a study that is more than a configuration of estimators."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .elbo_call import ElboCall
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """What one label of a study runs, where it is more than a configuration of estimators.
+    """One label of a study that has an ELBO, a context, a model or a guide of its own.
 
     Args:
         estimators: a configuration as ``TraceEstimator_ELBO`` takes it.

@@ -126,7 +126,7 @@ class AutoRankOneNormal(AutoWeights):
         return results
 
     def _quantiles(self, name: str, quantiles: Tensor | list[float]) -> Tensor:
-        """Of the unconstrained values, by bisection of their distribution function."""
+        """The quantiles of the unconstrained values, by bisection of their distribution function."""
         loc, scale = (self._as_matrix(name, x) for x in self._get_loc_and_scale(name))
         row_scale = self._parameter("row_scales", name)[..., None]
         column_scale = self._parameter("column_scales", name)[..., None, :]

@@ -1,4 +1,4 @@
-"""What guides of weight matrices share: mean-field sites, and a law of their own for matrices."""
+"""The base of guides of weight matrices: mean-field sites, and a law of their own for matrices."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class AutoWeights(AutoNormal):
         return attrgetter(f"{group}.{name}")(self)
 
     def _law(self, name: str) -> TorchDistribution:
-        """Of the unconstrained value."""
+        """The law of the unconstrained value."""
         loc, scale = self._get_loc_and_scale(name)
         return dist.Normal(loc, scale).to_event(self._event_dims[name])
 

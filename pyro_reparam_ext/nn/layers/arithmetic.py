@@ -1,4 +1,4 @@
-"""What becomes of the law of a weight in functions that are no layers."""
+"""Views, multiples and shifts of random weights, and the laws that they have."""
 
 from __future__ import annotations
 

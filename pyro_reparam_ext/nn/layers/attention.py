@@ -139,7 +139,7 @@ def _heads(x: Tensor, heads: int) -> Tensor:
 
 
 def _mask(attention: Tensor | None, padding: Tensor | None, heads: int, q: Tensor) -> Tensor | None:
-    """What is added to the scores, of a shape that broadcasts to (examples, heads, queries, keys)."""
+    """The term that masks add to the scores; it broadcasts to (examples, heads, queries, keys)."""
     masks = []
     if attention is not None:
         attention = _added(attention, q)

@@ -74,7 +74,7 @@ class LinearMap:
         return self.law.scale.square(), bias
 
     def deviations(self) -> tuple[Tensor, Tensor | None]:
-        """Of the draws of weight and bias, from their means."""
+        """The deviations of the draws of weight and bias from their means."""
         assert isinstance(self.weight, RandomWeight)
         weight = self.weight.draw - self.law.loc
         if self.bias_law is None:

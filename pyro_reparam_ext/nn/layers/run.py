@@ -42,7 +42,7 @@ class Run:
         """What later calls with the same weight need; the context's own."""
 
     def check_one_call(self, sites: set[str]) -> None:
-        """Of a network whose particles run side by side, each in a run of its own."""
+        """Raises at the second call of a network whose particles run side by side, in a run each."""
         twice = self._side_by_side & sites
         if twice:
             raise EstimatorError(
@@ -120,7 +120,7 @@ class Run:
     def _change(
         self, written: list[RandomWeight], func: Callable, args: tuple, kwargs: dict
     ) -> RandomWeight | None:
-        """What writes into a weight takes its law away."""
+        """Runs a function that writes into a weight, which takes the weight's law away."""
         func(*plain(args), **plain(kwargs))
         for weight in written:
             weight.law = f"it was changed in place by {name_of(func)}"

@@ -62,7 +62,7 @@ def random_weight(
 
 
 def leaves(x: Any) -> list[Any]:
-    """What stands in nested tuples, lists and dicts."""
+    """The items of nested tuples, lists and dicts, in a flat list."""
     found: list[Any] = []
     for item in x.values() if isinstance(x, dict) else x:
         if isinstance(item, (tuple, list, dict)):

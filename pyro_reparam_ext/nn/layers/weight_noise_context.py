@@ -1,4 +1,4 @@
-"""What the contexts share that decide how the noise of weights enters a layer."""
+"""The base of the contexts that decide how the noise of weights enters a layer."""
 
 from __future__ import annotations
 
