@@ -30,6 +30,7 @@ doctest: $(INSTALLED)
 
 docs: $(INSTALLED)
 	$(PYTHON) -m sphinx -q -W --keep-going -b html docs docs/_build/html
+	@! grep -rE '<(script|link)[^>]*(src|href)="https?:' --include='*.html' docs/_build/html
 	@echo 'Built docs/_build/html/index.html'
 
 # JAX and TensorFlow Probability are compared with, and needed nowhere else.

@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+from importlib.metadata import distribution
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from types import ModuleType
@@ -28,6 +29,11 @@ extensions = [
 ]
 exclude_patterns = ["_build", "_generated", "relaxations_measured.md", "examples/*/*.md"]
 html_theme = "furo"
+
+# MathJax in one file, of an installed package: the pages need no network.
+mathjax = distribution("sphinx-mathjax-offline")
+html_static_path = [str(mathjax.locate_file("sphinx-mathjax-offline/static/mathjax/tex-svg-full.js"))]
+mathjax_path = "tex-svg-full.js"
 
 myst_enable_extensions = ["amsmath", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3

@@ -136,7 +136,7 @@ def in_pyro(
     law: Callable[..., dist.TorchDistribution],
     at: dict[str, Tensor],
     cost: Callable[[Tensor], Tensor],
-    reparam: pre.reparam.Decentering,
+    reparam: pre.reparam.NoncenteredReparam,
     draws: int,
 ) -> Tensor:
     """Draws of the gradient of a Pyro program whose loss is E[cost], its guide reparameterised."""

@@ -18,7 +18,8 @@ from .estimators import (
     StraightThrough,
     StraightThroughGumbelSoftmax,
 )
-from .study.study import GradientStudy, gradient_study
+from .study.driver import gradient_study
+from .study.result import GradientStudy
 from .study.variant import Variant
 from .temperature import ExponentialDecay
 

@@ -30,7 +30,7 @@ def calling(frame: FrameType) -> FrameType:
 
 
 def told(error: BaseException) -> str:
-    """What an error says, in a line, and the last line of a program that it passed through."""
+    """An error's message in one line, with the last line of a program that it passed through."""
     line, text = line_of(error), str(error).strip().split("\n")[0] or type(error).__name__
     return f"{text} (at {line})" if line else text
 

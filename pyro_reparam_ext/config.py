@@ -39,7 +39,7 @@ def check_configuration(configuration: Configuration) -> None:
 
 
 def configured(configuration: Configuration, message: Message) -> Estimator | None:
-    """What a configuration says about one site; None if nothing."""
+    """The estimator that a configuration names for one site; None if it names none."""
     if configuration is None:
         return None
     if isinstance(configuration, Estimator):

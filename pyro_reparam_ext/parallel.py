@@ -21,7 +21,7 @@ def wrapper() -> DistributedDataParallel | None:
 def nothing_apart(
     loss: nn.Module, states: nn.Module, parallel: DistributedDataParallel
 ) -> Iterator[None]:
-    """What runs inside trains nothing that ``parallel`` does not keep in step.
+    """A context that raises if what runs inside trains what ``parallel`` does not keep in step.
 
     Args:
         loss: a module, of ``parallel`` or a part of it.

@@ -38,7 +38,7 @@ def measuring() -> AbstractContextManager[None]:
 
 
 def _step_under_way() -> object | None:
-    """What stands for the step of training that runs now: the same object all through it.
+    """A mark of the step of training that runs now: the same object all through it.
 
     ``SVI.step`` records the parameters of its whole step by one trace, whatever the ELBO.
     """
@@ -150,14 +150,14 @@ def check_temperature(owner: str, temperature: Temperature) -> None:
     )
 
 
-def held(temperature: Temperature) -> Temperature:
+def as_option(temperature: Temperature) -> Temperature:
     """The option as estimators keep it: a parameter in a module, from which it is read again."""
     if isinstance(temperature, nn.Parameter):
         return LearnedTemperature(temperature)
     return temperature
 
 
-def now(temperature: Temperature) -> float | Tensor:
+def current_value(temperature: Temperature) -> float | Tensor:
     """The current value of a temperature.
 
     What a function returns may be out of range: that reads as NaN, which the ELBO reports by
@@ -176,7 +176,7 @@ def now(temperature: Temperature) -> float | Tensor:
 
 
 def fault_of(temperature: Temperature, batch_shape: torch.Size) -> str | None:
-    """What is wrong with a temperature at a site of this shape; looked for where something failed."""
+    """A fault of a temperature at a site of this shape, if any; looked for where something failed."""
     if isinstance(temperature, LearnedTemperature):
         temperature = temperature.temperature
     try:

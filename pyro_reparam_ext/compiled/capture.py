@@ -152,7 +152,7 @@ class _Watch(TorchFunctionMode):
 
 
 def _read(func: Callable[..., Any], args: tuple, frame: FrameType) -> Any:
-    """What Pyro's ELBOs get where they make a number of a tensor, and validation; others, an error."""
+    """The answer to a read of a tensor as a number, for Pyro's ELBOs and validation; others raise."""
     name = frame.f_globals.get("__name__", "")
     if func is Tensor.__bool__ and (
         frame.f_code.co_name == "_validate_sample" or name.startswith("pyro.distributions.transforms")
@@ -195,7 +195,7 @@ def _selects(func: Callable[..., Any], args: tuple) -> bool:
 
 
 def _node_of(x: Any) -> Node | None:
-    """What computes a tensor in the graph, from its inputs or by drawing it."""
+    """The node of the graph that computes a tensor, from its inputs or by drawing it."""
     mode = get_proxy_mode()
     if mode is None or not isinstance(x, Tensor):
         return None

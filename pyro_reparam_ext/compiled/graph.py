@@ -1,4 +1,4 @@
-"""What is done to a captured graph before it is compiled."""
+"""The rewriting of a captured graph before it is compiled."""
 
 from __future__ import annotations
 

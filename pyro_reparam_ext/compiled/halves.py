@@ -115,7 +115,7 @@ def halves(gm: GraphModule) -> tuple[Half, Half]:
 
 
 def _early(nodes: Sequence[Node], mark: Node) -> set[Node]:
-    """What is computed before the mark: all that it needs, what is drawn, and what is made of these."""
+    """The nodes before the mark: all that it needs, what is drawn, and what is made of these."""
     ancestors, after = {mark}, {mark}
     for x in reversed(nodes):
         if x in ancestors:
@@ -135,7 +135,7 @@ def _draws(node: Node) -> bool:
 
 
 def _views(nodes: Sequence[Node]) -> set[Node]:
-    """What shares memory with an input."""
+    """The nodes whose tensors share memory with an input."""
     found: set[Node] = set()
     for x in nodes:
         returns = getattr(getattr(x.target, "_schema", None), "returns", ())

@@ -14,7 +14,7 @@ VALUES = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.
 
 
 def key_of(around: Hashable, args: tuple, kwargs: dict[str, Any]) -> Hashable:
-    """What has to be the same of the arguments, and ``around`` them, for a graph to serve them."""
+    """A key of arguments, and of what is ``around`` them; one graph serves those of equal keys."""
     if not kwargs and all(type(x) is Tensor for x in args):
         return (around, *map(_kind, args))
     flat, spec = tree_flatten((args, kwargs))
@@ -28,7 +28,7 @@ def _kind(x: Any) -> Hashable:
 
 
 def difference(before: Any, after: Any) -> str:
-    """What of two keys differs first, in words."""
+    """The first difference between two keys, in words."""
     for a, b in zip(before[1:], after[1:], strict=False):
         if a != b:
             return f"an argument {a!r} became {b!r}"

@@ -23,7 +23,7 @@ class Number:
 
     @property
     def value(self) -> Any:
-        """What it is now; None if it is gone."""
+        """The value at the moment; None if it is gone."""
         try:
             return self.holder.cell_contents if self.key is CellType else self.holder[self.key]
         except (ValueError, KeyError, IndexError):

@@ -115,7 +115,7 @@ class CompiledStep:
         kwargs: dict[str, Any],
         write_buffers: Callable[[], None],
     ) -> list[Tensor]:
-        """What is captured. Returns the loss and the gradients."""
+        """One step, which is run once to be captured as a graph. Returns the loss and the gradients."""
         with torch.enable_grad(), training_step():
             loss, surrogate = objective(*args, **kwargs)
         grads = _gradients(surrogate, self.params)
@@ -202,7 +202,7 @@ _ROUNDING = 1e-6
 
 
 def _outcome(f: Callable[..., Any], inputs: Sequence[Tensor], state: Tensor) -> list[Tensor]:
-    """What a step returns, and what it leaves in its inputs."""
+    """All tensors that a step computes: those it returns, then its inputs as it leaves them."""
     torch.set_rng_state(state)
     inputs = list(map(copied, inputs))
     returned = f(*inputs)

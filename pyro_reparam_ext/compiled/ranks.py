@@ -29,7 +29,7 @@ Spec: TypeAlias = tuple[tuple[str, tuple[int, ...], str], ...]
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """What the ranks average in a step, and its places in a vector: the loss comes first.
+    """The tensors that the ranks average in a step, and their places in a vector: the loss comes first.
 
     ``params``: parameters, whose gradients are averaged. ``averages``: tensors whose values are.
     """
@@ -56,7 +56,7 @@ class Layout:
 
     @cached_property
     def dtype(self) -> torch.dtype:
-        """Of the vector: no tensor loses precision in it."""
+        """The dtype of the vector, in which no tensor loses precision."""
         return _common(torch.float32, self.tensors)
 
     @cached_property
@@ -84,7 +84,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class _Word:
-    """What one rank says: what its step averages, an error, and a mark of its random numbers.
+    """A message of one rank to the others: its averages, an error, and a mark of its random numbers.
 
     ``number``: of the layout; None if it is new.
     """
@@ -204,7 +204,7 @@ class Ranks:
         return wire
 
     def _talk(self, word: _Word, error: Exception | None = None) -> list[_Word]:
-        """What all ranks say; raises unless they say the same."""
+        """The messages of all ranks; raises unless they say the same."""
         words: list[_Word] = [word] * self.size
         dist.all_gather_object(words, word, group=self.group)
         if error is not None:
@@ -263,7 +263,7 @@ def _common(dtype: torch.dtype, tensors: Sequence[Tensor]) -> torch.dtype:
 
 
 def _difference(mine: Spec, other: Spec) -> str:
-    """What two ranks average differently, in words."""
+    """The tensors that one of two ranks averages and the other doesn't, in words."""
     if mine == other:
         return "of the same names, but made anew in different steps"
     a, b = sorted(set(mine) - set(other)), sorted(set(other) - set(mine))

@@ -22,7 +22,7 @@ WATCH = 100
 
 @dataclass(frozen=True, eq=False)
 class Losses:
-    """What many steps leave: ``losses``, one for each, of shape ``(num_steps,)``, on the CPU."""
+    """The result of many steps: their ``losses``, of shape ``(num_steps,)``, on the CPU."""
 
     losses: Tensor
 

@@ -1,4 +1,4 @@
-"""What a step depends on beside its arguments."""
+"""The surroundings of a step: all that it depends on beside its arguments."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Surroundings:
         return {name: x for name, x in found.items() if name not in self._ignored}
 
     def changed(self, before: dict[str, Any]) -> list[str]:
-        """What :meth:`kept` gave otherwise."""
+        """The names for which :meth:`kept` gave another value before."""
         now = self.kept()
         return sorted(name for name in before if before[name] != now.get(name))
 
@@ -87,7 +87,7 @@ class _Object:
 
 
 def _parts(handler: Any) -> list[Any]:
-    """What has to be the same of a handler for it to act alike; not what it keeps to itself."""
+    """The attributes of a handler on which its acting depends; not those that it keeps to itself."""
     parts: list[Any] = [type(handler)]
     for key, x in vars(handler).items():
         if key.startswith("_"):

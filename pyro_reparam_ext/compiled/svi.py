@@ -342,7 +342,7 @@ class CompiledSVI(SVI):
         )
 
     def _layout(self, params: dict[str, Tensor]) -> Layout | None:
-        """What processes average in a step that moves these parameters."""
+        """The layout of what processes average in a step that moves these parameters."""
         if self._ranks is None:
             return None
         layout = self._ranks.known(trained(params), averages_of(self.elbo))
@@ -355,7 +355,7 @@ class CompiledSVI(SVI):
 
     @contextmanager
     def _invisible(self) -> Iterator[None]:
-        """What runs inside leaves no trace, in what estimators learn and in schedules neither."""
+        """A context for runs that leave no trace, neither in what estimators learn nor in schedules."""
         states = self.elbo.states if isinstance(self.elbo, TraceEstimator_ELBO) else nn.ModuleDict()
         with measuring(), invisible(self.model, self.guide, states):
             yield

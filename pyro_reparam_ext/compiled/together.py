@@ -68,7 +68,7 @@ def eager_step(svi: SVI, elbo: Any, ranks: Ranks, args: tuple, kwargs: dict[str,
 
 
 def averages_of(elbo: Any) -> dict[str, Tensor]:
-    """What estimators average over steps, and ranks over ranks."""
+    """The running averages of estimators, which ranks average over ranks."""
     if not isinstance(elbo, TraceEstimator_ELBO):
         return {}
     named = sorted(elbo.states.named_buffers())

@@ -54,7 +54,7 @@ def cholesky_of(value: Tensor) -> Tensor:
 
 
 def log_det(factor: Tensor) -> Tensor:
-    """Of the matrix with this Cholesky factor."""
+    """The log determinant of the matrix with this Cholesky factor."""
     return 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
 
 

@@ -302,7 +302,7 @@ def _velocity(
 
 
 def _velocity_terms(logits: Tensor) -> tuple[Tensor, ...]:
-    """Of what ``_velocity`` takes, that which depends on the parameters alone.
+    """The arguments of ``_velocity`` that depend on the parameters alone.
 
     The velocity is by its series below a radius, with so many terms that the dtype asks for: x (1 - x)
     times a polynomial in 1 - 2 x.

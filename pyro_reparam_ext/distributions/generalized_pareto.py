@@ -114,7 +114,7 @@ class GeneralizedPareto(Parametric):
         return implicit_joint(value, _pull_back, *parameters, exponential, excess)
 
     def _exponential(self, value: Tensor) -> tuple[Tensor, Tensor]:
-        """What the value is as a standard exponential draw, and c z, inside the support."""
+        """The standard exponential draw that gives the value, and c z, inside the support."""
         info = torch.finfo(value.dtype)
         with torch.no_grad():
             z = ((value - self.loc) / self.scale).clamp(max=info.max)

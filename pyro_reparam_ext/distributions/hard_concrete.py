@@ -134,7 +134,7 @@ class HardConcrete(ProbOrLogit):
         return torch.where(inside(value), density, beyond + leaving * jump)
 
     def _log_density(self, value: Tensor) -> Tensor:
-        """Of the continuous part, up to the ends."""
+        """The log density of the continuous part, up to the ends."""
         distance = self.logits - self.temperature * self._interval.coordinate(value)
         both = logsigmoid(distance) + logsigmoid(-distance)
         return self.temperature.log() + both - self._interval.log_slope(value)
@@ -189,7 +189,7 @@ class HardConcrete(ProbOrLogit):
         return -self._expectation(lambda fn, z: fn._density(z))
 
     def _expectation(self, function: Callable[[HardConcrete, Tensor], Tensor]) -> Tensor:
-        """Of ``function(fn, z)``, ``fn`` being this distribution with a dim for z on the right."""
+        """The expectation of ``function(fn, z)``, where ``fn`` has a dim for z on the right."""
         nodes, weights = gauss_legendre(NODES)
         dtype, device = self.logits.dtype, self.logits.device
         start, end = (x.unsqueeze(-1) for x in self._range())
@@ -211,7 +211,7 @@ class HardConcrete(ProbOrLogit):
         return (mass * function(fn, z)).sum(-1)
 
     def _range(self) -> tuple[Tensor, Tensor]:
-        """Of the x between the ends that have a mass."""
+        """The least and the largest x between the ends that have a mass."""
         start, end = self._interval.start, self._interval.end
         center = (self.logits / self.temperature).detach().clamp(start, end)
         width = TAIL / self.temperature.detach()

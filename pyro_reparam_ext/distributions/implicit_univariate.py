@@ -16,7 +16,7 @@ from ..numerics.panels import WEIGHTS, Series, nodes, series
 from ..numerics.real_line_map import real_line_map_of
 from ..numerics.shapes import broadcast_shapes
 from .mixins.parametric import Parametric
-from .rules.pathwise import _by_cdf
+from .rules.pathwise import cdf_pull_back
 
 Function = Callable[..., Tensor]
 
@@ -143,7 +143,7 @@ class ImplicitUnivariate(Parametric):
         cdf = self._cdf(value, panels)
         with torch.no_grad():
             density = self._log_prob(value, panels).exp()
-        return implicit_joint(value.expand(cdf.shape), _by_cdf, cdf, density)
+        return implicit_joint(value.expand(cdf.shape), cdf_pull_back, cdf, density)
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:

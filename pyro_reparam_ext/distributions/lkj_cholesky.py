@@ -119,7 +119,7 @@ class LKJCholesky(dist.LKJCholesky):
         return (ratio + second * math.log(math.pi)).sum(-1)
 
     def _mean_log(self) -> Tensor:
-        """Of the diagonal, from the second on."""
+        """The mean log of the diagonal's elements, from the second on."""
         first, second = _shapes(self.concentration, self.dim)
         return 0.5 * (torch.digamma(first) - torch.digamma(first + second))
 
@@ -145,7 +145,7 @@ class LKJCholesky(dist.LKJCholesky):
 
 
 def _shapes(concentration: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Of the Beta distribution of the squared diagonal, from the second row on."""
+    """The parameters of the Beta distribution of the squared diagonal, from the second row on."""
     steps = torch.arange(1, dim, dtype=concentration.dtype, device=concentration.device)
     return concentration[..., None] + 0.5 * (dim - 1 - steps), 0.5 * steps
 

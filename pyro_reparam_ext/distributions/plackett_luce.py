@@ -216,7 +216,7 @@ class PlackettLuce(HeldScore, Parametric):
 
 
 def _log_prob(value: Tensor, logits: Tensor) -> Tensor:
-    """Of permutation matrices, in the extension to relaxed ones."""
+    """The log probability of permutation matrices, extended to relaxed ones."""
     # Columns of relaxed matrices may have a sum above 1.
     left = (1 - (value.cumsum(-2) - value)).clamp(min=0)
     logits = logits.unsqueeze(-2)

@@ -83,7 +83,7 @@ class PowerSpherical(Directional):
 
     @property
     def variance(self) -> Tensor:
-        """Of each coordinate."""
+        """The variance of each coordinate."""
         alpha, beta = self._beta + self.concentration, self._beta
         product = 4 * beta / (alpha + beta) * (alpha / (alpha + beta + 1))
         along, across = product / (alpha + beta), product / (2 * beta)
@@ -100,7 +100,7 @@ class PowerSpherical(Directional):
 
     @property
     def _log_normaliser(self) -> Tensor:
-        r"""Of :math:`((1 + \mu^T x) / 2)^\kappa`."""
+        r"""The log of the integral of :math:`((1 + \mu^T x) / 2)^\kappa` over the sphere."""
         ratio = log_gamma_ratio(self._beta + self.concentration, self._beta)
         return self._beta * math.log(4 * math.pi) - ratio
 

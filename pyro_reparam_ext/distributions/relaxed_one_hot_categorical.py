@@ -120,16 +120,16 @@ class RelaxedOneHotCategorical(RelaxedDiscrete):
         t, logits = temperature.detach(), self.logits.detach()
         moving = ((self.logits - logits + t * log_y) / temperature).log_softmax(-1)
         uncensored = (~censored).sum(-1, keepdim=True)
-        scores = torch.where(self.impossible, -math.inf, logits - t * log_y)
-        rate = uncensored * t * scores.softmax(-1)
+        shifted = torch.where(self.impossible, -math.inf, logits - t * log_y)
+        rate = uncensored * t * shifted.softmax(-1)
         rate = torch.where(censored, rate, 1.0)
         return value * (rate * (moving - moving.detach())).exp()
 
     def _density(self, value: Tensor) -> Tensor:
         log_y, censored = _logarithm(value)
         log_t = self.temperature.log()
-        scores, impossible = self.logits - self.temperature.unsqueeze(-1) * log_y, self.impossible
-        log_w = torch.where(impossible, -math.inf, scores).log_softmax(-1)
+        shifted, impossible = self.logits - self.temperature.unsqueeze(-1) * log_y, self.impossible
+        log_w = torch.where(impossible, -math.inf, shifted).log_softmax(-1)
         uncensored = (~censored).sum(-1).to(log_w.dtype)
         density = torch.where(censored, 0.0, log_w - log_y).sum(-1)
         density = density + uncensored.lgamma() + (uncensored - 1) * log_t
@@ -167,7 +167,7 @@ class RelaxedOneHotCategorical(RelaxedDiscrete):
 
 
 def _logarithm(value: Tensor) -> tuple[Tensor, Tensor]:
-    """Of a value, constant where it is censored, and where it is."""
+    """The logarithm of a value, constant where it is censored; and where that is."""
     floor = floor_of(value.dtype)
     censored = value <= floor
     return torch.where(censored, math.log(floor), torch.where(censored, 1.0, value).log()), censored

@@ -142,7 +142,7 @@ class RelaxedSubset(HeldScore, Parametric):
 
     @property
     def mean(self) -> Tensor:
-        """Of straight-through values: the probability of each item to be in the subset."""
+        """The mean of straight-through values: the probability of each item to be in the subset."""
         if not self.straight_through:
             raise NotImplementedError(
                 "RelaxedSubset: the mean of relaxed values is not known. That of k-hot values is with "
@@ -157,7 +157,7 @@ class RelaxedSubset(HeldScore, Parametric):
 
     @property
     def variance(self) -> Tensor:
-        """Of straight-through values."""
+        """The variance of straight-through values."""
         mean = self.mean
         return mean * (1 - mean)
 

@@ -81,13 +81,13 @@ class Truncated(Parametric):
         if base.event_shape:
             raise ValueError(f"Truncated needs a univariate base; got event_shape {base.event_shape}.")
         for method in ("cdf", "icdf"):
-            if not _has(base, method):
+            if not has_method(base, method):
                 name = type(base).__name__
                 raise NotImplementedError(
                     f"Truncated needs {method} of its base, which {name} does not have. Write it in a"
                     f" subclass of {name}, or truncate another distribution."
                 )
-        low, high = _like(base, low), _like(base, high)
+        low, high = tensor_like(base, low), tensor_like(base, high)
         shape = broadcast_shapes(base.batch_shape, low.shape, high.shape)
         self.base = base if base.batch_shape == shape else base.expand(shape)
         parameters: dict[str, Tensor | float] = {"low": low.expand(shape), "high": high.expand(shape)}
@@ -228,12 +228,12 @@ def _tails(fn: Truncated, value: Tensor) -> tuple[Tensor, Tensor]:
     return fn._shares(value, fn._bounds())
 
 
-def _has(fn: Distribution, method: str) -> bool:
+def has_method(fn: Distribution, method: str) -> bool:
     """Whether it is more than the stub of torch's base class, also inside a transform."""
     owner = defines(type(fn), method)
     inner = getattr(fn, "base_dist", None)
     if isinstance(inner, Distribution) and owner is torch.distributions.TransformedDistribution:
-        return _has(inner, method)
+        return has_method(inner, method)
     return owner is not Distribution
 
 
@@ -246,7 +246,7 @@ def _as(x: Any, like: Tensor) -> Tensor:
     return x if isinstance(x, Tensor) else torch.full_like(like, x)
 
 
-def _like(fn: Distribution, x: Tensor | float) -> Tensor:
+def tensor_like(fn: Distribution, x: Tensor | float) -> Tensor:
     """Numbers take dtype and device of the parameters of ``fn``."""
     if isinstance(x, Tensor):
         return x

@@ -76,7 +76,7 @@ class VonMisesFisher(Directional):
 
     @property
     def variance(self) -> Tensor:
-        """Of each coordinate."""
+        """The variance of each coordinate."""
         wider = polar_law(self.concentration, self._dim + 2).log_normaliser
         sine2 = (wider - polar_law(self.concentration, self._dim).log_normaliser).exp()
         along = (self._shortfall * (2 - self._shortfall) - sine2).clamp(min=0)
@@ -93,13 +93,16 @@ class VonMisesFisher(Directional):
 
     @property
     def _log_normaliser(self) -> Tensor:
-        r"""Of :math:`e^{\kappa (\mu^T x - 1)}`: over the angle, and over the sphere about the axis."""
+        r"""The log of the integral of :math:`e^{\kappa (\mu^T x - 1)}` over the unit sphere.
+
+        Over the angle, and over the sphere about the axis.
+        """
         around = log_area(self._dim - 1)
         return polar_law(self.concentration, self._dim).log_normaliser + around
 
 
 def log_area(dim: int) -> float:
-    r"""Of the unit sphere of :math:`\mathbb{R}^d`."""
+    r"""The log of the area of the unit sphere of :math:`\mathbb{R}^d`."""
     return math.log(2) + 0.5 * dim * math.log(math.pi) - math.lgamma(0.5 * dim)
 
 
@@ -118,6 +121,6 @@ def _kl(p: VonMisesFisher, q: VonMisesFisher) -> Tensor:
 
 
 def cross_entropy(shortfall: Tensor, loc: Tensor, q: VonMisesFisher) -> Tensor:
-    """Of ``q`` under a law about ``loc`` whose mean falls short of it by so much."""
+    """The cross entropy of ``q`` under a law about ``loc`` whose mean falls short of it by so much."""
     versine = shortfall + 2 * (1 - shortfall) * half_versine(loc, q.loc)
     return q.concentration * versine + q._log_normaliser

@@ -13,7 +13,7 @@ from ..distributions.rules.relaxation import coordinate, noisy_logits, relaxed_l
 from ..distributions.rules.wrappers import coordinates, log_prob_by
 from ..errors import EstimatorError
 from ..noise import NoiseSource
-from ..temperature import Temperature, check_temperature, held, now, state_of
+from ..temperature import Temperature, as_option, check_temperature, current_value, state_of
 from .base import Estimator
 from .protocol import Draw, Paper, Site
 from .relaxed import LinearlyScored, Tempered
@@ -68,7 +68,7 @@ class GumbelSoftmax(Tempered, LinearlyScored, Estimator):
 
     def __post_init__(self) -> None:
         check_temperature("GumbelSoftmax", self.temperature)
-        object.__setattr__(self, "temperature", held(self.temperature))
+        object.__setattr__(self, "temperature", as_option(self.temperature))
         if self.score not in ("relaxed", "discrete"):
             raise EstimatorError(
                 f"GumbelSoftmax: score must be 'relaxed' or 'discrete', was given {self.score!r}."
@@ -80,19 +80,19 @@ class GumbelSoftmax(Tempered, LinearlyScored, Estimator):
     def draw(self, fn: TorchDistribution, source: NoiseSource) -> Draw:
         base = coordinates(fn)
         noise = noise_of(base, source)
-        x = coordinate(base, noisy_logits(base, noise), now(self.temperature))
+        x = coordinate(base, noisy_logits(base, noise), current_value(self.temperature))
         return Draw(to_value(base, x), x, noise)
 
     def redraw(self, site: Site, fn: TorchDistribution) -> Draw:
         base, noise = coordinates(fn), site.draw.noise
         assert noise is not None
-        x = coordinate(base, noisy_logits(base, noise), now(self.temperature))
+        x = coordinate(base, noisy_logits(base, noise), current_value(self.temperature))
         return Draw(to_value(base, x), x)
 
     def log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
         if self.score == "discrete":
             return super().log_prob(fn, draw)
-        x, temperature = draw.coordinate, now(self.temperature)
+        x, temperature = draw.coordinate, current_value(self.temperature)
         assert x is not None
         return log_prob_by(lambda base: relaxed_log_prob(base, x, temperature), fn)
 

@@ -161,8 +161,8 @@ class Evaluations:
     - ``gradients``: for each branch of order 1 or more the gradient of the summed costs with respect
       to its tensor, in the shape of that; else None.
     - ``particle_dim``: the dim of ``costs`` (negative) over which the particles lie, if vectorised.
-    - ``others``: for estimators that need other particles, what the costs of the ordinary value would be
-      at the mean log weight of the other particles: the leave-one-out baseline; None without others.
+    - ``others``: for estimators that need other particles, what the costs of the ordinary value would
+      be at the mean log weight of the other particles: the leave-one-out baseline; None without any.
     - ``inputs``: what a baseline network is given.
     """
 

@@ -12,7 +12,7 @@ from ..distributions.rules.relaxation import coordinate, harden, noisy_logits, t
 from ..distributions.rules.wrappers import coordinates
 from ..noise import NoiseSource
 from ..numerics.straight_through import straight_through
-from ..temperature import Temperature, check_temperature, held, now, state_of
+from ..temperature import Temperature, as_option, check_temperature, current_value, state_of
 from .base import Estimator
 from .protocol import Draw, Paper, Site
 from .relaxed import LinearlyScored, Tempered
@@ -60,7 +60,7 @@ class StraightThroughGumbelSoftmax(Tempered, LinearlyScored, Estimator):
 
     def __post_init__(self) -> None:
         check_temperature("StraightThroughGumbelSoftmax", self.temperature)
-        object.__setattr__(self, "temperature", held(self.temperature))
+        object.__setattr__(self, "temperature", as_option(self.temperature))
 
     def new_state(self, site: Site) -> nn.Module | None:
         return state_of(self.temperature)
@@ -73,5 +73,5 @@ class StraightThroughGumbelSoftmax(Tempered, LinearlyScored, Estimator):
 
     def _draw(self, base: TorchDistribution, noise: Tensor) -> Draw:
         z = noisy_logits(base, noise)
-        soft = to_value(base, coordinate(base, z, now(self.temperature)))
+        soft = to_value(base, coordinate(base, z, current_value(self.temperature)))
         return Draw(straight_through(harden(base, z.detach()), soft))

@@ -16,11 +16,11 @@ from torch.func import functional_call
 from ..errors import EstimatorError
 from ..numerics.shapes import broadcast_shapes
 from .hyperprior import Hyperprior
-from .layer_estimator import PARTICLE_PLATES
+from .layers.weight import plain
+from .layers.weight_noise_context import PARTICLE_PLATES
 from .names import check_parameters, check_sites, is_training, one_network_a_name
 from .prior import Prior, Rule, hyperprior_of, prior_of, rules_for
 from .side_by_side import side_by_side
-from .weight import plain
 
 
 def to_bayesian(

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from ..noise import signs_like
-from .layer_estimator import LayerEstimator
-from .linear_map import LinearMap
+from .layers.linear_map import LinearMap
+from .layers.weight_noise_context import WeightNoiseContext
 
 
-class flipout(LayerEstimator):
+class flipout(WeightNoiseContext):
     r"""A context in which layers change the signs of one draw of their weights, example by example.
 
     With :math:`W = \mu + \Delta` drawn once, and :math:`r_n, s_n` vectors of random signs, example

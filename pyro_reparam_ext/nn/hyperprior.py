@@ -24,7 +24,7 @@ PriorAt = Callable[[Size], TorchDistribution | None]
 
 @dataclass(frozen=True)
 class Hyperprior:
-    """What one call of a prior's function taught, in a run without particles.
+    """The sites that a prior's function samples, learnt from one call in a run without particles.
 
     ``sites``: of each site that it samples, the number of dims of its value, and how many of them are
     batch dims. ``gap``: how many dims of size one have to stand between the dims of particles and the
@@ -70,7 +70,7 @@ class _Given(Messenger):
 
 
 def drawn(function: Callable[[], T], hyperprior: Hyperprior) -> tuple[T, Size]:
-    """What a prior's function makes of its sites, and the dims of particles that it has on the left.
+    """The prior that a function makes of its own draws, and the dims of particles on its left.
 
     In Pyro those stand right before a value's own dims, where the other dims of the parameter have to
     go. So the function samples in a first run, and is given the values with dims between in a second.

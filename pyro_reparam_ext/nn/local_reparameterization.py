@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .layer_estimator import LayerEstimator
-from .linear_map import LinearMap, Unserved
+from .layers.linear_map import LinearMap, UnsupportedLayer
+from .layers.weight_noise_context import WeightNoiseContext
 
 
 class _Use(NamedTuple):
@@ -23,7 +23,7 @@ class _Use(NamedTuple):
     noise: Tensor
 
 
-class local_reparameterization(LayerEstimator):
+class local_reparameterization(WeightNoiseContext):
     r"""A context in which layers draw their outputs, in place of one draw of their weights for all.
 
     Where a guide gives a weight independent normals, :math:`W_{oi} \sim N(\mu_{oi}, \sigma_{oi}^2)`,
@@ -95,7 +95,7 @@ class local_reparameterization(LayerEstimator):
         weight_variance, bias_variance = call.variances()
         output = call.mean()
         if output.dtype is torch.float16:
-            raise Unserved("float16 has no room for variances; expected bfloat16 or more")
+            raise UnsupportedLayer("float16 has no room for variances; expected bfloat16 or more")
         variance = call.apply(*(x.square() for x in call.inputs), weight_variance, bias_variance)
         if call.has_positions(output):  # they are drawn independently
             self.unbiased = False

@@ -143,7 +143,10 @@ class NoisyLinear(nn.Module):
         return linear(x, weight, bias)
 
     def _held_noise(self) -> tuple[Tensor, Tensor]:
-        """Of weights and biases; a copy, so that new noise may be drawn before the backward pass."""
+        """The noise of weights and biases that is held.
+
+        A copy, so that new noise may be drawn before the backward pass.
+        """
         if not self.factorised:
             noise = self.noise.clone()
             return noise[:, : self.in_features], noise[:, -1]

@@ -16,7 +16,7 @@ from torch import Size, Tensor, nn
 
 from ..errors import EstimatorError
 from .hyperprior import CERTAIN, Hyperprior, drawn, learn
-from .layer_estimator import PARTICLE_PLATES
+from .layers.weight_noise_context import PARTICLE_PLATES
 
 PriorOf: TypeAlias = Callable[[str, Tensor], TorchDistribution | None]
 Rule: TypeAlias = TorchDistribution | PriorOf | None
@@ -82,7 +82,7 @@ def prior_of(name: str, value: Tensor, rule: Rule, hyperprior: Hyperprior) -> To
 
 
 def hyperprior_of(name: str, value: Tensor, rule: Rule) -> Hyperprior | None:
-    """What is to be known of the prior before it is drawn from; None where there is none.
+    """The sites that the prior of a parameter samples; None where there is no prior.
 
     Raises:
         EstimatorError: the prior can't be made, or has another shape than the parameter.

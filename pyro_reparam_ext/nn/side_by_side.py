@@ -12,10 +12,10 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ..errors import EstimatorError
 from ..numerics.shapes import broadcast_shapes
-from .law import Law
+from .layers.mean_field_normal import MeanFieldNormal
+from .layers.run import Run
+from .layers.weight import RandomWeight, random_weight
 from .particle_dims import with_particle_dims
-from .run import Run
-from .weight import RandomWeight, random_weight
 
 
 def side_by_side(
@@ -113,7 +113,7 @@ def _pieces(weight: Tensor) -> tuple[Tensor, ...]:
     """Its draw, and loc and scale where it has a law."""
     if not isinstance(weight, RandomWeight):
         return (weight,)
-    return (weight.draw, *weight.law) if isinstance(weight.law, Law) else (weight.draw,)
+    return (weight.draw, *weight.law) if isinstance(weight.law, MeanFieldNormal) else (weight.draw,)
 
 
 def _flat(x: Tensor, own: int, ones: int, outer: torch.Size) -> tuple[Tensor, int | None]:
@@ -129,7 +129,7 @@ def _flat(x: Tensor, own: int, ones: int, outer: torch.Size) -> tuple[Tensor, in
 
 
 def _single(mapped: Any, dims: Any, index: int) -> Any:
-    """What one particle is given."""
+    """The values of one particle, out of those of all."""
     values, structure = tree_flatten(mapped)
     picked = [
         x if dim is None else x[index] for x, dim in zip(values, tree_flatten(dims)[0], strict=True)
@@ -141,6 +141,6 @@ def _assembled(weight: Tensor, pieces: list[Tensor], runs: dict[Run, Run]) -> Te
     """The weight of one particle, in a run of its own."""
     if not isinstance(weight, RandomWeight):
         return pieces[0]
-    law = Law(*pieces[1:]) if isinstance(weight.law, Law) else weight.law
-    run = runs.setdefault(weight.run, Run(weight.run.estimator, weight.run.frame))
+    law = MeanFieldNormal(*pieces[1:]) if isinstance(weight.law, MeanFieldNormal) else weight.law
+    run = runs.setdefault(weight.run, Run(weight.run.context, weight.run.frame))
     return random_weight(pieces[0], law, weight.key, run)

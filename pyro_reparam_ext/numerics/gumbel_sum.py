@@ -1,4 +1,4 @@
-r"""Of softmaxes of Gumbel variables, by the trapezoid rule.
+r"""Moments of softmaxes of Gumbel variables, by the trapezoid rule.
 
 For :math:`z_k = \mu_k + G_k` and further Gumbel variables :math:`G'_k`,
 
@@ -31,7 +31,7 @@ class SoftmaxMoments(NamedTuple):
 
 
 def softmax_moments(location: Tensor, temperature: Tensor) -> SoftmaxMoments:
-    r"""Of :math:`y = \mathrm{softmax}((\mu + G) / T)`."""
+    r"""The first moments of :math:`y = \mathrm{softmax}((\mu + G) / T)`."""
     law = _law(location, temperature)
     winning = (law.log_cdf.sum(-1, keepdim=True) - law.log_cdf).exp()
     mean = STEP * (law.density * winning).sum(-2)
@@ -52,7 +52,10 @@ def log_sum_mean(location: Tensor, temperature: Tensor) -> Tensor:
 
 
 class _Law(NamedTuple):
-    """Of the sum in units of its wider part, at nodes: (..., nodes, classes) the last three."""
+    """The law of :math:`G + T G'` at nodes, in units of its wider part.
+
+    The last three have the shape (..., nodes, classes).
+    """
 
     location: Tensor
     narrow: Tensor

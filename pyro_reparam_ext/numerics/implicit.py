@@ -81,7 +81,7 @@ class _Elementwise:
 
 
 def as_drawn(drawn: Tensor, function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
-    """What was saved of a draw; for a second derivative, with the gradient of ``function(*inputs)``.
+    """A tensor saved of a draw; for a second derivative, with the gradient of ``function(*inputs)``.
 
     The function says what was saved again, from the value and the parameters, less precisely.
     """

@@ -36,7 +36,7 @@ def is_worth_it(uniform: Tensor, parameter: Tensor) -> bool:
 
 
 def polynomial_terms(frame: Frame) -> tuple[Tensor, ...]:
-    """What :func:`point_at` takes besides the uniform numbers, in the batch shape."""
+    """The arguments of :func:`point_at` beside the uniform numbers, in the batch shape."""
     low, span, share, by_tail, by_slope, by_bulk, *start = quantile_terms(frame)
     at_edge = frame.tail | frame.narrow
     low, span = torch.where(at_edge, 0.0, low), torch.where(at_edge, share, span)

@@ -41,7 +41,7 @@ _DIGAMMA = {1: -1 / 2, 2: -1 / 12, 4: 1 / 120, 6: -1 / 252, 8: 1 / 240, 10: -1 /
 
 
 class Order(NamedTuple):
-    """What reaches the precision of a dtype: steps of the recurrence, terms of the series, nodes."""
+    """The steps of recurrence, terms of series and nodes that reach the precision of a dtype."""
 
     steps: int
     rows: tuple[Numbers, ...]
@@ -176,7 +176,7 @@ def switch(a: Tensor) -> Tensor:
 
 
 def coefficients(a: Tensor, order: Order) -> Tensor:
-    """Of the polynomial in the scaled L, over a, that is left of the series after its leading term."""
+    """The coefficients, over a, of the series after its leading term: a polynomial in the scaled L."""
     inverse = 1 / a
     return horner(inverse, rows_along(order.rows, a)) * inverse.square()
 

@@ -42,7 +42,7 @@ The second is 1 for the upper tail and -1 for the lower one, the same for all co
 
 
 class Adjoint(NamedTuple):
-    """What the gradient of a draw gives to its components and weights."""
+    """The gradients that a draw's gradient gives to its components and weights."""
 
     moved: Tensor
     log_density: Tensor
@@ -108,7 +108,7 @@ def joint_adjoint(
     gradient: Tensor,
     log_weights: Tensor,
     log_density: Tensor,
-    score: Tensor,
+    log_density_slope: Tensor,
     nearer_tail: NearerTail,
 ) -> Adjoint:
     """For D coordinates: ``gradient`` of shape (D, draws), the others (components, D, draws).
@@ -129,7 +129,7 @@ def joint_adjoint(
     slopes = weights * (apart * (side * _inverse(log_total)))
 
     pending, to_value, to_density = torch.zeros_like(slopes[:, 0]), [], []
-    steps = list(zip(gradient.unbind(0), score.unbind(1), slopes.unbind(1), strict=True))
+    steps = list(zip(gradient.unbind(0), log_density_slope.unbind(1), slopes.unbind(1), strict=True))
     for given, s, slope in reversed(steps):
         here = given + (s * pending).sum(0)
         to_value.append(here)

@@ -99,7 +99,7 @@ def hazard_and_excess(z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def normal_cdf(z: Tensor) -> Tensor:
-    """Of the standard normal; ``ndtr`` of torch has no relative precision in the lower tail."""
+    """The CDF of the standard normal; ``ndtr`` of torch has no relative precision in the lower tail."""
     return 0.5 * torch.erfc(-math.sqrt(0.5) * z)
 
 
@@ -143,7 +143,7 @@ def tail_quantile(start: Tensor, exponent: Tensor) -> Tensor:
 
 
 class TailStart(NamedTuple):
-    """What :func:`tail_distance` takes of the point a alone: a, h(a) and c."""
+    """The arguments of :func:`tail_distance` that depend on the point a alone: a, h(a) and c."""
 
     point: Tensor
     hazard: Tensor

@@ -43,7 +43,7 @@ _PRECISE = Effort(40.0, *gauss_legendre(48))
 
 
 class PolarLaw(NamedTuple):
-    """What depends on the concentration and the dimension alone."""
+    """The constants of the angle's law, which depend on the concentration and the dimension alone."""
 
     centre: Tensor
     """Where the log-odds of the angle have their mode."""
@@ -151,7 +151,7 @@ def _nodes(effort: Effort, like: Tensor) -> Iterator[tuple[Tensor | float, Tenso
 def tail_probability(
     angle: Tensor, side: Tensor, concentration: Tensor, dim: int, law: PolarLaw
 ) -> Tensor:
-    """Of the angles from this one to 0 (side -1) or pi (side 1)."""
+    """The probability of the angles from this one to 0 (side -1) or pi (side 1)."""
     mass, _ = tail(angle, side, concentration, dim)
     relative = _relative_log_density(angle, concentration, dim, law.centre)
     return mass * (relative - law.log_mass).exp()

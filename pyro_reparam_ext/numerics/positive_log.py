@@ -12,7 +12,7 @@ def positive_log(value: Tensor) -> Tensor:
 
 
 def power_at_zero(value: Tensor, exponent: Tensor) -> Tensor:
-    """What ``exponent * log(value)`` has more than ``exponent * positive_log(value)``.
+    """The difference of ``exponent * log(value)`` and ``exponent * positive_log(value)``.
 
     0 for a positive value; at 0 infinite, or 0 for the exponent 0; NaN below.
     """

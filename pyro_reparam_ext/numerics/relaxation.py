@@ -1,4 +1,4 @@
-"""What relaxed values of Bernoulli and one-hot variables share: hardening, and linear scores."""
+"""Relaxed values of Bernoulli and one-hot variables: hardening, and linear log probabilities."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def one_hot_linear(logits: Tensor, value: Tensor) -> Tensor:
 
 
 def far(dtype: torch.dtype) -> float:
-    """What stands for infinity where it would be multiplied by 0."""
+    """A large number in place of infinity, where that would be multiplied by 0."""
     return min(1e9, torch.finfo(dtype).max)
 
 

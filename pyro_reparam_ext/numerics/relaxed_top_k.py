@@ -1,4 +1,4 @@
-"""A continuous relaxation of the indicator of the k largest scores."""
+"""A continuous relaxation of the indicator of the k largest keys."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from .log_simplex import log_rest
 
 
-def relaxed_top_k(scores: Tensor, k: int, temperature: Tensor) -> Tensor:
+def relaxed_top_k(keys: Tensor, k: int, temperature: Tensor) -> Tensor:
     r"""Weights in [0, 1] that sum to k, over the last dim.
 
     The sum of k softmaxes, each without what those before it took,
@@ -20,15 +20,15 @@ def relaxed_top_k(scores: Tensor, k: int, temperature: Tensor) -> Tensor:
     :math:`a` is replaced by :math:`\min(1, c\, a)`, with the :math:`c \ge 1` that leaves the total.
 
     Args:
-        scores: shape (..., n), n > k.
-        temperature: broadcasts to the scores.
+        keys: shape (..., n), n > k.
+        temperature: broadcasts to the keys.
 
     References:
         Xie, Ermon, *Reparameterizable Subset Sampling via Continuous Relaxations*, 2019,
         https://arxiv.org/abs/1901.10517. Plötz, Roth, *Neural Nearest Neighbors Networks*, 2018,
         https://arxiv.org/abs/1810.12575.
     """
-    scaled = scores / temperature
+    scaled = keys / temperature
     log_share = scaled.log_softmax(-1)
     total = log_share.exp()
     for _ in range(k - 1):

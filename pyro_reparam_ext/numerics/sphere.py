@@ -27,7 +27,7 @@ def half_versine(value: Tensor, loc: Tensor) -> Tensor:
 
 
 def angle_between(value: Tensor, loc: Tensor) -> Tensor:
-    """Of unit vectors, precise at both ends; inside of (0, pi)."""
+    """The angle between unit vectors, precise at both ends; inside of (0, pi)."""
     apart = torch.linalg.vector_norm(value - loc, dim=-1)
     together = torch.linalg.vector_norm(value + loc, dim=-1)
     least = torch.finfo(value.dtype).eps ** 2

@@ -1,4 +1,4 @@
-"""What Stirling's formula leaves of the log-gamma function."""
+"""The difference between the log-gamma function and Stirling's formula."""
 
 from __future__ import annotations
 

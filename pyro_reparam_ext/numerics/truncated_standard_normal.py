@@ -91,7 +91,7 @@ def quantile(frame: Frame, uniform: Tensor, rest: Tensor | None = None) -> Tenso
 
 
 def quantile_terms(frame: Frame) -> tuple[Tensor, ...]:
-    """What :func:`position_at` takes besides the uniform numbers, in the batch shape."""
+    """The arguments of :func:`position_at` beside the uniform numbers, in the batch shape."""
     start, share = _tail_terms(frame)
     slope, narrow_share = _slope_terms(frame)
     low, high = (torch.erf(x / _ROOT_2) for x in _bulk_terms(frame))

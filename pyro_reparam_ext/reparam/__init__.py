@@ -3,10 +3,10 @@
 from .auto_pathwise import AutoPathwise
 from .auto_relax import AutoRelax
 from .cholesky import CholeskyReparam
-from .decentering import Decentering
 from .gumbel_max import GumbelMaxReparam
 from .gumbel_softmax import GumbelSoftmaxReparam
 from .inverse_cdf import InverseCDFReparam
+from .noncentered import NoncenteredReparam
 from .pathwise import PathwiseReparam
 from .relax import RelaxReparam
 from .standardize import StandardizeReparam
@@ -15,7 +15,7 @@ __all__ = [
     "AutoPathwise",
     "AutoRelax",
     "CholeskyReparam",
-    "Decentering",
+    "NoncenteredReparam",
     "GumbelMaxReparam",
     "GumbelSoftmaxReparam",
     "InverseCDFReparam",

@@ -8,10 +8,10 @@ from pyro.infer.reparam.reparam import Reparam
 
 from ..distributions.rules.wrappers import innermost
 from .pathwise import CHANGES_LAW, PathwiseReparam, pathwise_twin
-from .strategy import Anew
+from .strategy import PerRunStrategy
 
 
-class AutoPathwise(Anew):
+class AutoPathwise(PerRunStrategy):
     r"""Gives each site the right pathwise sampler of this package, where Pyro's is wrong or missing.
 
     .. math::

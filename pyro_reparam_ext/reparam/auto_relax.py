@@ -9,11 +9,11 @@ from pyro.infer.reparam.reparam import Reparam
 
 from ..temperature import Temperature
 from .relax import RelaxReparam, is_relaxable
-from .strategy import Anew
+from .strategy import PerRunStrategy
 from .watch import watch
 
 
-class AutoRelax(Anew):
+class AutoRelax(PerRunStrategy):
     r"""Relaxes every latent site that is Bernoulli or OneHotCategorical.
 
     .. math::

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch import distributions as td
 
 from ..errors import EstimatorError
-from .decentering import Decentering
+from .noncentered import NoncenteredReparam
 
 
-class CholeskyReparam(Decentering):
+class CholeskyReparam(NoncenteredReparam):
     r"""A latent vector as mean plus Cholesky factor times white noise.
 
     .. math::

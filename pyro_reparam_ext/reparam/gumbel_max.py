@@ -24,7 +24,6 @@ from ..errors import EstimatorError
 from ..numerics.relaxation import hard_bernoulli, hard_one_hot
 from ..numerics.sinkhorn import sinkhorn
 from ..replay import is_replayed
-from .decentering import Decentering, rewrapped
 from .keys import (
     Gumbel,
     GumbelKeys,
@@ -34,10 +33,11 @@ from .keys import (
     most_likely_shift,
     ordered_medians,
 )
+from .noncentered import NoncenteredReparam, rewrapped
 from .plates import in_plates, initial_value
 
 
-class GumbelMaxReparam(Decentering):
+class GumbelMaxReparam(NoncenteredReparam):
     r"""A discrete site as the argmax of Gumbel keys (the Gumbel-max trick).
 
     .. math::

@@ -22,12 +22,12 @@ from ..distributions.straight_through_one_hot_categorical import StraightThrough
 from ..errors import EstimatorError
 from ..numerics.relaxation import far, hard_bernoulli, hard_one_hot, within
 from ..numerics.straight_through import straight_through
-from .decentering import Decentering
 from .keys import Gumbel, Logistic, gumbel_medians, logistic_median, most_likely_shift
+from .noncentered import NoncenteredReparam
 from .watch import watch
 
 
-class GumbelSoftmaxReparam(Decentering):
+class GumbelSoftmaxReparam(NoncenteredReparam):
     r"""A relaxed site as a function of parameter-free Gumbel noise.
 
     .. math::

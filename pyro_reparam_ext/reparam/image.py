@@ -1,4 +1,4 @@
-"""What noise was mapped to: the site of a reparameterised guide."""
+"""The distribution of a site in a reparameterised guide: the value that noise was mapped to."""
 
 from __future__ import annotations
 

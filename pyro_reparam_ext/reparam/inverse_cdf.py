@@ -14,14 +14,14 @@ from torch import distributions as td
 from ..distributions import ImplicitUnivariate, Truncated, TruncatedNormal
 from ..distributions.rules.dispatch import Rules
 from ..distributions.rules.pathwise import pathwise_at
-from ..distributions.truncated import _has, _like
+from ..distributions.truncated import has_method, tensor_like
 from ..errors import EstimatorError
 from ..numerics.implicit import implicit_joint, once
-from .decentering import Decentering
+from .noncentered import NoncenteredReparam
 from .pathwise import pathwise_twin
 
 
-class InverseCDFReparam(Decentering):
+class InverseCDFReparam(NoncenteredReparam):
     r"""A latent real variable as a quantile.
 
     .. math::
@@ -69,7 +69,11 @@ class InverseCDFReparam(Decentering):
     suffix: ClassVar[str] = "uniform"
 
     def check(self, name: str, fn: TorchDistribution) -> None:
-        if fn.event_shape or fn.support.is_discrete or not (_has(fn, "icdf") and _has(fn, "cdf")):
+        if (
+            fn.event_shape
+            or fn.support.is_discrete
+            or not (has_method(fn, "icdf") and has_method(fn, "cdf"))
+        ):
             raise EstimatorError(
                 f"site '{name}': InverseCDFReparam was given {type(fn).__name__}; expected a "
                 f"continuous univariate distribution with icdf and cdf, as Normal, Laplace, Cauchy, "
@@ -79,7 +83,7 @@ class InverseCDFReparam(Decentering):
             )
 
     def noise(self, fn: TorchDistribution) -> TorchDistribution:
-        zero = _like(fn, 0.0).expand(fn.batch_shape)
+        zero = tensor_like(fn, 0.0).expand(fn.batch_shape)
         return dist.Uniform(zero, torch.ones_like(zero))
 
     def forward(self, fn: TorchDistribution, noise: Tensor) -> Tensor:

@@ -17,8 +17,8 @@ from ..distributions.rules.wrappers import coordinates, innermost
 from ..distributions.straight_through_bernoulli import StraightThroughBernoulli
 from ..distributions.straight_through_one_hot_categorical import StraightThroughOneHotCategorical
 from ..errors import EstimatorError
-from ..temperature import Temperature, check_temperature, fault_of, held, now, state_of
-from .decentering import rewrapped
+from ..temperature import Temperature, as_option, check_temperature, current_value, fault_of, state_of
+from .noncentered import rewrapped
 from .plates import has_value_of_one, in_plates
 from .watch import watch
 
@@ -113,12 +113,12 @@ class RelaxReparam(Reparam):
                 f"RelaxReparam: was given score={score!r} with straight_through=True, whose hard "
                 f"values have the discrete score. Give one of the two."
             )
-        self.temperature = held(temperature)
+        self.temperature = as_option(temperature)
         self.straight_through = straight_through
         self.score = score or "relaxed"
 
     def relaxed(self, name: str, wrapped: TorchDistribution) -> TorchDistribution:
-        """What takes the place of ``wrapped`` at site ``name``."""
+        """The distribution that takes the place of ``wrapped`` at site ``name``."""
         if not is_relaxable(wrapped):
             raise EstimatorError(
                 f"site '{name}': RelaxReparam was given {type(innermost(wrapped)).__name__}; expected "
@@ -152,9 +152,9 @@ class RelaxReparam(Reparam):
         parameters = {**given, "validate_args": base._validate_args}
         if self.straight_through:
             hard = StraightThroughBernoulli if is_binary else StraightThroughOneHotCategorical
-            return hard(now(self.temperature), **parameters)
+            return hard(current_value(self.temperature), **parameters)
         soft = RelaxedBernoulli if is_binary else RelaxedOneHotCategorical
-        return soft(now(self.temperature), **parameters, score=self.score)
+        return soft(current_value(self.temperature), **parameters, score=self.score)
 
     def apply(self, msg: dict[str, Any]) -> dict[str, Any]:
         if msg["is_observed"]:

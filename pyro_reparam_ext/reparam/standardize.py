@@ -15,10 +15,10 @@ from ..distributions import ExponentiallyModifiedGaussian, Gamma, GeneralizedPar
 from ..distributions.rules.copies import unchecked
 from ..distributions.rules.dispatch import Rules
 from ..errors import EstimatorError
-from .decentering import Decentering
+from .noncentered import NoncenteredReparam
 
 
-class StandardizeReparam(Decentering):
+class StandardizeReparam(NoncenteredReparam):
     r"""A latent site as shift plus scale times standard noise.
 
     .. math::

@@ -9,7 +9,7 @@ from pyro.infer.reparam.reparam import Reparam
 from pyro.infer.reparam.strategies import Strategy
 
 
-class Anew(Strategy):
+class PerRunStrategy(Strategy):
     """Decides at each run: a model and its guide may share the strategy and differ in the site."""
 
     def __call__(self, msg_or_fn: dict[str, Any] | Callable[..., Any]) -> Any:

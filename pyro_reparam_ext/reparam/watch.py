@@ -1,4 +1,4 @@
-"""What a program does with a relaxed or straight-through value, watched once, under ELBOs of Pyro's.
+"""A watch, once, on what a program does with relaxed and straight-through values under Pyro's ELBOs.
 
 The first time that an ELBO runs a program with such a value to train by it, the program is handed the
 value with its provenance, and the record that the ELBO keeps of the run takes the provenance off again.

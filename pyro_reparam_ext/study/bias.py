@@ -21,7 +21,7 @@ SURE = 690.0
 def bias(moments: Moments, reference: Reference, names: list[str]) -> tuple[float, float]:
     """Norm of the bias, without what sampling error adds to it, and its corrected z-score.
 
-    :meth:`~pyro_reparam_ext.study.study.GradientStudy.summary` says how the z-score is made. It is at
+    :meth:`~pyro_reparam_ext.study.result.GradientStudy.summary` says how the z-score is made. It is at
     most 37, what double precision can tell; infinite where two exact gradients differ; NaN where
     nothing can be said.
     """

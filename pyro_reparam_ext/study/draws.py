@@ -44,7 +44,7 @@ class Draws:
         """So many draws, of the random numbers that come next."""
         for start in range(0, num_draws, self.size):
             count = min(self.size, num_draws - start)
-            with self.sampler.program.context():
+            with self.sampler.call.context():
                 chunk = self._batch(count) if self.batched else self._loop(count)
             yield chunk
 
@@ -54,17 +54,17 @@ class Draws:
         Nothing is said where the program is not one graph: the draws are the same.
         """
         if self.graph is None and seconds > CAPTURE_PAYS:
-            with self.sampler.program.context():
+            with self.sampler.call.context():
                 self.graph = self._recorded(seconds > COMPILING_PAYS)
 
     # -- parts ------------------------------------------------------------------------------------
 
     def _can_batch(self) -> bool:
-        elbo = self.sampler.program.elbo
+        elbo = self.sampler.call.elbo
         if not (isinstance(elbo, TraceEstimator_ELBO) and elbo.vectorize_particles):
             return False
         try:
-            with self.sampler.program.context():
+            with self.sampler.call.context():
                 self._vectorized(2)
         except (RuntimeError, NotImplementedError, ValueError, TypeError, IndexError):
             return False
@@ -106,7 +106,7 @@ class Draws:
         from ..compiled.graph import agree, copied
         from ..compiled.steady import Changes, compiling, steady_graph
 
-        leaves, program = list(self.leaves.values()), self.sampler.program
+        leaves, call = list(self.leaves.values()), self.sampler.call
 
         def step(_: Any) -> list[Tensor]:
             if self.batched:
@@ -116,7 +116,7 @@ class Draws:
             return list(torch.autograd.grad(surrogate, leaves, materialize_grads=True))
 
         try:
-            graph, kept = steady_graph(step, leaves, [], modules_of(program.model, program.guide))
+            graph, kept = steady_graph(step, leaves, [], modules_of(call.model, call.guide))
             inputs = [*(leaf.detach() for leaf in leaves), *kept]
             with compiling():
                 compiles = compiles or is_kept(graph, inputs)

@@ -1,4 +1,4 @@
-"""What is to be measured of one label of a study, how, and what was."""
+"""The measurement of one label of a study: the job, how it is done, and its outcome."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def measure(
     ``seed``: of the study, and the number of the job.
     """
     sampler = job.sampler
-    elbo = sampler.program.elbo
+    elbo = sampler.call.elbo
     states = elbo.states if isinstance(elbo, TraceEstimator_ELBO) else nn.ModuleDict()
     before = deepcopy(states.state_dict())
     try:

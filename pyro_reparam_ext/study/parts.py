@@ -99,7 +99,7 @@ def all_drawn(
 
 @dataclass(frozen=True, eq=False)
 class _Surroundings:
-    """What a program sees of the process that it runs in."""
+    """The state of a process that a program sees: parameter store, settings, dtype."""
 
     store: dict[str, Any]
     settings: dict[str, Any]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,55 +21,39 @@ from ..evaluation.costs import Costs
 from ..evaluation.program import Dependencies
 from ..parameters import ParametersMet
 from .conditions import Conditions
+from .elbo_call import ElboCall
 
 Gradients = dict[str, Tensor]
 """Per parameter, draws on the leftmost dim."""
 
 
-@dataclass(frozen=True, eq=False)
-class Program:
-    """What one label of a study runs."""
-
-    elbo: ELBO
-    model: Callable[..., Any]
-    guide: Callable[..., Any]
-    args: tuple
-    kwargs: dict
-    context: Callable[[], AbstractContextManager] = nullcontext
-
-    def evaluate(self, dependencies: Dependencies | None = None) -> list[Costs]:
-        """All evaluations for one gradient, where the ELBO is one of this package."""
-        assert isinstance(self.elbo, TraceEstimator_ELBO)
-        return self.elbo.evaluate(self.model, self.guide, self.args, self.kwargs, dependencies)
-
-
 class Sampler:
     """The gradient of one program in its parameters, and what one run tells of the program."""
 
-    def __init__(self, program: Program) -> None:
-        self.program = program
+    def __init__(self, call: ElboCall) -> None:
+        self.call = call
         self.dependencies: Dependencies | None = None
         self._site_elements = 0
         self.unbiased = True
         self.conditions = Conditions()
         self.deterministic = False
-        with program.context() as context, ParametersMet() as self.parameters:
+        with call.context() as context, ParametersMet() as self.parameters:
             self._probe()
         self.unbiased = self.unbiased and getattr(context, "unbiased", True)
 
     def _probe(self) -> None:
         """One ordinary run: what is known of the program before any draw."""
-        program, elbo = self.program, self.program.elbo
+        call, elbo = self.call, self.call.elbo
         if not isinstance(elbo, TraceEstimator_ELBO):
             with _LatentSites() as latent, torch.no_grad():
-                elbo.loss(program.model, program.guide, *program.args, **program.kwargs)
+                elbo.loss(call.model, call.guide, *call.args, **call.kwargs)
             self.unbiased = _is_unbiased(elbo, [fn for _, fn in latent.sites])
             guided = dict(reversed(latent.sites))  # of a name's distributions the first: the guide's
             pathwise = {name: Pathwise for name, fn in guided.items() if _is_pathwise(fn)}
             self.conditions = Conditions(pathwise)
             self.evaluations = elbo.num_particles
             return
-        runs = program.evaluate()
+        runs = call.evaluate()
         sites = [site for run in runs for site in run.program.sites]
         self.unbiased = all(site.estimator.is_unbiased_at(site.fn) for site in sites)
         conditional = {
@@ -94,26 +76,24 @@ class Sampler:
     # -- gradients --------------------------------------------------------------------------------
 
     def surrogate(self) -> Tensor:
-        """What one gradient is the derivative of."""
-        program, elbo = self.program, self.program.elbo
+        """The surrogate loss, whose derivative is one draw of the gradient."""
+        call, elbo = self.call, self.call.elbo
         if isinstance(elbo, TraceEstimator_ELBO):
-            return elbo.surrogate(program.evaluate(self.dependencies), learn=False).surrogate
-        return elbo.differentiable_loss(program.model, program.guide, *program.args, **program.kwargs)
+            return elbo.surrogate(call.evaluate(self.dependencies), learn=False).surrogate
+        return elbo.differentiable_loss(call.model, call.guide, *call.args, **call.kwargs)
 
     def gradient(self, leaves: dict[str, Tensor]) -> Gradients:
         """One gradient, computed as in training; the parameters' ``grad`` is left as it was."""
-        program = self.program
+        call = self.call
         everything = self.parameters.values()
         before = [leaf.grad for leaf in everything]
         for leaf in everything:
             leaf.grad = None
         try:
-            if isinstance(program.elbo, TraceEstimator_ELBO):
-                program.elbo.surrogate(program.evaluate(), learn=False).surrogate.backward()
+            if isinstance(call.elbo, TraceEstimator_ELBO):
+                call.elbo.surrogate(call.evaluate(), learn=False).surrogate.backward()
             else:
-                program.elbo.loss_and_grads(
-                    program.model, program.guide, *program.args, **program.kwargs
-                )
+                call.elbo.loss_and_grads(call.model, call.guide, *call.args, **call.kwargs)
             return {
                 name: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
                 for name, leaf in leaves.items()
@@ -125,22 +105,22 @@ class Sampler:
     @property
     def footprint(self) -> int:
         """About how many floats the largest tensor of one gradient has."""
-        given = (*self.program.args, *self.program.kwargs.values())
+        given = (*self.call.args, *self.call.kwargs.values())
         data = sum(x.numel() for x in given if isinstance(x, Tensor))
         parameters = sum(leaf.numel() for leaf in self.parameters.values())
         return max(parameters, data * self.evaluations + self._site_elements, 1)
 
     def learn(self, steps: int, advance: Callable[[int], Any]) -> None:
         """Trains control variates and baselines, with model and guide as they are."""
-        program, elbo = self.program, self.program.elbo
+        call, elbo = self.call, self.call.elbo
         if not isinstance(elbo, TraceEstimator_ELBO) or not len(elbo.states):
             advance(steps)
             return
         learned = [p for p in elbo.states.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(learned, lr=0.01) if learned else None
-        with program.context():
+        with call.context():
             for _ in range(steps):
-                surrogate = elbo.surrogate(program.evaluate(), learn=True).surrogate
+                surrogate = elbo.surrogate(call.evaluate(), learn=True).surrogate
                 if optimizer is not None:
                     gradients = torch.autograd.grad(surrogate, learned, allow_unused=True)
                     for p, gradient in zip(learned, gradients, strict=True):
@@ -154,7 +134,7 @@ class Sampler:
         """Median wall-clock time of one gradient, computed as in training."""
         leaves = {name: self.parameters[name] for name in names}
         times = []
-        with self.program.context():
+        with self.call.context():
             for _ in range(repeats):
                 start = time.perf_counter()
                 self.gradient(leaves)
@@ -183,10 +163,10 @@ def _subsamples(run: Costs) -> bool:
     return any(plate.subsample_size not in (None, plate.size) for plate in plates)
 
 
-def discrete_sites(program: Program, guide: Callable[..., Any]) -> dict[str, bool]:
+def discrete_sites(call: ElboCall, guide: Callable[..., Any]) -> dict[str, bool]:
     """The latent sites of a guide, and whether their values are discrete."""
     with torch.no_grad():
-        trace = poutine.trace(guide).get_trace(*program.args, **program.kwargs)
+        trace = poutine.trace(guide).get_trace(*call.args, **call.kwargs)
     latent = ((name, trace.nodes[name]["fn"]) for name in trace.stochastic_nodes)
     return {name: fn.support.is_discrete for name, fn in latent if hasattr(fn, "support")}
 

@@ -1,4 +1,4 @@
-"""What a label of a study stands for."""
+"""A variant: a label of a study that is more than a configuration of estimators."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..config import Configuration
 from ..elbo import TraceEstimator_ELBO
 from ..errors import EstimatorError
 from ..estimators.leave_one_out import LeaveOneOut
-from .sampler import Program
+from .elbo_call import ElboCall
 
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """What one label of a study runs, where it is more than a configuration of estimators.
+    """One label of a study that has an ELBO, a context, a model or a guide of its own.
 
     Args:
         estimators: a configuration as ``TraceEstimator_ELBO`` takes it.
@@ -41,14 +41,14 @@ class Variant:
     guide: Callable[..., Any] | None = None
 
 
-def program_of(
+def call_of(
     label: str,
     value: Any,
     model: Callable[..., Any],
     guide: Callable[..., Any],
     args: tuple,
     kwargs: dict,
-) -> Program:
+) -> ElboCall:
     variant = value if isinstance(value, Variant) else None
     if variant is None:
         variant = Variant(elbo=value) if isinstance(value, ELBO) else Variant(estimators=value)
@@ -56,7 +56,7 @@ def program_of(
         elbo = variant.elbo or _elbo(variant.estimators)
     except EstimatorError as error:
         raise EstimatorError(f"estimators[{label!r}]: {error}") from error
-    return Program(
+    return ElboCall(
         elbo,
         variant.model or model,
         variant.guide or guide,

@@ -14,7 +14,7 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_leaves
 
 from pyro_reparam_ext.nn import flipout, local_reparameterization, to_bayesian
-from pyro_reparam_ext.nn.linear_map import LinearMap
+from pyro_reparam_ext.nn.layers.linear_map import LinearMap
 
 from ..statistics import assert_mean
 

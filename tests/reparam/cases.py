@@ -25,7 +25,7 @@ class Case:
     """
 
     name: str
-    reparam: type[pre.reparam.Decentering]
+    reparam: type[pre.reparam.NoncenteredReparam]
     fn: Callable[[Tensor], dist.TorchDistribution]
     p: tuple[float, ...]
     q: tuple[float, ...]

@@ -1,4 +1,4 @@
-"""What holds for any univariate decentering, point by point."""
+"""What holds for any univariate noncentered reparameteriser, point by point."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pyro_reparam_ext.distributions.rules.pathwise import has_pathwise, pathwise_at
-from pyro_reparam_ext.reparam import Decentering
+from pyro_reparam_ext.reparam import NoncenteredReparam
 
 DRAWS = 40
 
@@ -21,7 +21,9 @@ def _same_gradients(one: Tensor, other: Tensor, leaves: list[Tensor]) -> None:
     torch.testing.assert_close(given, expected)
 
 
-def check_identities(reparam: Decentering, make: Callable, parameters: tuple[float, ...]) -> None:
+def check_identities(
+    reparam: NoncenteredReparam, make: Callable, parameters: tuple[float, ...]
+) -> None:
     leaves = leaves_of(parameters)
     fn = make(*leaves)
     reparam.check("x", fn)

@@ -6,7 +6,8 @@ from pyro.infer import Trace_ELBO, TraceGraph_ELBO
 
 import pyro_reparam_ext as pre
 from pyro_reparam_ext.study.draws import CAPTURE_PAYS, COMPILING_PAYS, Draws
-from pyro_reparam_ext.study.sampler import Program, Sampler
+from pyro_reparam_ext.study.elbo_call import ElboCall
+from pyro_reparam_ext.study.sampler import Sampler
 
 DATA = torch.tensor([[0.3, 1.2], [2.0, -0.5], [0.1, 0.4]])
 
@@ -27,7 +28,7 @@ def guide(data=DATA):
 
 
 def draws_of(elbo, model=model, guide=guide):
-    return Draws(Sampler(Program(elbo, model, guide, (), {})), ["logits", "loc"])
+    return Draws(Sampler(ElboCall(elbo, model, guide, (), {})), ["logits", "loc"])
 
 
 def of_seed(draws, count):

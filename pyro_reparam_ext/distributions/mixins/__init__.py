@@ -1,1 +1,1 @@
-"""What several distributions have in common, to inherit."""
+"""Mixins of distributions: parts that several have in common, to inherit."""

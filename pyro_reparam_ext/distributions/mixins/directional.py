@@ -1,4 +1,4 @@
-"""What distributions of unit vectors about a mean direction have in common."""
+"""The base of distributions of unit vectors about a mean direction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the distributions of this package have in common."""
+"""The base of the distributions of this package."""
 
 from __future__ import annotations
 
@@ -88,7 +88,10 @@ def as_tensors(parameters: dict[str, Tensor | float]) -> dict[str, Tensor]:
 
 
 def same_event_shape(p: Distribution, q: Distribution) -> None:
-    """Of two between which a divergence is asked for: they would broadcast."""
+    """Raises where two distributions between which a divergence is asked for differ in event shape.
+
+    They would broadcast.
+    """
     if p.event_shape != q.event_shape:
         raise ValueError(
             f"KL divergence between {type(p).__name__} of event shape {tuple(p.event_shape)} and"

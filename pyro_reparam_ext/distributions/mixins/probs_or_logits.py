@@ -44,7 +44,10 @@ class ProbsOrLogits(Parametric):
         super().__init__({**tensors}, param.shape[param.dim() - event_dim :], validate_args)
 
     def _check(self, param: Tensor, given: Tensor | float) -> None:
-        """What was given: normalised logits are NaN where one of them is not finite."""
+        """Raises where the probabilities or logits that were given are out of range.
+
+        Normalised logits are NaN where one of them is not finite.
+        """
         if self._given_probs:
             name, valid = "probs", self._probs_constraint.check(param)
             expected = f"to satisfy {self._probs_constraint}"

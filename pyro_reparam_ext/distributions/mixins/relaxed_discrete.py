@@ -1,4 +1,4 @@
-"""What the relaxed Bernoulli and one-hot distributions have in common."""
+"""The base of the relaxed Bernoulli and one-hot distributions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the straight-through distributions have in common."""
+"""The base of the straight-through distributions."""
 
 from __future__ import annotations
 

@@ -64,10 +64,10 @@ def _from_cdf(fn: Distribution, value: Tensor) -> Tensor:
         )
     cdf = fn.cdf(value)
     density = fn.log_prob(value).exp().detach()
-    return implicit_joint(value.expand(cdf.shape), _by_cdf, cdf, density)
+    return implicit_joint(value.expand(cdf.shape), cdf_pull_back, cdf, density)
 
 
-def _by_cdf(gradient: Tensor, value: Tensor, cdf: Tensor, density: Tensor) -> tuple[Tensor, None]:
+def cdf_pull_back(gradient: Tensor, value: Tensor, cdf: Tensor, density: Tensor) -> tuple[Tensor, None]:
     return once(-gradient / density, cdf), None
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import Transform, biject_to, constraints, transform_to
 
-from .relaxed import _RelaxedSimplex
+from .relaxed import RelaxedSimplex
 
 RATE = 2.0
 
@@ -48,7 +48,7 @@ def expanded_log(y: Tensor) -> Tensor:
     return log_held.clamp(min=-threshold) - RATE * (below / RATE).expm1()
 
 
-class _CompressedSimplex(_RelaxedSimplex):
+class _CompressedSimplex(RelaxedSimplex):
     """The simplex, to the rounding of as many components; the least are held compressed."""
 
 

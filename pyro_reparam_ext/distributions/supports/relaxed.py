@@ -43,7 +43,7 @@ class _RelaxedInterval(constraints.Constraint):
         return (value >= 0) & (value <= 1)
 
 
-class _RelaxedSimplex(constraints.Constraint):
+class RelaxedSimplex(constraints.Constraint):
     """Vectors of nonnegative numbers that sum to 1, but for the rounding of as many numbers."""
 
     event_dim = 1
@@ -54,7 +54,7 @@ class _RelaxedSimplex(constraints.Constraint):
 
 
 relaxed_interval = _RelaxedInterval()
-relaxed_simplex = _RelaxedSimplex()
+relaxed_simplex = RelaxedSimplex()
 
 
 class RelaxedSigmoid(Transform):
@@ -146,11 +146,11 @@ def _interval(constraint: constraints.Constraint) -> Transform:
     return RelaxedSigmoid()
 
 
-@biject_to.register(_RelaxedSimplex)
+@biject_to.register(RelaxedSimplex)
 def _simplex(constraint: constraints.Constraint) -> Transform:
     return RelaxedStickBreaking()
 
 
-@transform_to.register(_RelaxedSimplex)
+@transform_to.register(RelaxedSimplex)
 def _softmax(constraint: constraints.Constraint) -> Transform:
     return RelaxedSoftmax()

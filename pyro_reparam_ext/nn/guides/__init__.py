@@ -1,0 +1,1 @@
+"""Guides of weight matrices beyond mean-field."""

@@ -1,0 +1,1 @@
+"""Layers that take random weights, and how a run of a model finds them."""

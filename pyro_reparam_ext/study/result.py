@@ -1,0 +1,161 @@
+"""The result of a study: variance and bias of each estimator, as a table, a picture, and a file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import arviz as az
+import numpy as np
+import pandas as pd
+
+from .bias import bias
+from .measured import Measured
+from .moments import Moments, Reference, reference_of
+from .names import Names, select
+
+
+@dataclass(frozen=True, eq=False)
+class GradientStudy:
+    """Variance and bias of the ELBO gradient by several estimators, at the same parameters.
+
+    Returned by :func:`gradient_study`.
+    """
+
+    results: dict[str, Measured]
+    names: list[str]
+    reference: Moments | None
+    reference_label: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def summary(self, params: Names = None) -> pd.DataFrame:
+        r"""One row per label.
+
+        - ``unbiased``: whether the estimator is, by its mathematics; where that depends on a
+          ``condition``, False as soon as the bias measured (in all parameters) is beyond 4;
+        - ``evaluations`` of the program that one gradient takes;
+        - ``variance``: the sum over coordinates of the variance per coordinate, and ``variance_low``,
+          ``variance_high``, its 95 % interval;
+        - ``relative_variance``: over the squared norm of the reference gradient;
+        - ``relative_bias``: the norm of mean minus reference, less what sampling error adds, over the
+          norm of the reference;
+        - ``bias_z``: how sure the bias is, as a z-score corrected for the number of coordinates:
+          beyond 4 it is real, unless the estimator has draws of a kind that the study never saw (see
+          below); NaN where there is nothing to compare with, or the mean is off but no two draws
+          differed, so that a value that was never drawn may be all there is to it;
+        - ``seconds_per_gradient``: median wall-clock time of one gradient, as in training;
+        - ``work_normalized_variance``: ``variance * seconds_per_gradient``;
+        - ``batched``: whether draws were made many at once;
+        - ``condition``: what ``unbiased`` depends on, with the sites; and whether it was found not to
+          be met.
+
+        Two kinds of tests share ``bias_z``: one for every coordinate, and one for the component of the
+        gradient along its own direction, in each parameter and in all together. (The direction is the
+        exact gradient, or comes from a pilot run that is used for nothing else.) A mean :math:`\bar g`
+        of :math:`N` draws with standard error :math:`s` differs from the reference :math:`g` at level
+        :math:`p` (Bonferroni over coordinates) if
+
+        .. math:: |\bar g - g| > t_{p/2}\, s + \log(1/p)\, M / N.
+
+        The first term is Student's. The second is for what was not seen. A class that is hardly ever
+        drawn or a unit that is hardly ever active is missed by all :math:`N` draws with probability
+        :math:`p` if its own is :math:`\log(1/p) / N`; its coordinate then looks nearly constant, at a
+        wrong value. :math:`M` is the largest deviation of any draw from the mean in all coordinates of
+        the parameter (for parameters of fewer than 16 coordinates: of all parameters), times
+        :math:`1 + 50 / N_e`, with :math:`N_e = (\sum_n d_n^2)^2 / \sum_n d_n^4` the effective number of
+        draws that make up the variance (:math:`d_n`: distance of a draw from the mean). So unbiased
+        estimators pass 4 no more often than a normal z-score, in 6 of 100,000 studies (as far as tests
+        on such programs tell), if no draw that was missed is larger than :math:`M`. In a program where
+        it is, as where one class of many has a cost several times that of any other and was never
+        drawn, no test can know. The price, compared with normal coordinates and a t-test: at 100 draws
+        a bias has to be two to three times as large to be seen, at 10,000 about a tenth larger.
+
+        References:
+            Audibert, Munos, Szepesvári, 2009, Exploration-exploitation tradeoff using variance
+            estimates in multi-armed bandits (for bounds of this form: a deviation in the standard
+            error, and one in the range over the number of draws).
+
+        Args:
+            params: names of parameters, or a predicate of them, to restrict it to.
+        """
+        names = select(self.names, params)
+        rows, norm = {}, self.reference_gradient(names).norm
+        for label, result in self.results.items():
+            variance, low, high = result.moments.variance(names)
+            other = self._reference(label, names)
+            size, z = bias(result.moments, other, names) if other else (np.nan, np.nan)
+            rows[label] = {
+                "unbiased": result.unbiased,
+                "evaluations": result.evaluations,
+                "variance": variance,
+                "variance_low": low,
+                "variance_high": high,
+                "relative_variance": variance / norm**2 if norm else np.nan,
+                "relative_bias": size / norm if norm else np.nan,
+                "bias_z": z,
+                "seconds_per_gradient": result.seconds,
+                "work_normalized_variance": variance * result.seconds,
+                "batched": result.batched,
+                "condition": str(result.conditions),
+            }
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("estimator")
+
+    def reference_gradient(self, params: Names = None) -> Reference:
+        """The gradient that is taken as true, flat, with its squared standard error."""
+        names = select(self.names, params)
+        if self.reference is not None:
+            return reference_of([self.reference], names)
+        return reference_of([r.moments for r in self.results.values() if r.unbiased], names)
+
+    def _reference(self, label: str, names: list[str]) -> Reference | None:
+        """The gradient that a label's bias is measured against; nothing that it is part of itself."""
+        if self.reference is not None:
+            return None if label == self.reference_label else reference_of([self.reference], names)
+        others = [r.moments for k, r in self.results.items() if r.unbiased and k != label]
+        return reference_of(others, names) if others else None
+
+    def to_inferencedata(self, params: Names = None) -> az.InferenceData:
+        """Draws in the group ``gradients``, dims ``(chain, draw, estimator, <param dims>)``.
+
+        The mean of the reference is in the group ``reference``.
+
+        Args:
+            params: names of parameters, or a predicate of them, to restrict it to.
+        """
+        labels, names = list(self.results), select(self.names, params)
+        gradients = {
+            name: np.stack([self.results[k].kept[name] for k in labels], axis=1)[None] for name in names
+        }
+        dims = {
+            name: ["estimator", *(f"{name}_dim_{i}" for i in range(values.ndim - 3))]
+            for name, values in gradients.items()
+        }
+        draws = az.dict_to_dataset(gradients, coords={"estimator": labels}, dims=dims)
+        draws.attrs.update({k: str(v) for k, v in self.settings.items()})
+        flat, mean = self.reference_gradient(names).mean, {}
+        for name in names:
+            shape = gradients[name].shape[3:]
+            size = int(np.prod(shape))
+            mean[name], flat = flat[:size].reshape(shape), flat[size:]
+        inner = {name: dims[name][1:] for name in names}
+        reference = az.dict_to_dataset(mean, default_dims=[], dims=inner)
+        return az.InferenceData(gradients=draws, reference=reference)
+
+    def save(self, path: str | os.PathLike, params: Names = None) -> str:
+        """Writes :meth:`to_inferencedata` as netCDF and returns the path."""
+        return self.to_inferencedata(params).to_netcdf(os.fspath(path), engine="h5netcdf")
+
+    def plot(self, params: Names = None, axes: Any = None) -> np.ndarray:
+        """Relative variance and, beside it, relative bias of each estimator.
+
+        Args:
+            params: names of parameters, or a predicate of them, to restrict it to.
+            axes: two matplotlib axes; made if not given.
+
+        Returns:
+            The two axes.
+        """
+        from .plot import plot_summary
+
+        return plot_summary(self.summary(params), axes)
