@@ -7,11 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import arviz as az
 import numpy as np
-import pandas as pd
 import torch
 from pyro.infer import ELBO
 from torch import nn
@@ -28,6 +26,10 @@ from .programs import exact_program, scored_program
 from .sampler import Sampler, discrete_sites
 from .variant import program_of
 from .verdict import judged, trusted_reference
+
+if TYPE_CHECKING:
+    import arviz as az
+    import pandas as pd
 
 BASELINE_STEPS = 50
 """Steps in which the baseline of the score function that checks a reference learns."""
@@ -98,6 +100,8 @@ class GradientStudy:
         Args:
             params: names of parameters, or a predicate of them, to restrict it to.
         """
+        import pandas as pd
+
         names = select(self.names, params)
         rows, norm = {}, self.reference_gradient(names).norm
         for label, result in self.results.items():
@@ -142,6 +146,8 @@ class GradientStudy:
         Args:
             params: names of parameters, or a predicate of them, to restrict it to.
         """
+        import arviz as az
+
         labels, names = list(self.results), select(self.names, params)
         gradients = {
             name: np.stack([self.results[k].kept[name] for k in labels], axis=1)[None] for name in names
