@@ -2,7 +2,6 @@
 
 import inspect
 import sys
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from types import ModuleType
 
@@ -17,7 +16,7 @@ from tests.distributions.registry import BY_CLASS  # noqa: E402
 
 project = "pyro_reparam_ext"
 author = "The pyro_reparam_ext authors"
-release = version = installed_version("pyro-reparam-ext")
+release = version = package.__version__
 
 extensions = [
     "myst_parser",

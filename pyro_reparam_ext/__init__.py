@@ -22,6 +22,8 @@ from .study.study import GradientStudy, gradient_study
 from .study.variant import Variant
 from .temperature import ExponentialDecay
 
+__version__ = "0.1.0"
+
 __all__ = [
     "CompiledSVI",
     "DisARM",

@@ -54,3 +54,7 @@ def test_import_is_silent(imported):
 
 def test_import_writes_no_file(folders, imported):
     assert [path for folder in folders for path in folder.rglob("*")] == []
+
+
+def test_version_is_that_of_the_citation():
+    assert f"\nversion: {pre.__version__}\n" in (SOURCE / "CITATION.cff").read_text()
