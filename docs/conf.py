@@ -6,8 +6,11 @@ from pathlib import Path
 from types import ModuleType
 
 import torch
+from arviz import InferenceData
+from pandas import DataFrame
 
 import pyro_reparam_ext as package
+from pyro_reparam_ext.study import study
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -36,6 +39,9 @@ autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
+
+# Types that the package imports for mypy alone; autodoc resolves annotations by the module's names.
+study.DataFrame, study.InferenceData = DataFrame, InferenceData
 
 
 def api_page() -> str:

@@ -28,8 +28,8 @@ from .variant import program_of
 from .verdict import judged, trusted_reference
 
 if TYPE_CHECKING:
-    import arviz as az
-    import pandas as pd
+    from arviz import InferenceData
+    from pandas import DataFrame
 
 BASELINE_STEPS = 50
 """Steps in which the baseline of the score function that checks a reference learns."""
@@ -50,7 +50,7 @@ class GradientStudy:
     reference_label: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
 
-    def summary(self, params: Names = None) -> pd.DataFrame:
+    def summary(self, params: Names = None) -> DataFrame:
         r"""One row per label.
 
         - ``unbiased``: whether the estimator is, by its mathematics; where that depends on a
@@ -138,7 +138,7 @@ class GradientStudy:
         others = [r.moments for k, r in self.results.items() if r.unbiased and k != label]
         return reference_of(others, names) if others else None
 
-    def to_inferencedata(self, params: Names = None) -> az.InferenceData:
+    def to_inferencedata(self, params: Names = None) -> InferenceData:
         """Draws in the group ``gradients``, dims ``(chain, draw, estimator, <param dims>)``.
 
         The mean of the reference is in the group ``reference``.
