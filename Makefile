@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 export MPLBACKEND := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint typecheck doctest docs bench fuzz clean
+.PHONY: demo test lint typecheck doctest docs package bench fuzz clean
 
 demo: $(INSTALLED)
 	$(PYTHON) examples/vae.py --compare --out results/demo
@@ -32,6 +32,11 @@ docs: $(INSTALLED)
 	$(PYTHON) -m sphinx -q -W --keep-going -b html docs docs/_build/html
 	@! grep -rE '<(script|link)[^>]*(src|href)="https?:' --include='*.html' docs/_build/html
 	@echo 'Built docs/_build/html/index.html'
+
+package: $(INSTALLED)
+	rm -rf dist
+	$(PYTHON) -m build --quiet --no-isolation
+	$(PYTHON) .ci/package.py dist
 
 # JAX and TensorFlow Probability are compared with, and needed nowhere else.
 bench: $(INSTALLED)

@@ -3,13 +3,15 @@
 import inspect
 import sys
 from importlib.metadata import distribution
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from types import ModuleType
 
 import torch
+from arviz import InferenceData
+from pandas import DataFrame
 
 import pyro_reparam_ext as package
+from pyro_reparam_ext.study import result
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -18,7 +20,7 @@ from tests.distributions.registry import BY_CLASS  # noqa: E402
 
 project = "pyro_reparam_ext"
 author = "The pyro_reparam_ext authors"
-release = version = installed_version("pyro-reparam-ext")
+release = version = package.__version__
 
 extensions = [
     "myst_parser",
@@ -43,6 +45,9 @@ autodoc_inherit_docstrings = False
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
+
+# Types that the package imports for mypy alone; autodoc resolves annotations by the module's names.
+result.DataFrame, result.InferenceData = DataFrame, InferenceData
 
 
 def api_page() -> str:

@@ -23,6 +23,8 @@ from .study.result import GradientStudy
 from .study.variant import Variant
 from .temperature import ExponentialDecay
 
+__version__ = "0.1.0"
+
 __all__ = [
     "CompiledSVI",
     "DisARM",

@@ -6,7 +6,6 @@ from typing import Any, NoReturn
 
 import torch
 from pyro.distributions import constraints
-from scipy.optimize import linear_sum_assignment
 from torch import Size, Tensor
 from torch.distributions import register_kl
 
@@ -132,6 +131,8 @@ class GumbelSinkhorn(Parametric):
 
         It is found on the host, one matrix after another, without a gradient.
         """
+        from scipy.optimize import linear_sum_assignment
+
         with torch.no_grad():
             costs = self.logits.reshape((-1,) + self.event_shape).double().cpu().numpy()
             orders = [torch.as_tensor(linear_sum_assignment(x, maximize=True)[1]) for x in costs]

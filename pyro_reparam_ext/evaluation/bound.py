@@ -77,8 +77,8 @@ def charged(
         alternatives[:, particle] = weights[particle] + (rows[0] - rows)[:, 0]
     lost, pull_back = torch.func.vjp(
         lambda x: -count * objective.replaced(weights, x), alternatives.detach()
-    )
-    (slope,) = pull_back(torch.ones_like(lost))
+    )[:2]
+    slope = pull_back(torch.ones_like(lost))[0]
     others = (weights.sum() - weights) / max(count - 1, 1)
     baseline = -count * objective.replaced(weights, others)
     keep = slice(None) if particle is None else slice(particle, particle + 1)

@@ -57,16 +57,15 @@ def _fitted_terms(terms: int, degree: int) -> tuple[Numbers, ...]:
     count, radius, middle = 256, 5.2, 0.5 * (LOW + HIGH)
     circle = middle + radius * np.exp(2j * np.pi * np.arange(count) / count)
     powers = np.arange(80)
-    basis = (circle[:, None] - middle) ** powers
     points = np.cos(np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1))
     rows = []
     values = circle / np.expm1(circle)
     for k in range(1, terms):
         taylor = (np.fft.fft(values) / count)[:80] / radius**powers
-        slope = basis[:, :-1] @ (powers * taylor)[1:]
+        slope = np.polynomial.polynomial.polyval(circle - middle, (powers * taylor)[1:])
         values = (slope - _DIGAMMA.get(k, 0.0)) / np.expm1(circle)
         taylor = ((np.fft.fft(values) / count)[:80] / radius**powers).real
-        at_points = ((0.5 * (HIGH - LOW) * points)[:, None] ** powers) @ taylor
+        at_points = np.polynomial.polynomial.polyval(0.5 * (HIGH - LOW) * points, taylor)
         chebyshev = np.polynomial.chebyshev.chebfit(points, at_points, degree)
         rows.append(np.polynomial.chebyshev.cheb2poly(chebyshev))
     return tuple(map(numbers, rows))

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import stats
-from scipy.special import ndtri_exp
 
 from .moments import Estimate, Moments, Reference
 
 SIGNIFICANT = 4.0
 """The z-score beyond which a bias is taken as real: unbiased draws pass it in 6 of 100,000 studies."""
-REAL = -math.log(2 * float(stats.norm.sf(SIGNIFICANT)))
+REAL = -math.log(math.erfc(SIGNIFICANT / math.sqrt(2)))
 """The same as ``log(1 / p)``."""
 SURE = 690.0
 """The largest ``log(1 / p)`` that is told apart; z = 37."""
@@ -61,6 +59,8 @@ def _surprise(mine: Estimate, other: Estimate, norm: float, degrees: float) -> f
 
 def _log_odds(difference: np.ndarray, error: np.ndarray, reach: np.ndarray, degrees: float) -> float:
     """The largest ``log(1 / p)`` at which any difference is beyond its bound."""
+    from scipy import stats
+
     if ((difference > 0) & (error == 0) & (reach == 0)).any():
         return math.inf
 
@@ -79,4 +79,6 @@ def _log_odds(difference: np.ndarray, error: np.ndarray, reach: np.ndarray, degr
 
 def _z_score(y: float) -> float:
     """The two-sided normal z-score of ``p = exp(-y)``."""
+    from scipy.special import ndtri_exp
+
     return 0.0 if y <= 0 else y if y == math.inf else -float(ndtri_exp(-y - math.log(2)))

@@ -11,7 +11,7 @@ from pyro.infer import ELBO
 
 from ..elbo import TraceEstimator_ELBO
 from ..evaluation.costs import Costs
-from ..evaluation.passes import Dependencies
+from ..evaluation.program import Dependencies
 
 
 @dataclass(frozen=True, eq=False)

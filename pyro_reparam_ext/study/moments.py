@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from statistics import NormalDist
 
 import numpy as np
-from scipy import stats
 from torch import Tensor
 
 LARGE = 16
@@ -129,7 +129,7 @@ class Moments:
         if self.count < 2 or total <= 0:
             return total, total, total
         error = float(distances.std(ddof=1)) / (math.sqrt(self.count) * float(distances.mean()))
-        factor = math.exp(float(stats.norm.ppf(0.975)) * error)
+        factor = math.exp(NormalDist().inv_cdf(0.975) * error)
         return total, total / factor, total * factor
 
     def coordinates(self, names: list[str]) -> Estimate:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import cloudpickle
 import numpy as np
 import pyro
 import torch
@@ -140,6 +139,8 @@ def _packed(draws: Draws, moments: Moments, seconds: float) -> bytes:
     Raises:
         EstimatorError: something of it can't be sent.
     """
+    import cloudpickle
+
     if _PYRO_STACK:
         raise EstimatorError(
             f"executor: another process does not see the handler {_PYRO_STACK[-1]!r} around the study; "
@@ -159,6 +160,8 @@ def _packed(draws: Draws, moments: Moments, seconds: float) -> bytes:
 
 @lru_cache(maxsize=1)
 def _unpacked(payload: bytes) -> tuple[Draws, Moments, _Surroundings]:
+    import cloudpickle
+
     sampler, names, moments, seconds, surroundings = cloudpickle.loads(payload)
     with surroundings.entered():
         draws = Draws(sampler, names)

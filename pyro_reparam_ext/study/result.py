@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import arviz as az
 import numpy as np
-import pandas as pd
 
 from .bias import bias
 from .measured import Measured
 from .moments import Moments, Reference, reference_of
 from .names import Names, select
+
+if TYPE_CHECKING:
+    from arviz import InferenceData
+    from pandas import DataFrame
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +31,7 @@ class GradientStudy:
     reference_label: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
 
-    def summary(self, params: Names = None) -> pd.DataFrame:
+    def summary(self, params: Names = None) -> DataFrame:
         r"""One row per label.
 
         - ``unbiased``: whether the estimator is, by its mathematics; where that depends on a
@@ -79,6 +81,8 @@ class GradientStudy:
         Args:
             params: names of parameters, or a predicate of them, to restrict it to.
         """
+        import pandas as pd
+
         names = select(self.names, params)
         rows, norm = {}, self.reference_gradient(names).norm
         for label, result in self.results.items():
@@ -115,7 +119,7 @@ class GradientStudy:
         others = [r.moments for k, r in self.results.items() if r.unbiased and k != label]
         return reference_of(others, names) if others else None
 
-    def to_inferencedata(self, params: Names = None) -> az.InferenceData:
+    def to_inferencedata(self, params: Names = None) -> InferenceData:
         """Draws in the group ``gradients``, dims ``(chain, draw, estimator, <param dims>)``.
 
         The mean of the reference is in the group ``reference``.
@@ -123,6 +127,8 @@ class GradientStudy:
         Args:
             params: names of parameters, or a predicate of them, to restrict it to.
         """
+        import arviz as az
+
         labels, names = list(self.results), select(self.names, params)
         gradients = {
             name: np.stack([self.results[k].kept[name] for k in labels], axis=1)[None] for name in names

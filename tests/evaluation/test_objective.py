@@ -10,7 +10,8 @@ import torch
 import pyro_reparam_ext as pre
 from pyro_reparam_ext.evaluation.objective import LogMeanExp, Mean
 from pyro_reparam_ext.study.draws import Draws
-from pyro_reparam_ext.study.sampler import Program, Sampler
+from pyro_reparam_ext.study.elbo_call import ElboCall
+from pyro_reparam_ext.study.sampler import Sampler
 
 from ..sampling import gradients
 from ..statistics import assert_mean
@@ -78,7 +79,7 @@ NAMES = ("logits", "shift", "weight")
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda x: type(x).__name__)
 def test_gradient_of_the_bound(estimator, mode):
     elbo = Bound(estimator, num_particles=2, vectorize_particles=mode, max_plate_nesting=2)
-    sampler = Sampler(Program(elbo, model, guide, (), {}))
+    sampler = Sampler(ElboCall(elbo, model, guide, (), {}))
     chunks = list(Draws(sampler, list(NAMES)).chunks(16000))
     rows = [torch.cat([c[name].reshape(len(c[name]), -1) for c in chunks]) for name in NAMES]
     assert_mean(torch.cat(rows, 1), exact(2)[1:])
