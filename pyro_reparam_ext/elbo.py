@@ -93,7 +93,7 @@ class TraceEstimator_ELBO(ELBO):
 
     max_plate_nesting: float
     objective: ClassVar[Objective] = Mean()
-    """What is estimated of the log weights of the particles."""
+    """The function of the particles' log weights that is maximised."""
 
     def __init__(
         self,
@@ -319,7 +319,7 @@ class TraceEstimator_ELBO(ELBO):
 
     @property
     def _source(self) -> NoiseSource:
-        """Of the noise of all sites."""
+        """The source of the noise of all sites."""
         return NoiseSource(self.num_particles)
 
     def _resolve(self, message: dict[str, Any]) -> Estimator:
@@ -328,7 +328,7 @@ class TraceEstimator_ELBO(ELBO):
         return resolve(self.estimators, message, self._source)
 
     def _state(self, site: Site) -> nn.Module | None:
-        """What its estimator has learned at a site, made at the first call."""
+        """The module of what its estimator has learned at a site, made at the first call."""
         estimator = site.estimator
         if type(estimator).new_state is Estimator.new_state:
             return None

@@ -1,4 +1,4 @@
-"""What an estimator is: the three questions that every estimator answers.
+"""The base class of estimators: three questions that each of them answers.
 
 1. How is the site sampled?  :meth:`Estimator.draw`, :meth:`Estimator.redraw`,
    :meth:`Estimator.log_prob`.
@@ -37,7 +37,7 @@ class Estimator:
     unbiased: ClassVar[bool]
     """Whether the mean of the gradient is the gradient of the ELBO."""
     condition: ClassVar[str] = ""
-    """What ``unbiased`` depends on beyond the distribution of the site, which only the user, or a
+    """The condition that ``unbiased`` depends on beyond the distribution of the site, which only the user, or a
     ``gradient_study``, can tell; empty if nothing."""
     paper: ClassVar[Paper]
     supported: ClassVar[tuple[type, ...]] = (torch.distributions.Distribution,)
@@ -136,7 +136,7 @@ class Estimator:
         return advise(fn, lambda estimator: type(estimator) is type(self) or but(estimator))
 
     def fault(self, fn: TorchDistribution) -> str | None:
-        """What is wrong with an option at sites distributed as ``fn``, if anything.
+        """The fault of an option at sites distributed as ``fn``, if there is one.
 
         Asked after a failure only: it may look at values.
         """
@@ -211,7 +211,7 @@ class Estimator:
         return True
 
     def learning_loss(self, evaluations: Evaluations) -> Tensor | None:
-        """What the parameters of the state are trained on; it reaches nothing else."""
+        """The loss that the parameters of the state are trained on; it reaches nothing else."""
         return None
 
     def update(self, evaluations: Evaluations) -> None:

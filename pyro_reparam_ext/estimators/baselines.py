@@ -1,4 +1,4 @@
-"""What is taken from the costs of a site before they weigh its score: averages, networks, values."""
+"""Baselines, which are taken from the costs of a site before they weigh its score: averages, networks, values."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Network(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class SiteBaseline:
-    """What a site's ``infer["baseline"]`` asks of ``TraceGraph_ELBO``.
+    """The baseline that a site's ``infer["baseline"]`` asks of ``TraceGraph_ELBO``.
 
     The sum of those that are given: a decaying average of the costs, and a network or a value, which
     are trained by squared error on the costs. Their parameters are the user's to register
@@ -62,7 +62,7 @@ class SiteBaseline:
     value: Tensor | float | None = None
 
     def predict(self, evaluations: Evaluations) -> Tensor | None:
-        """What the network or the given value predicts the costs to be.
+        """The costs as the network or the given value predicts them.
 
         In ``TraceGraph_ELBO`` they predict the ELBO's terms, ``log p - log q``: costs with their sign
         turned.

@@ -1,4 +1,4 @@
-"""What a site says to Pyro's own ELBOs, and the estimator that means the same here.
+"""Hints that a site gives Pyro's own ELBOs, and the estimator that means the same here.
 
 ``infer={"baseline": {...}}`` is written for ``TraceGraph_ELBO``, ``infer={"enumerate": "parallel"}`` or
 ``"sequential"``, also by ``config_enumerate``, for ``TraceEnum_ELBO``. Neither is ignored in silence.

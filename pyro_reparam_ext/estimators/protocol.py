@@ -1,4 +1,4 @@
-"""What passes between an estimator and the evaluation of a program."""
+"""The data that pass between an estimator and the evaluation of a program."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class Branch:
         order: int = 0,
         downstream: Downstream = COUPLED,
     ) -> Branch:
-        """Of a tensor of alternative values, stacked on the leftmost dim."""
+        """A branch from a tensor of alternative values, stacked on the leftmost dim."""
         tensor = values if order else None
         return cls(len(values), lambda a, b: values[a:b], weights, order, tensor, downstream)
 
@@ -152,7 +152,7 @@ class Branch:
 
 @dataclass(frozen=True, eq=False)
 class Evaluations:
-    """What a surrogate is made of: one site, its alternatives, and what the program made of them.
+    """The parts of a surrogate: one site, its alternatives, and what the program made of them.
 
     - ``costs``: shape ``(1 + alternatives, *batch)``, detached; the downstream costs
       (``log q - log p``, scaled and masked) for the ordinary value and then for each alternative,

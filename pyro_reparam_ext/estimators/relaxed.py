@@ -1,4 +1,4 @@
-"""What relaxed and straight-through estimators have in common."""
+"""Parts that relaxed and straight-through estimators have in common."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .protocol import Downstream, Draw, Site
 
 
 def integer_remedy(fn: TorchDistribution) -> str:
-    """What to do where integers can't be relaxed."""
+    """A remedy where integers can't be relaxed."""
     if not isinstance(innermost(fn), torch.distributions.Categorical):
         return ""
     return (

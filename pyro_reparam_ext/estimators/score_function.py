@@ -79,7 +79,7 @@ class ScoreFunction(Estimator):
 
     @property
     def _decay(self) -> float | None:
-        """Of the average of past costs, if one is asked for."""
+        """The decay of the average of past costs, if one is asked for."""
         if isinstance(self.baseline, SiteBaseline):
             return self.baseline.average
         return MovingAverage.decay if self.baseline == "ema" else None

@@ -1,4 +1,4 @@
-"""What a program sees of the dims along which its particles and evaluations lie.
+"""The view that a program has of the dims along which its particles and evaluations lie.
 
 :class:`Visible`: all of them, left of the dims of its plates, so that it has to broadcast.
 :class:`Hidden`: none. It runs under ``torch.func.vmap`` with its own shapes, whatever it does with
@@ -81,7 +81,7 @@ class Visible:
         return site
 
     def hidden(self, x: Tensor, fn: TorchDistribution) -> Tensor:
-        """What the program gets for the value ``x`` of a site that it distributes as ``fn``."""
+        """The tensor that the program gets for the value ``x`` of a site that it distributes as ``fn``."""
         return x
 
     def close(self) -> None:

@@ -32,14 +32,14 @@ READS = frozenset(
         *(torch.nonzero, torch.argwhere, torch.unique, torch.masked_select),
     ]
 )
-"""What makes a Python number, or a shape, of values."""
+"""Functions that make a Python number, or a shape, of values."""
 _OF_SHAPES = frozenset(
     [
         *(torch.zeros_like, torch.ones_like, torch.empty_like, torch.rand_like, torch.randn_like),
         *(Tensor.new_zeros, Tensor.new_ones, Tensor.new_empty),
     ]
 )
-"""What depends on the shape of its argument alone."""
+"""Functions that depend on the shape of their argument alone."""
 _LIBRARY = ("torch.distributions", "pyro.", "pyro_reparam_ext.")
 """Modules that read values to validate them, not to branch on them."""
 _BETWEEN = ("torch._", "torch.overrides", "numpy")

@@ -24,7 +24,7 @@ from .terms import Crossing, Key, Term, agree
 def crossings(
     site: Site, plain: PlainRun, again: Callable[[Mapping[str, Draw]], PlainRun]
 ) -> set[Crossing]:
-    """What crosses the plates of a site, as far as another value of it was found to tell.
+    """The terms that cross the plates of a site, as far as another value of it was found to tell.
 
     Args:
         site: a latent site of the guide, in its own shape.

@@ -46,7 +46,7 @@ class Layout:
         return NoiseSource(self.num_particles, -(self.plate_dims or 0) if several else None)
 
     def axes(self) -> Visible:
-        """What the program sees of these dims during one evaluation of it, to be closed after it."""
+        """The view that the program has of these dims during one evaluation, to be closed after it."""
         if not self.hidden:
             return Visible(self.particles)
         assert self.plate_dims is not None

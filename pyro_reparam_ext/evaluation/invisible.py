@@ -30,7 +30,7 @@ LONG = 1000
 
 @contextmanager
 def invisible(*programs: Callable[..., Any]) -> Iterator[None]:
-    """What runs inside leaves no trace, as far as that can be brought about from outside.
+    """A context in which a program leaves no trace, as far as that can be brought about from outside.
 
     Pyro's handlers outside see nothing of it, and afterwards these are what they were before: the
     random states of torch (CPU and CUDA), of Python and of numpy; the names and tensors in the
@@ -48,7 +48,7 @@ def invisible(*programs: Callable[..., Any]) -> Iterator[None]:
 
 
 def parameter_restorer() -> Callable[[], None]:
-    """What puts the parameter store back to the names and tensors that it has now.
+    """A function that puts the parameter store back to the names and tensors that it has now.
 
     Name by name, ``del store[name]`` would fail where one tensor goes by several names.
     """
@@ -126,7 +126,7 @@ def _has_state(x: Any) -> bool:
 
 
 def _reached_from(x: Any) -> list[Any]:
-    """What a program may use: from closures, defaults and globals of functions, and from attributes."""
+    """All that a program may use: from closures, defaults and globals of functions, and from attributes."""
     if isinstance(x, MethodType):
         owner = x.__self__
         return [x.__func__, owner, *([] if isinstance(owner, type) else _attributes(owner))]
@@ -174,7 +174,7 @@ def _is_filled(cell: CellType) -> bool:
 
 
 def _restorer(x: Any) -> Callable[[], None]:
-    """What puts an object back to the state that it has now."""
+    """A function that puts an object back to the state that it has now."""
     kind, attributes = type(x), dict(vars(x))
     contents = [(value, value.copy()) for value in attributes.values() if type(value) in CONTAINERS]
     own = x._buffers.values() if isinstance(x, nn.Module) else ()

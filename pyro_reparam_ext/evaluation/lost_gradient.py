@@ -21,7 +21,7 @@ REMEDY = (
     "Enumeration, LeaveOneOut or ScoreFunction; where the program branches, in an ELBO with "
     "vectorize_particles=False."
 )
-"""What takes its gradient from values, not through them."""
+"""Estimators that take their gradient from values, not through them."""
 
 
 def read_as_number(site: str, who: str, line: str, remedy: str) -> EstimatorError:

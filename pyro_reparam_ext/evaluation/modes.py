@@ -57,7 +57,7 @@ def check_vectorize(given: object) -> None:
 
 @dataclass(eq=False)
 class Shapes:
-    """What is known of a program at some shapes.
+    """Knowledge of a program at some shapes.
 
     ``calls`` counts them; ``compared`` has what has been compared with plain runs, and ``complete``
     says whether that is all. ``dependencies``: all that were ever found by provenance; None: never
@@ -213,7 +213,7 @@ def _is_same(program: Callable[..., Any], other: Callable[..., Any]) -> bool:
 
 
 def identity(program: Any) -> Hashable:
-    """What two programs have in common if one is the other, made anew: a bound method, a handler
+    """A key that two programs have in common if one is the other, made anew: a bound method, a handler
     around a function, a function of the same code and closure."""
     if isinstance(program, MethodType):
         return id(program.__self__), identity(program.__func__)

@@ -117,7 +117,7 @@ class OrdinaryRun(Recorder):
 
 @dataclass(eq=False)
 class OrdinaryGuide:
-    """What the ordinary run of the guide left: its trace, its sites and their cost terms.
+    """Results of the ordinary run of the guide: its trace, its sites and their cost terms.
 
     ``trace`` is what the guide itself saw, ``nodes`` has its sample sites with all dims.
     """

@@ -21,7 +21,7 @@ class Place:
     plates: int
 
     def of(self, x: Tensor, events: int, what: str) -> Tensor:
-        """What is there of ``x``, which has ``events`` event dims, and any of the others.
+        """The part of ``x`` that lies there; ``x`` has ``events`` event dims, and any of the others.
 
         Raises:
             CannotVectorize: ``x``, called ``what``, has other dims than these.

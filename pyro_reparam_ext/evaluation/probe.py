@@ -104,7 +104,7 @@ def mismatch(key: Key, own: Tensor, plain: Tensor) -> CannotVectorize:
 
 
 def named(key: Key) -> str:
-    """What errors call a term."""
+    """The words by which errors name a term."""
     side, name = key
     return f"the log density of site '{name}' of the {side}"
 

@@ -1,4 +1,4 @@
-"""What a program must not do with a value that carries a gradient in place of a discrete one."""
+"""Checks of what a program does with a value that carries a gradient in place of a discrete one."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ def _contributing(program: Program) -> list[int]:
 
 
 def _evaluations(costs: Costs, numbers: list[int], learn: bool) -> dict[int, Evaluations]:
-    """What each of these sites is to make its surrogate from."""
+    """The costs and gradients from which each of these sites makes its surrogate."""
     if not numbers:
         return {}
     program, result = costs.program, {}

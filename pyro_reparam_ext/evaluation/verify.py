@@ -32,7 +32,7 @@ from .soft import check_gradients, check_reads, is_soft
 from .terms import Term, agree
 
 Signature: TypeAlias = tuple
-"""What has to be the same for a program to be the one that was verified."""
+"""A key that has to be the same for a program to be the one that was verified."""
 
 
 def signature(costs: Costs) -> Signature:
@@ -335,7 +335,7 @@ def _values_at(costs: Costs, row: _Row) -> tuple[dict[str, Draw], dict[str, dict
 
 
 def _value_of_model(place: Place, name: str, node: Mapping[str, Any]) -> Any:
-    """What the model drew by itself; the indices of a plate are the same for all evaluations."""
+    """A value that the model drew by itself; the indices of a plate are the same for all evaluations."""
     fn, value = node["fn"], node["value"]
     known = hasattr(fn, "event_shape")
     return place.of(value, len(fn.event_shape), f"site '{name}'") if known else value

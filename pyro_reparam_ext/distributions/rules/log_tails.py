@@ -43,7 +43,7 @@ register_log_tails = _TAILS.register
 
 
 def log_tails(fn: Distribution) -> LogTails:
-    """Of the class or of a base class of it, or by a transform, otherwise of ``tails`` and ``icdf``."""
+    """The tails of the class or of a base class, or by a transform, else by ``tails`` and ``icdf``."""
     found = _TAILS.of(type(fn)) or _BY_CDF
     if found is _TRANSFORMED and isinstance(fn, TransformedDistribution):
         return _TRANSFORMED._replace(exact=log_tails(fn.base_dist).exact)
@@ -93,7 +93,7 @@ def _cauchy_log_cdf(z: Tensor) -> Tensor:
 
 
 def _cauchy_quantile(log_p: Tensor) -> Tensor:
-    """Of the nearer end, since 1 / tan is as precise as its argument."""
+    """The quantile, from the nearer end, since 1 / tan is as precise as its argument."""
     tiny = torch.finfo(log_p.dtype).tiny
     lower = 1 / torch.tan(math.pi * log_p.exp().clamp(tiny, 0.5))
     upper = 1 / torch.tan(math.pi * (-torch.expm1(log_p)).clamp(tiny, 0.5))

@@ -32,7 +32,7 @@ def exact_logits(fn: Any) -> Tensor:
 
 
 def parameter_of(fn: Any) -> dict[str, Tensor]:
-    """Of ``probs`` and ``logits`` the one that ``fn`` was made with: torch clamps the other."""
+    """The one of ``probs`` and ``logits`` that ``fn`` was made with: torch clamps the other."""
     holder = getattr(fn, "_categorical", fn)
     name = "probs" if vars(holder).get("probs") is holder._param else "logits"
     return {name: holder._param}
