@@ -37,8 +37,8 @@ class Estimator:
     unbiased: ClassVar[bool]
     """Whether the mean of the gradient is the gradient of the ELBO."""
     condition: ClassVar[str] = ""
-    """The condition that ``unbiased`` depends on beyond the distribution of the site, which only the user, or a
-    ``gradient_study``, can tell; empty if nothing."""
+    """The condition that ``unbiased`` depends on beyond the distribution of the site, which only the
+    user, or a ``gradient_study``, can tell; empty if there is none."""
     paper: ClassVar[Paper]
     supported: ClassVar[tuple[type, ...]] = (torch.distributions.Distribution,)
     """Distributions of a site's coordinates (under ``to_event``, ``expand``, ``mask``) it can serve."""

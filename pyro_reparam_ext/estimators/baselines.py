@@ -1,4 +1,4 @@
-"""Baselines, which are taken from the costs of a site before they weigh its score: averages, networks, values."""
+"""Baselines, taken from the costs before they weigh a score: averages, networks, values."""
 
 from __future__ import annotations
 

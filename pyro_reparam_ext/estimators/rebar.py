@@ -24,7 +24,7 @@ from .relaxed import RelaxedAt, integer_remedy
 
 
 class RelaxedControlVariate(nn.Module):
-    """The parameters that REBAR learns at one site: the scale of the control variate and its temperature."""
+    """The parameters that REBAR learns at a site: scale and temperature of the control variate."""
 
     def __init__(self, temperature: float) -> None:
         super().__init__()

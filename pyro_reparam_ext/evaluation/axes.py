@@ -81,7 +81,7 @@ class Visible:
         return site
 
     def hidden(self, x: Tensor, fn: TorchDistribution) -> Tensor:
-        """The tensor that the program gets for the value ``x`` of a site that it distributes as ``fn``."""
+        """The tensor that the program gets for a site's value ``x``, which it distributes as ``fn``."""
         return x
 
     def close(self) -> None:

@@ -91,7 +91,7 @@ class Costs:
         return [span for span in self.passes[place].spans if span.owner == number]
 
     def _view(self, number: int) -> tuple[frozenset[str], tuple[str, ...], frozenset[tuple[Key, str]]]:
-        """All that a term summed to the plates of a site depends on: sites of one view share the sum."""
+        """The key of a term summed to the plates of a site: sites of one view share the sum."""
         before = tuple(site.name for site in self.enumerated.before(number))
         site = self.program.sites[number]
         crossed = frozenset(c[1:] for c in self.program.crossed if c[0] == site.name)

@@ -126,7 +126,7 @@ def _has_state(x: Any) -> bool:
 
 
 def _reached_from(x: Any) -> list[Any]:
-    """All that a program may use: from closures, defaults and globals of functions, and from attributes."""
+    """All that a program may use: closures, defaults and globals of functions, and attributes."""
     if isinstance(x, MethodType):
         owner = x.__self__
         return [x.__func__, owner, *([] if isinstance(owner, type) else _attributes(owner))]

@@ -335,7 +335,7 @@ def _values_at(costs: Costs, row: _Row) -> tuple[dict[str, Draw], dict[str, dict
 
 
 def _value_of_model(place: Place, name: str, node: Mapping[str, Any]) -> Any:
-    """A value that the model drew by itself; the indices of a plate are the same for all evaluations."""
+    """A value that the model drew by itself; all evaluations have the same indices of a plate."""
     fn, value = node["fn"], node["value"]
     known = hasattr(fn, "event_shape")
     return place.of(value, len(fn.event_shape), f"site '{name}'") if known else value
