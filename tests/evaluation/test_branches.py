@@ -24,6 +24,7 @@ from pyro_reparam_ext.study.draws import Draws
 from pyro_reparam_ext.study.elbo_call import ElboCall
 from pyro_reparam_ext.study.sampler import Sampler
 
+from ..compiled.steps import assert_same_steps
 from ..statistics import assert_mean
 
 DOUBLE = torch.float64
@@ -376,3 +377,31 @@ def test_products_with_the_hessian_of_quadratic_costs():
 def test_strata(mode):
     program = Continuous(("table", "weight"), mixture, curved)
     assert_mean(draws(Stratified(), program, mode, 4000), program.exact())
+
+
+@pytest.mark.parametrize("mode", [True, "vmap", False])
+@pytest.mark.parametrize("estimator", BINARY, ids=repr)
+def test_binary_captured(estimator, mode):
+    def programs():
+        program = Binary()
+        elbo = pre.TraceEstimator_ELBO(estimator, vectorize_particles=mode, max_plate_nesting=1)
+        return program.model, program.guide, elbo
+
+    assert_same_steps(programs, tolerance=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "program"),
+    [
+        (UnorderedSet(), Categories()),
+        (Taylor(), Continuous(("logits", "weight"), normal, curved)),
+        (Stratified(), Continuous(("table", "weight"), mixture, curved)),
+    ],
+    ids=["UnorderedSet", "Taylor", "Stratified"],
+)
+def test_others_captured(estimator, program):
+    def programs():
+        elbo = pre.TraceEstimator_ELBO(estimator, max_plate_nesting=1)
+        return program.model, program.guide, elbo
+
+    assert_same_steps(programs, tolerance=1e-9)
