@@ -26,6 +26,7 @@ from .estimators.base import Estimator
 from .evaluation.costs import Costs
 from .evaluation.first_run import plain_traces
 from .evaluation.invisible import invisible
+from .evaluation.mean import expectation
 from .evaluation.modes import is_captured
 
 REMEDY = (
@@ -149,7 +150,7 @@ def _impossible_site(runs: list[Costs]) -> str | None:
             rows = [True] * (p.ordinary + sum(map(len, p.spans)))
             for term in p.terms:
                 if term.side == "model" and term.name in latent:
-                    if run.expectation(term, p, rows) == -math.inf:
+                    if expectation(run, term, p, rows) == -math.inf:
                         return term.name
     return None
 

@@ -13,13 +13,15 @@ SOURCE = Path(pyro_reparam_ext.__file__).parent
 TESTS = Path(__file__).parent
 
 COVERED_BY = {
+    "evaluation/gradients.py": "evaluation/test_branches.py",
+    "evaluation/mean.py": "test_unbiased.py",
     "estimators/protocol.py": "test_registry.py",
     "evaluation/bound.py": "evaluation/test_objective.py",
     "evaluation/enumerated.py": "estimators/test_enumeration.py",
     "evaluation/evaluate.py": "evaluation/test_program.py",
     "evaluation/first_run.py": "test_programs.py",
     "evaluation/rerun.py": "evaluation/test_recorder.py",
-    "evaluation/weights.py": "test_unbiased.py",
+    "evaluation/weights.py": "evaluation/test_branches.py",
     "distributions/rules/dispatch.py": "distributions/rules/test_tails.py",
     "distributions/rules/relaxation.py": "estimators/test_gumbel_softmax.py",
     "compiled/capture.py": "compiled/test_contract.py",

@@ -15,7 +15,6 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from ..estimators.protocol import Branch
 from ..numerics.shapes import cat_rows
 from .at_once import outside
 from .axes import PARTICLES
@@ -26,7 +25,6 @@ from .passes import Pass
 from .program import Dependencies, Program, Span
 from .shared_sums import shared_sums
 from .terms import Key, Runs, Term, joined_runs, rows_at, weighed
-from .weights import Weights
 
 
 @dataclass(eq=False)
@@ -58,12 +56,12 @@ class Costs:
         common is summed once.
         """
         costs: dict[int, Tensor] = {}
-        for alike in _grouped(numbers, self._view):
+        for alike in grouped(numbers, self.view):
             keys: dict[int, set[Key]] = {}
             rows: dict[int, list[Tensor]] = {}
-            having = [n for n in alike if self._places.get(n)]
-            for sharing in _grouped(having, lambda number: self._places[number]):
-                places = self._places[sharing[0]]
+            having = [n for n in alike if self.places.get(n)]
+            for sharing in grouped(having, lambda number: self.places[number]):
+                places = self.places[sharing[0]]
                 varying = self._varying_keys(places)
                 self._check_coordinatewise(sharing, varying)
                 for place in places:
@@ -80,17 +78,17 @@ class Costs:
 
     def _in_order(self, number: int, rows: Tensor) -> Tensor:
         """The costs of a site in the order of its branches, which may lie in several passes."""
-        spans = [s for place in self._places.get(number, ()) for s in self._owned(place, number)]
+        spans = [s for place in self.places.get(number, ()) for s in self.owned(place, number)]
         if all((a.branch, a.start) < (b.branch, b.start) for a, b in pairwise(spans)):
             return rows
         ends = list(accumulate((len(span) for span in spans), initial=1))
         pieces = sorted(zip(spans, ends, strict=False), key=lambda x: (x[0].branch, x[0].start))
         return torch.cat([rows[:1], *(rows[start : start + len(span)] for span, start in pieces)])
 
-    def _owned(self, place: int, number: int) -> list[Span]:
+    def owned(self, place: int, number: int) -> list[Span]:
         return [span for span in self.passes[place].spans if span.owner == number]
 
-    def _view(self, number: int) -> tuple[frozenset[str], tuple[str, ...], frozenset[tuple[Key, str]]]:
+    def view(self, number: int) -> tuple[frozenset[str], tuple[str, ...], frozenset[tuple[Key, str]]]:
         """The key of a term summed to the plates of a site: sites of one view share the sum."""
         before = tuple(site.name for site in self.enumerated.before(number))
         site = self.program.sites[number]
@@ -123,7 +121,7 @@ class Costs:
         return p.ordinary + sum(map(len, before))
 
     @cached_property
-    def _places(self) -> dict[int, tuple[int, ...]]:
+    def places(self) -> dict[int, tuple[int, ...]]:
         """By site: the passes that its alternatives are in."""
         places: dict[int, list[int]] = {}
         for place, owners in enumerate(self._spans):
@@ -164,7 +162,7 @@ class Costs:
         # told, and a term may occur in some of them only.
         return [t for t in p.terms if t.key in keys] if self.program.vectorized else p.terms
 
-    def _varying(self, p: Pass) -> list[Term]:
+    def varying(self, p: Pass) -> list[Term]:
         """The terms that, or whose weights, may differ between the evaluations of a pass."""
         if not self.program.vectorized:
             return p.terms
@@ -179,7 +177,7 @@ class Costs:
         """The terms that vary in any of some passes, if evaluations are not run one by one."""
         if not self.program.vectorized:
             return set()
-        return {term.key for place in places for term in self._varying(self.passes[place])}
+        return {term.key for place in places for term in self.varying(self.passes[place])}
 
     def _ordinary(self, numbers: list[int], keys: Mapping[int, set[Key]]) -> dict[int, Tensor]:
         """The costs of sites of one view in the ordinary evaluation.
@@ -234,93 +232,8 @@ class Costs:
     def _sum(self, terms: list[Term], p: Pass, number: int, runs: Runs) -> Tensor:
         total: Tensor | None = None
         for term in terms:
-            total = term.added_to(total, self._expect(term, p, number, runs))
+            total = term.added_to(total, self.expect(term, p, number, runs))
         return torch.zeros((1,) * (self.program.batch_dims + 1)) if total is None else total
-
-    def gradients(self, numbers: Sequence[int], learn: bool) -> dict[int, list[Tensor | None]]:
-        """For the branches of some sites, the gradients of the summed costs in their tensors.
-
-        The evaluations of one site don't depend on the values of another: one sum serves them all.
-        ``learn``: whether they are differentiated once more.
-        """
-        asked = [
-            _Differentiated(number, place, branch, tensor)
-            for number in numbers
-            for place, branch in enumerate(self.program.branches.get(number, ()))
-            if branch.order and (tensor := branch.tensor) is not None
-        ]
-        if not asked:
-            return {}
-        total = torch.zeros((), device=asked[0].tensor.device)
-        for alike in _grouped(asked, lambda x: (self._view(x.owner), self._averaged_over(x))):
-            owners: dict[int, list[_Differentiated]] = {}
-            for one in alike:
-                for place in self._places_of(one):
-                    owners.setdefault(place, []).append(one)
-            for place, those in owners.items():
-                p, runs = self.passes[place], self._runs_of(those, place)
-                probs = [p.probs[name].detach() for name in self._averaged_over(those[0])]
-                weights = [rows_at(x, runs) if x.shape[0] > 1 else x for x in probs]
-                for term in self._differing(p, those):
-                    part = weighed(self._expect(term, p, those[0].owner, runs), weights)
-                    total = term.added_to(total, part.sum())
-        found: dict[int, list[Tensor | None]] = {
-            number: [None] * len(self.program.branches[number]) for number in {x.owner for x in asked}
-        }
-        for one, gradient in zip(asked, self._derivatives(total, asked, learn), strict=True):
-            found[one.owner][one.number] = gradient
-        return found
-
-    def _derivatives(
-        self, total: Tensor, asked: list[_Differentiated], learn: bool
-    ) -> Sequence[Tensor]:
-        """The derivative of the summed costs in each of these tensors."""
-        tensors = [one.tensor for one in asked]
-        if not total.requires_grad:  # no cost depends on any of them
-            return [torch.zeros_like(x) for x in tensors]
-        twice = learn or any(one.branch.order > 1 for one in asked)
-        return torch.autograd.grad(
-            total, tensors, create_graph=twice, retain_graph=True, materialize_grads=True
-        )
-
-    def _places_of(self, one: _Differentiated) -> list[int]:
-        """The passes that the evaluations of a branch are in; the first for the ordinary one."""
-        if not one.branch.count:
-            return [0]
-        return [place for place in self._places[one.owner] if self._spans_of(place, one)]
-
-    def _spans_of(self, place: int, one: _Differentiated) -> list[Span]:
-        return [span for span in self._owned(place, one.owner) if span.branch == one.number]
-
-    def _runs_of(self, those: list[_Differentiated], place: int) -> list[tuple[int, int]]:
-        """The evaluations of some branches in a pass, in order."""
-        ends: list[tuple[int, int]] = []
-        for one in those:
-            if not one.branch.count:
-                ends.append((0, 1))
-            for span in self._spans_of(place, one):
-                start = self.start(place, span)
-                ends.append((start, start + len(span)))
-        return joined_runs(sorted(set(ends)))
-
-    def _differing(self, p: Pass, those: list[_Differentiated]) -> list[Term]:
-        """The terms of a pass that may have a gradient in a tensor of these branches."""
-        ordinary = any(not one.branch.count for one in those)
-        return p.terms if ordinary else self._varying(p)
-
-    def _averaged_over(self, one: _Differentiated) -> tuple[str, ...]:
-        """The sites enumerated before a relaxed one on which its alternatives don't depend.
-
-        One value of its own stands for all of theirs: its gradient is the average over them.
-        """
-        events = len(self.program.sites[one.owner].fn.event_shape)
-        return tuple(
-            other.name
-            for other in self.enumerated.before(one.owner)
-            if (dim := self.enumerated.dim(other)) is not None
-            and one.tensor.dim() >= events - dim
-            and one.tensor.shape[dim - events] == 1
-        )
 
     def _check_coordinatewise(self, numbers: list[int], keys: set[Key]) -> None:
         """Raises where a cost lies outside a plate whose elements are changed all at once.
@@ -334,7 +247,7 @@ class Costs:
         names = {site.name for site in sites}
         # In a loop, where no dim tells, the sites are tracked.
         known = {} if self.program.vectorized else {t.key: t.upstream for t in self.passes[0].terms}
-        for p in (self.passes[place] for place in self._places[numbers[0]]):
+        for p in (self.passes[place] for place in self.places[numbers[0]]):
             for term in self._only(p, keys):
                 missing = sites[0].plates - set(term.plates)
                 upstream = known.get(term.key)
@@ -344,7 +257,7 @@ class Costs:
                 what = "changes one coordinate at a time"
                 raise outside(listed, sites[0], term, sorted(missing)[0], what)
 
-    def _expect(self, term: Term, p: Pass, number: int, runs: Runs) -> Tensor:
+    def expect(self, term: Term, p: Pass, number: int, runs: Runs) -> Tensor:
         """A term summed to the plates of a site, averaged over enumerated sites.
 
         Left to :meth:`weighted` are those enumerated before the site, in no plate but its own.
@@ -374,57 +287,11 @@ class Costs:
             surrogate = weighed(surrogate, [self.passes[0].probs[site.name][0].detach()])
         return surrogate
 
-    def expectation(self, term: Term, p: Pass, included: list[bool]) -> Tensor:
-        """A term summed over all plates and over the ``included`` evaluations of a pass.
-
-        Differentiable in the probabilities of enumerated sites.
-        """
-        if len(included) == 1 and not self.enumerated:
-            return _total(term.log_prob)
-        log_prob, differs = self._averaged(term, p)
-        repeats = sum(included)
-        if log_prob.shape[:1] == (len(included),) and differs:
-            log_prob, repeats = (log_prob if all(included) else log_prob[included]), 1
-        factor = repeats * self.enumerated.fraction(term)
-        return _total(log_prob) if factor == 1 else _total(log_prob) * factor
-
-    def weighted_mean(self, term: Term, p: Pass, weights: Weights) -> Tensor:
-        """A term summed over all plates, and averaged over the evaluations of a pass by weights."""
-        log_prob, differs = self._averaged(term, p)
-        if differs and log_prob.shape[0] > 1:
-            log_prob = weighed(log_prob, [weights.rows(term, p)])
-        return _total(log_prob) * self.enumerated.fraction(term)
-
-    def _averaged(self, term: Term, p: Pass) -> tuple[Tensor, bool]:
-        """A term averaged over enumerated sites; and whether it may differ between evaluations."""
-        log_prob, sites = term.log_prob, self.enumerated.weighing(term)
-        if sites:
-            kept = frozenset().union(*(site.plates for site in sites))
-            dims = [dim for name, dim in term.plates.items() if name not in kept]
-            log_prob = term.aligned.sum(dims, keepdim=True) if dims else term.aligned
-            log_prob = weighed(log_prob, [p.probs[site.name] for site in sites])
-        return log_prob, term.sliced or bool(sites)
-
-
-@dataclass(frozen=True, eq=False)
-class _Differentiated:
-    """Branch ``number`` of the site ``owner``, in whose ``tensor`` the costs are differentiated."""
-
-    owner: int
-    number: int
-    branch: Branch
-    tensor: Tensor
-
-
-def _total(x: Tensor) -> Tensor:
-    """The sum of all elements; of a single one no operation."""
-    return x.sum() if x.dim() else x
-
 
 Item = TypeVar("Item")
 
 
-def _grouped(items: Sequence[Item], by: Callable[[Item], Hashable]) -> list[list[Item]]:
+def grouped(items: Sequence[Item], by: Callable[[Item], Hashable]) -> list[list[Item]]:
     """Items, those with the same ``by`` together; in order."""
     if len(items) <= 1:
         return [list(items)] if items else []

@@ -13,10 +13,11 @@ from ..errors import EstimatorError
 from ..estimators.protocol import Evaluations
 from .bound import charged, log_weights
 from .costs import Costs
+from .gradients import gradients
+from .mean import mean_cost
 from .objective import Objective
 from .program import Program
 from .second_derivative import check_twice, learning
-from .weights import Weights
 
 
 @dataclass(eq=False)
@@ -36,9 +37,9 @@ def surrogate_loss(
     """Loss and surrogate of all runs of a program: one if vectorised, else one per particle."""
     weights: Tensor | None = None
     if objective.is_mean:
-        total = _direct(runs[0])
+        total = mean_cost(runs[0])
         for costs in runs[1:]:
-            total = total + _direct(costs)
+            total = total + mean_cost(costs)
         if num_particles > 1:
             total = total / num_particles
     else:
@@ -74,42 +75,6 @@ def surrogate_loss(
     return Surrogate(loss, total)
 
 
-def _direct(costs: Costs) -> Tensor:
-    """The costs averaged over all evaluations that have a weight.
-
-    Its gradient is that of the model's parameters and of everything pathwise or enumerated. The log
-    density of a value that carries no gradient is held fixed: its expected gradient is zero. So is that
-    of an enumerated one, exactly, but not the second derivative of what its probabilities weigh.
-    """
-    program, hard = costs.program, _hard(costs.program)
-    weights = Weights(program)
-    total: Tensor | None = None
-    for p in costs.passes:
-        included = weights.included(p)
-        if not any(included):
-            continue
-        for term in p.terms:
-            term = term.detached() if hard and term.key in hard else term
-            if weights.equal:
-                part = costs.expectation(term, p, included)
-            else:
-                part = costs.weighted_mean(term, p, weights)
-            total = term.added_to(total, part)
-    if total is None:  # a program without sample sites
-        return torch.zeros(())
-    equal = weights.equal and weights.evaluations > 1
-    return total / weights.evaluations if equal else total
-
-
-def _hard(program: Program) -> set[tuple[str, str]]:
-    """The terms of the guide that are held fixed."""
-    return {
-        ("guide", site.name)
-        for site in program.sites
-        if not (site.estimator.differentiable or site.estimator.enumerated)
-    }
-
-
 def _contributing(program: Program) -> list[int]:
     """The numbers of the sites whose estimators may add to the derivative of the costs."""
     if not torch.is_grad_enabled():
@@ -131,7 +96,7 @@ def _evaluations(costs: Costs, numbers: list[int], learn: bool) -> dict[int, Eva
     twice = [b.order > 1 or (learn and b.order > 0) for _, _, b in program.all_branches()]
     if any(twice):
         check_twice(program, costs.passes)
-    gradients = costs.gradients(numbers, learn)
+    derivatives = gradients(costs, numbers, learn)
     for number in numbers:
         site = program.sites[number]
         given = site.infer.get("baseline_input", program.args)
@@ -139,7 +104,7 @@ def _evaluations(costs: Costs, numbers: list[int], learn: bool) -> dict[int, Eva
             site=site,
             costs=downstream[number].detach(),
             branches=program.branches.get(number, ()),
-            gradients=gradients.get(number, ()),
+            gradients=derivatives.get(number, ()),
             particle_dim=program.particle_dim,
             inputs=tuple(given) if isinstance(given, (tuple, list)) else (given,),
         )

@@ -1,0 +1,115 @@
+"""Derivatives of the costs in the values that they were evaluated at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..estimators.protocol import Branch
+from .costs import Costs, grouped
+from .passes import Pass
+from .program import Span
+from .terms import Term, joined_runs, rows_at, weighed
+
+
+@dataclass(frozen=True, eq=False)
+class Differentiated:
+    """Branch ``number`` of the site ``owner``, in whose ``tensor`` the costs are differentiated."""
+
+    owner: int
+    number: int
+    branch: Branch
+    tensor: Tensor
+
+
+def gradients(costs: Costs, numbers: Sequence[int], learn: bool) -> dict[int, list[Tensor | None]]:
+    """For the branches of some sites, the gradients of the summed costs in their tensors.
+
+    The evaluations of one site don't depend on the values of another: one sum serves them all.
+    ``learn``: whether they are differentiated once more.
+    """
+    asked = [
+        Differentiated(number, place, branch, tensor)
+        for number in numbers
+        for place, branch in enumerate(costs.program.branches.get(number, ()))
+        if branch.order and (tensor := branch.tensor) is not None
+    ]
+    if not asked:
+        return {}
+    total = torch.zeros((), device=asked[0].tensor.device)
+    for alike in grouped(asked, lambda x: (costs.view(x.owner), _averaged_over(costs, x))):
+        owners: dict[int, list[Differentiated]] = {}
+        for one in alike:
+            for place in _places_of(costs, one):
+                owners.setdefault(place, []).append(one)
+        for place, those in owners.items():
+            p, runs = costs.passes[place], _runs_of(costs, those, place)
+            probs = [p.probs[name].detach() for name in _averaged_over(costs, those[0])]
+            weights = [rows_at(x, runs) if x.shape[0] > 1 else x for x in probs]
+            for term in _differing(costs, p, those):
+                part = weighed(costs.expect(term, p, those[0].owner, runs), weights)
+                total = term.added_to(total, part.sum())
+    found: dict[int, list[Tensor | None]] = {
+        number: [None] * len(costs.program.branches[number]) for number in {x.owner for x in asked}
+    }
+    for one, gradient in zip(asked, _derivatives(total, asked, learn), strict=True):
+        found[one.owner][one.number] = gradient
+    return found
+
+
+def _derivatives(total: Tensor, asked: list[Differentiated], learn: bool) -> Sequence[Tensor]:
+    """The derivative of the summed costs in each of these tensors."""
+    tensors = [one.tensor for one in asked]
+    if not total.requires_grad:  # no cost depends on any of them
+        return [torch.zeros_like(x) for x in tensors]
+    twice = learn or any(one.branch.order > 1 for one in asked)
+    return torch.autograd.grad(
+        total, tensors, create_graph=twice, retain_graph=True, materialize_grads=True
+    )
+
+
+def _places_of(costs: Costs, one: Differentiated) -> list[int]:
+    """The passes that the evaluations of a branch are in; the first for the ordinary one."""
+    if not one.branch.count:
+        return [0]
+    return [place for place in costs.places[one.owner] if _spans_of(costs, place, one)]
+
+
+def _spans_of(costs: Costs, place: int, one: Differentiated) -> list[Span]:
+    return [span for span in costs.owned(place, one.owner) if span.branch == one.number]
+
+
+def _runs_of(costs: Costs, those: list[Differentiated], place: int) -> list[tuple[int, int]]:
+    """The evaluations of some branches in a pass, in order."""
+    ends: list[tuple[int, int]] = []
+    for one in those:
+        if not one.branch.count:
+            ends.append((0, 1))
+        for span in _spans_of(costs, place, one):
+            start = costs.start(place, span)
+            ends.append((start, start + len(span)))
+    return joined_runs(sorted(set(ends)))
+
+
+def _differing(costs: Costs, p: Pass, those: list[Differentiated]) -> list[Term]:
+    """The terms of a pass that may have a gradient in a tensor of these branches."""
+    ordinary = any(not one.branch.count for one in those)
+    return p.terms if ordinary else costs.varying(p)
+
+
+def _averaged_over(costs: Costs, one: Differentiated) -> tuple[str, ...]:
+    """The sites enumerated before a relaxed one on which its alternatives don't depend.
+
+    One value of its own stands for all of theirs: its gradient is the average over them.
+    """
+    events = len(costs.program.sites[one.owner].fn.event_shape)
+    return tuple(
+        other.name
+        for other in costs.enumerated.before(one.owner)
+        if (dim := costs.enumerated.dim(other)) is not None
+        and one.tensor.dim() >= events - dim
+        and one.tensor.shape[dim - events] == 1
+    )
