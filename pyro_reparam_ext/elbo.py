@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from .config import Configuration, check_configuration, check_names, resolve
 from .diagnosis import Met, check_gradients, diagnose, loss_error
+from .elbo_module import EstimatorModule
 from .errors import CannotVectorize
 from .estimators.base import Estimator
 from .estimators.default import default_estimator
@@ -25,7 +26,7 @@ from .evaluation.axes import PARTICLES
 from .evaluation.costs import Costs
 from .evaluation.evaluate import Layout, evaluate
 from .evaluation.first_run import initialise, plate_nesting
-from .evaluation.invisible import invisible, parameter_restorer
+from .evaluation.invisible import invisible, unchanged_on_error
 from .evaluation.modes import REMEMBERED, Vectorize, Way, check_vectorize
 from .evaluation.objective import Mean, Objective
 from .evaluation.ordinary import Resolve
@@ -33,7 +34,6 @@ from .evaluation.program import Dependencies
 from .evaluation.second_derivative import first_order
 from .evaluation.surrogate import Surrogate, surrogate_loss
 from .noise import NoiseSource
-from .parallel import nothing_apart, wrapper
 from .temperature import training_step
 
 
@@ -125,7 +125,7 @@ class TraceEstimator_ELBO(ELBO):
         load a ``state_dict``, or wrap it in ``DistributedDataParallel``, as with anything in Pyro that
         is initialised lazily. Under ``torch.no_grad()`` nothing is learned from that call.
         """
-        return _EstimatorModule(model, guide, self)
+        return EstimatorModule(model, guide, self, self.states)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the programs that it has seen, which need not be copied or pickled with it."""
@@ -137,7 +137,7 @@ class TraceEstimator_ELBO(ELBO):
         self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> float:
         """An estimate of the negative ELBO."""
-        with torch.no_grad(), _UnchangedOnError():
+        with torch.no_grad(), unchanged_on_error():
             runs = self.evaluate(model, guide, args, kwargs)
             value = self.surrogate(runs, learn=False).loss.item()
             if not math.isfinite(value):
@@ -148,7 +148,7 @@ class TraceEstimator_ELBO(ELBO):
         self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Tensor:
         """An estimate of the negative ELBO whose gradient is the gradient estimate."""
-        with _UnchangedOnError():
+        with unchanged_on_error():
             runs = self.evaluate(model, guide, args, kwargs)
             learn = torch.is_grad_enabled()
             if learn:
@@ -162,7 +162,7 @@ class TraceEstimator_ELBO(ELBO):
         self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> float:
         """An estimate of the negative ELBO; adds the gradient estimate to the parameters' ``grad``."""
-        with _UnchangedOnError(), training_step():
+        with unchanged_on_error(), training_step():
             runs = self.evaluate(model, guide, args, kwargs)
             self.register()
             estimate = self.surrogate(runs, learn=True)
@@ -343,29 +343,3 @@ class TraceEstimator_ELBO(ELBO):
     def _get_trace(self, model: Any, guide: Any, args: tuple, kwargs: dict) -> Any:
         """Required by the base class, whose way of evaluating programs is not used."""
         raise NotImplementedError("TraceEstimator_ELBO evaluates programs by its own passes")
-
-
-class _EstimatorModule(ELBOModule):
-    """A loss whose parameters include what the estimators learn."""
-
-    def __init__(self, model: nn.Module, guide: nn.Module, elbo: TraceEstimator_ELBO) -> None:
-        super().__init__(model, guide, elbo)
-        self.states = elbo.states
-
-    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        parallel = wrapper()
-        if parallel is None:
-            return super().forward(*args, **kwargs)
-        with nothing_apart(self, self.states, parallel):
-            return super().forward(*args, **kwargs)
-
-
-class _UnchangedOnError:
-    """Takes back parameters that were added to the parameter store before an error."""
-
-    def __enter__(self) -> None:
-        self._restore = parameter_restorer()
-
-    def __exit__(self, error: type[BaseException] | None, *_: Any) -> None:
-        if error is not None:
-            self._restore()

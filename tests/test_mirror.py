@@ -13,6 +13,9 @@ SOURCE = Path(pyro_reparam_ext.__file__).parent
 TESTS = Path(__file__).parent
 
 COVERED_BY = {
+    "distributions/supports/bounds.py": "distributions/test_mixture_same_family.py",
+    "compiled/eager.py": "compiled/test_svi.py",
+    "elbo_module.py": "test_parallel.py",
     "evaluation/gradients.py": "evaluation/test_branches.py",
     "evaluation/mean.py": "test_unbiased.py",
     "estimators/protocol.py": "test_registry.py",

@@ -5,30 +5,26 @@ from __future__ import annotations
 import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Any, Literal
 
-import pyro
 import torch
 from pyro.infer import ELBO, SVI
-from pyro.infer.util import torch_item
 from pyro.optim import PyroOptim
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
 from ..callers import outside
 from ..elbo import TraceEstimator_ELBO
 from ..errors import CannotCapture, CompilerFault, EstimatorError
-from ..evaluation.invisible import invisible, modules_of
-from ..parameters import ParametersMet
-from ..temperature import measuring
+from ..evaluation.invisible import modules_of
 from .backends import Backend, ahead_of_time
+from .eager import run_eagerly, unnoticed
 from .kinds import VALUES, difference, key_of
-from .ranks import Layout, Ranks, ranks_of
+from .ranks import Ranks, ranks_of
 from .run import Batch, Losses, run_svi
 from .surroundings import Surroundings
-from .together import averages_of, eager_step, kept_by, make_parameters, trained
+from .together import eager_step, kept_by, known_layout, make_parameters
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -237,7 +233,7 @@ class CompiledSVI(SVI):
         elbo = self.elbo if ours else TraceEstimator_ELBO()
         try:
             for _ in range(TRIES):
-                self._run_eagerly(elbo.loss_and_grads, args, kwargs)
+                run_eagerly(self, self.elbo, elbo.loss_and_grads, args, kwargs)
         except Exception as error:
             return error
         return None
@@ -300,7 +296,7 @@ class CompiledSVI(SVI):
         surroundings = self._surroundings
         assert surroundings is not None
         before = surroundings.kept()
-        layout = self._layout(params)
+        layout = known_layout(self._ranks, params, self.elbo)
         try:
             compiled = CompiledStep(
                 objective(self.elbo, self.model, self.guide),
@@ -341,50 +337,13 @@ class CompiledSVI(SVI):
             stacklevel=outside(),
         )
 
-    def _layout(self, params: dict[str, Tensor]) -> Layout | None:
-        """The layout of what processes average in a step that moves these parameters."""
-        if self._ranks is None:
-            return None
-        layout = self._ranks.known(trained(params), averages_of(self.elbo))
-        if layout is None:
-            raise CannotCapture(
-                "the step moves other parameters than the one before did, with arguments of the same "
-                "kind. Let the program use the same ones each time, or pass fallback='eager'."
-            )
-        return layout
-
-    @contextmanager
-    def _invisible(self) -> Iterator[None]:
-        """A context for runs that leave no trace, neither in what estimators learn nor in schedules."""
-        states = self.elbo.states if isinstance(self.elbo, TraceEstimator_ELBO) else nn.ModuleDict()
-        with measuring(), invisible(self.model, self.guide, states):
-            yield
-
     def _parameters(self, args: tuple, kwargs: dict[str, Any]) -> tuple[dict[str, Tensor], float]:
         """The parameters that a step moves, and its loss.
 
         After the program was compared with plain runs.
         """
         if isinstance(self.elbo, TraceEstimator_ELBO):
-            with self._invisible():
+            with unnoticed(self, self.elbo):
                 self.elbo.complete(self.model, self.guide, args, kwargs)
-        params, loss = self._run_eagerly(self.loss_and_grads, args, kwargs)
+        params, loss = run_eagerly(self, self.elbo, self.loss_and_grads, args, kwargs)
         return {name: p for name, p in params.items() if p in self.optim.optim_objs}, loss
-
-    def _run_eagerly(
-        self, loss_and_grads: Callable[..., Any], args: tuple, kwargs: dict[str, Any]
-    ) -> tuple[dict[str, Tensor], float]:
-        """Computes loss and gradients, and leaves none; returns the parameters and the loss."""
-        before = [(p, p.grad) for p in pyro.get_param_store()._params.values()]
-        for p, _ in before:
-            p.grad = None
-        params: dict[str, Tensor] = {}
-        try:
-            with self._invisible(), ParametersMet() as params:
-                loss = loss_and_grads(self.model, self.guide, *args, **kwargs)
-        finally:
-            for p in params.values():
-                p.grad = None
-            for p, grad in before:
-                p.grad = grad
-        return params, float(torch_item(loss))

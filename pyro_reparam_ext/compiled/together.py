@@ -15,11 +15,12 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from ..elbo import TraceEstimator_ELBO
+from ..errors import CannotCapture
 from ..evaluation.invisible import modules_of, same_random_state
 from ..parameters import ParametersMet
 from ..temperature import measuring
 from .optimizers import optimizer_of
-from .ranks import Ranks, noise_mark
+from .ranks import Layout, Ranks, noise_mark
 
 
 def make_parameters(svi: SVI, elbo: Any, ranks: Ranks, args: tuple, kwargs: dict[str, Any]) -> None:
@@ -104,3 +105,16 @@ def _buffers_kept(*programs: Callable[..., Any]) -> Iterator[None]:
             module._buffers.update(own)
         for x, value in values:
             x.copy_(value)
+
+
+def known_layout(ranks: Ranks | None, params: dict[str, Tensor], elbo: Any) -> Layout | None:
+    """The layout of what processes average in a step that moves these parameters."""
+    if ranks is None:
+        return None
+    layout = ranks.known(trained(params), averages_of(elbo))
+    if layout is None:
+        raise CannotCapture(
+            "the step moves other parameters than the one before did, with arguments of the same "
+            "kind. Let the program use the same ones each time, or pass fallback='eager'."
+        )
+    return layout

@@ -26,6 +26,7 @@ from ..numerics.shapes import broadcast_shapes
 from .rules.pathwise import has_pathwise, pathwise_at, register_pathwise
 from .rules.score import score
 from .rules.tails import has_tails, register_tails, tails
+from .supports.bounds import BOUNDS, bounds, bounds_differ, varies
 
 
 class MixtureSameFamily(dist.MixtureSameFamily):
@@ -100,11 +101,11 @@ class MixtureSameFamily(dist.MixtureSameFamily):
         """That of the components, where it is one; otherwise the union."""
         fn = self.component_distribution
         base, events = _univariate(fn), len(fn.event_shape)
-        bounds = dict(zip(_BOUNDS, _bounds(base), strict=True))
-        tensors = {name: x for name, x in bounds.items() if isinstance(x, Tensor)}
+        ends = dict(zip(BOUNDS, bounds(base), strict=True))
+        tensors = {name: x for name, x in ends.items() if isinstance(x, Tensor)}
         if not tensors:
             return fn.support
-        if any(_varies(x, events) for x in tensors.values()):
+        if any(varies(x, events) for x in tensors.values()):
             return _Union(fn.support)
         support = copy.copy(base.support)
         for name, x in tensors.items():
@@ -259,12 +260,12 @@ def _unchecked(fn: Any) -> Any:
 
 def _split(fn: Any, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Whether the value is below or above the support, and a value inside of it where it is."""
-    if not any(isinstance(x, Tensor) for x in _bounds(fn)):
+    if not any(isinstance(x, Tensor) for x in bounds(fn)):
         none = torch.zeros_like(value, dtype=torch.bool)
         return none, none, value
     low, high = (
         value.new_tensor(end) if x is None else torch.as_tensor(x).to(value).detach()
-        for x, end in zip(_bounds(fn), (-torch.inf, torch.inf), strict=True)
+        for x, end in zip(bounds(fn), (-torch.inf, torch.inf), strict=True)
     )
     # Not a bound itself: there the density may have no gradient.
     from_low = torch.where(low.isfinite(), low + (1 + low.abs()), 0.0)
@@ -324,29 +325,9 @@ def _check(component: Distribution) -> None:
             " rule with pathwise.register_pathwise, or take the class of that name in this package, or"
             " ImplicitUnivariate."
         )
-    if component.event_shape and _bounds_differ(base, len(component.event_shape)):
+    if component.event_shape and bounds_differ(base, len(component.event_shape)):
         raise ValueError(
             f"The support of {name} differs between components: the later coordinates would jump when"
             " an earlier one crosses a bound, and there is no pathwise gradient. Give the bounds one"
             " value for all components, as a number."
         )
-
-
-_BOUNDS = ("lower_bound", "upper_bound")
-
-
-def _bounds(fn: Distribution) -> tuple[Any, Any]:
-    low, high = (getattr(fn.support, name, None) for name in _BOUNDS)
-    return low, high
-
-
-def _bounds_differ(fn: Distribution, event_dim: int) -> bool:
-    return any(_varies(x, event_dim) for x in _bounds(fn) if isinstance(x, Tensor))
-
-
-def _varies(bound: Tensor, event_dim: int) -> bool:
-    """Along the dim of the components, judged by the layout alone."""
-    if bound.dim() <= event_dim:
-        return False
-    dim = -1 - event_dim
-    return bound.shape[dim] > 1 and bound.stride(dim) != 0

@@ -68,6 +68,17 @@ def parameter_restorer() -> Callable[[], None]:
 
 
 @contextmanager
+def unchanged_on_error() -> Iterator[None]:
+    """A context that takes parameters back which were added to the parameter store before an error."""
+    restore = parameter_restorer()
+    try:
+        yield
+    except BaseException:
+        restore()
+        raise
+
+
+@contextmanager
 def unrecorded() -> Iterator[None]:
     """Handlers outside record nothing of what runs inside; all others of them act on it."""
     acting = [x for x in _PYRO_STACK if not isinstance(x, (TraceMessenger, BlockMessenger))]

@@ -152,9 +152,12 @@ def _is_pathwise(fn: TorchDistribution) -> bool:
 
 
 def _evaluations(run: Costs) -> int:
+    """The evaluations that the estimators declare, which the ELBO holds against those that it runs."""
     program = run.program
+    sites = (program.sites[owner] for owner in program.branches)
+    further = sum(site.estimator.evaluations(site.fn) - 1 for site in sites)
     sizes = program.ordinary.support_sizes.values() if program.vectorized else ()
-    return (1 + program.num_alternatives) * int(torch.Size(sizes).numel())
+    return (1 + further) * int(torch.Size(sizes).numel())
 
 
 def _subsamples(run: Costs) -> bool:
