@@ -93,10 +93,11 @@ def _evaluations(costs: Costs, numbers: list[int], learn: bool) -> dict[int, Eva
     program, result = costs.program, {}
     with torch.no_grad():  # coefficients
         downstream = costs.downstream(numbers)
-    twice = [b.order > 1 or (learn and b.order > 0) for _, _, b in program.all_branches()]
-    if any(twice):
-        check_twice(program, costs.passes)
-    derivatives = gradients(costs, numbers, learn)
+    derivatives: dict[int, list[Tensor | None]] = {}
+    if program.branches:
+        if any(b.order > 1 or (learn and b.order > 0) for _, _, b in program.all_branches()):
+            check_twice(program, costs.passes)
+        derivatives = gradients(costs, numbers, learn)
     for number in numbers:
         site = program.sites[number]
         given = site.infer.get("baseline_input", program.args)
