@@ -78,7 +78,10 @@ def assert_no_loop(found):
 
 @pytest.mark.parametrize(
     "folder, room, order",
-    [(SOURCE, room_of_the_house, HOUSE), (SOURCE / "distributions", room_of_distributions, DISTRIBUTIONS)],
+    [
+        (SOURCE, room_of_the_house, HOUSE),
+        (SOURCE / "distributions", room_of_distributions, DISTRIBUTIONS),
+    ],
     ids=["house", "distributions"],
 )
 def test_no_room_knows_one_after_it(folder, room, order):

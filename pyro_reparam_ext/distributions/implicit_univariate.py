@@ -17,6 +17,7 @@ from ..numerics.real_line_map import real_line_map_of
 from ..numerics.shapes import broadcast_shapes
 from .mixins.parametric import Parametric
 from .rules.pathwise import _by_cdf
+from .rules.quantile import implicit_quantile, register_quantile
 
 Function = Callable[..., Tensor]
 
@@ -249,3 +250,6 @@ class ImplicitUnivariate(Parametric):
         log_mass = log_density + slope + share.flatten(-2).log()
         total = log_mass.logsumexp(-1, keepdim=True)
         return x, (log_mass - total).exp(), log_density - (0 if self._cdf_fn else total)
+
+
+register_quantile(ImplicitUnivariate)(implicit_quantile)

@@ -9,8 +9,8 @@ from torch.distributions import kl_divergence
 import pyro_reparam_ext as pre
 from pyro_reparam_ext.estimators.default import default_estimator
 
-from .relaxed import RELAXED, logits_of
 from .mixins.test_straight_through import DISCRETE, both, leaf, make
+from .relaxed import RELAXED, logits_of
 
 
 @both
