@@ -81,7 +81,8 @@ THEIRS = {
     "RelaxedBernoulli": Case(dist.RelaxedBernoulli, {"temperature": 0.6, "logits": 0.4}),
     "RelaxedBernoulli-cold": Case(dist.RelaxedBernoulli, {"temperature": 0.05, "logits": 0.4}),
     "RelaxedOneHotCategorical": Case(
-        dist.RelaxedOneHotCategorical, {"temperature": [0.6], "logits": [0.4, 0.0, -1.0]}
+        lambda logits: dist.RelaxedOneHotCategorical(torch.tensor(0.6), logits=logits),
+        {"logits": [0.4, 0.0, -1.0]},
     ),
     "LogitRelaxedBernoulli": Case(
         td.relaxed_bernoulli.LogitRelaxedBernoulli, {"temperature": 0.6, "logits": 0.4}
