@@ -16,6 +16,7 @@ from ..numerics.panels import WEIGHTS, Series, nodes, series
 from ..numerics.real_line_map import real_line_map_of
 from ..numerics.shapes import broadcast_shapes
 from .mixins.parametric import Parametric
+from .rules.known_defects import register_differentiable_once
 from .rules.pathwise import _by_cdf
 from .rules.quantile import implicit_quantile, register_quantile
 
@@ -253,3 +254,4 @@ class ImplicitUnivariate(Parametric):
 
 
 register_quantile(ImplicitUnivariate)(implicit_quantile)
+register_differentiable_once(ImplicitUnivariate)(False)

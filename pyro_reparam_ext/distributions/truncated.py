@@ -15,6 +15,7 @@ from ..numerics.log1mexp import log1mexp
 from ..numerics.shapes import broadcast_shapes
 from .mixins.parametric import Parametric
 from .rules.coupling import Parameters, parameters, register_parameters
+from .rules.known_defects import register_differentiable_once
 from .rules.log_tails import LogTails, log_tails
 from .rules.pathwise import pathwise_at
 from .rules.quantile import has, implicit_quantile, like, register_quantile
@@ -225,6 +226,7 @@ def _resolved(tails: LogTails, log_mass: Tensor, upper: Tensor) -> Tensor:
 
 
 register_quantile(Truncated)(implicit_quantile)
+register_differentiable_once(Truncated)(False)
 
 
 @register_parameters(Truncated)

@@ -26,6 +26,7 @@ from ..numerics.truncated_standard_normal import (
     quantile_terms,
 )
 from .mixins.parametric import Parametric
+from .rules.known_defects import register_differentiable_once
 from .rules.quantile import implicit_quantile, register_quantile
 from .rules.tails import register_tails
 from .supports.interval import ExtendedInterval, check_order
@@ -296,3 +297,4 @@ def _kl_to_normal(p: TruncatedNormal, q: torch.distributions.Normal) -> Tensor:
 
 
 register_quantile(TruncatedNormal)(implicit_quantile)
+register_differentiable_once(TruncatedNormal)(False)

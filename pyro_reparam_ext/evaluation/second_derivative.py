@@ -17,11 +17,12 @@ from pyro.ops.provenance import detach_provenance
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from ..distributions.rules.known_defects import has_twin, is_differentiable_once
 from ..distributions.rules.wrappers import innermost
 from ..errors import EstimatorError
 from ..estimators.base import Site
 from ..estimators.enumeration import Enumeration
-from ..estimators.pathwise import Pathwise, has_twin, is_differentiable_once
+from ..estimators.pathwise import Pathwise
 from .passes import Pass, Program
 
 AUTO_PATHWISE = "pre.reparam.AutoPathwise() around the guide, which samples by pre.distributions"
