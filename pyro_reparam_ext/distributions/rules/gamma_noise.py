@@ -30,7 +30,9 @@ def _gamma_forward(fn: Any, noise: Tensor) -> Tensor:
 
 def _gamma_inverse(fn: Any, value: Tensor) -> Tensor:
     log_value = positive_log(value.detach()) + fn.rate.detach().log()
-    censored = value <= torch.finfo(value.dtype).tiny
+    # torch holds it off 0 before it is scaled, this package after that.
+    end = 2 * torch.finfo(value.dtype).tiny
+    censored = (value <= end) | (value * fn.rate <= end)
     return gamma_noise(log_value, fn.concentration, share(censored, log_value))
 
 

@@ -41,6 +41,16 @@ CASES = {
         NORMAL_LIKE,
         lambda loc, scale: stats.lognorm(s=scale, scale=math.exp(loc)),
     ),
+    "StudentT": (
+        dist.StudentT,
+        {"df": 3.5, **NORMAL_LIKE},
+        lambda df, loc, scale: stats.t(df, loc=loc, scale=scale),
+    ),
+    "AsymmetricLaplace": (
+        dist.AsymmetricLaplace,
+        {**NORMAL_LIKE, "asymmetry": 1.6},
+        lambda loc, scale, asymmetry: stats.laplace_asymmetric(asymmetry, loc=loc, scale=scale),
+    ),
     "Weibull": (
         dist.Weibull,
         {"scale": 1.2, "concentration": 1.7},
