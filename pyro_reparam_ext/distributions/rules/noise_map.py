@@ -55,8 +55,8 @@ def noise_map(fn: td.Distribution) -> NoiseMap | None:
         >>> from pyro_reparam_ext.distributions.rules.noise_map import noise_map
         >>> fn = dist.LogNormal(1.0, 2.0)
         >>> noise = noise_map(fn).inverse(fn, torch.tensor(5.0))
-        >>> print(noise, noise_map(fn).forward(fn, noise))
-        tensor(0.3047) tensor(5.0000)
+        >>> print(f"{noise:.4f} {noise_map(fn).forward(fn, noise):.4f}")
+        0.3047 5.0000
     """
     found = _MAPS.of(type(fn))
     return found if found is not None and found.serves(fn) else None
