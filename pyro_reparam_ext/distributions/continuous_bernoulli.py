@@ -17,7 +17,10 @@ from ..noise import standard_uniform
 from ..numerics.chunked import chunked
 from ..numerics.chunked_sums import chunked_sums
 from ..numerics.implicit import implicit, implicit_joint
+from .rules.copies import unchecked
+from .rules.logits import parameter_of
 from .rules.pathwise import by_method, register_pathwise
+from .rules.quantile import register_quantile
 
 # Of log(sinh(m / 2) / (m / 2)) in powers of m^2: Bernoulli numbers over 2k (2k)!.
 _LOG_SINHC = (
@@ -320,3 +323,8 @@ def _series_coefficients(h: Tensor, count: int) -> list[Tensor]:
     terms = [h ** (i - 2) / math.factorial(i) for i in range(2, 2 + count)]
     sinhc = sum(h ** (2 * k) / math.factorial(2 * k + 1) for k in range(6))
     return [torch.stack(terms[i::2]).sum(0) / sinhc for i in reversed(range(len(terms)))]
+
+
+@register_quantile(torch.distributions.ContinuousBernoulli)
+def _quantile(fn: torch.distributions.ContinuousBernoulli, u: Tensor) -> Tensor:
+    return unchecked(fn, ContinuousBernoulli, **parameter_of(fn)).icdf(u)

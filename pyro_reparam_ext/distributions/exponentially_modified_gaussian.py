@@ -10,6 +10,10 @@ from ..noise import standard_exponential
 from ..numerics.implicit import implicit, implicit_joint
 from ..numerics.normal_tail import HALF_LOG_2PI, excess_hazard, hazard_and_excess, log_ndtr, normal_cdf
 from .mixins.parametric import Parametric
+from .rules.copies import unchecked
+from .rules.log_tails import normal_quantile
+from .rules.noise_map import NoiseMap, normals, register_noise_map
+from .rules.standard import Standard, register_standard
 
 
 class ExponentiallyModifiedGaussian(Parametric):
@@ -147,3 +151,32 @@ def _velocity(value: Tensor, loc: Tensor, scale: Tensor, rate: Tensor) -> tuple[
     # Two forms of one number: the difference of nearly equal ones is taken by neither.
     d_scale = torch.where(z < k, z - excess, k - hazard)
     return torch.ones_like(z), d_scale, -scale / rate * excess
+
+
+@register_standard(ExponentiallyModifiedGaussian)
+def _standard(fn: ExponentiallyModifiedGaussian) -> Standard:
+    # The rate is one over a length, too.
+    zero, one = torch.zeros_like(fn.loc), torch.ones_like(fn.scale)
+    noise = unchecked(fn, type(fn), loc=zero, scale=one, rate=fn.rate * fn.scale)
+    return Standard(fn.loc, fn.scale, noise)
+
+
+def _forward(fn: ExponentiallyModifiedGaussian, noise: Tensor) -> Tensor:
+    normal, other = noise.unbind(-1)
+    return fn._at((fn.loc + fn.scale * normal - log_ndtr(other) / fn.rate).detach())
+
+
+@torch.no_grad()
+def _inverse(fn: ExponentiallyModifiedGaussian, value: Tensor) -> Tensor:
+    """Given the sum, the normal is one of mean k that lies below z."""
+    z, k = (value - fn.loc) / fn.scale, fn.scale * fn.rate
+    log_below = log_ndtr(z - k)
+    apart = normal_quantile(log_below - standard_exponential(log_below.shape, log_below))
+    normal = torch.minimum(k + apart, z)
+    exponential = k * (z - normal)
+    return torch.stack([normal, normal_quantile(-exponential)], -1)
+
+
+register_noise_map(ExponentiallyModifiedGaussian)(
+    NoiseMap(lambda fn: normals(fn.loc, 2), _forward, _inverse)
+)

@@ -13,7 +13,9 @@ from ..numerics.log_gamma_velocity import log_gamma_velocity
 from ..numerics.positive_log import positive_log, power_at_zero
 from ..numerics.stirling import stirling_rest
 from .log_gamma import draw_raised, raised
+from .rules.copies import unchecked
 from .rules.pathwise import register_pathwise
+from .rules.standard import Standard, register_standard
 from .rules.tails import gamma_tails, register_tails
 
 
@@ -127,3 +129,9 @@ def _pull_back(
 
 
 register_tails(Gamma)(gamma_tails)
+
+
+@register_standard(torch.distributions.Gamma)
+def _standard(fn: torch.distributions.Gamma) -> Standard:
+    one = torch.ones_like(fn.rate)
+    return Standard(0.0, 1 / fn.rate, unchecked(fn, Gamma, concentration=fn.concentration, rate=one))

@@ -8,6 +8,7 @@ from torch import Size, Tensor
 from torch.distributions import register_kl
 
 from ..numerics.gamma_cdf import gamma_cdf, log_gamma_density
+from ..numerics.gamma_quantile import gamma_noise, log_gamma_quantile
 from ..numerics.implicit import implicit
 from ..numerics.log_gamma_ratio import log_gamma_curvature, log_gamma_ratio
 from ..numerics.log_gamma_velocity import log_gamma_velocity
@@ -15,6 +16,8 @@ from ..numerics.positive_log import positive_log, power_at_zero
 from ..numerics.stirling import stirling_rest
 from .log_gamma import standard_gamma
 from .mixins.parametric import Parametric
+from .rules.gamma_noise import share
+from .rules.noise_map import NoiseMap, normals, register_noise_map
 
 
 class GeneralizedGamma(Parametric):
@@ -154,3 +157,19 @@ def _kl(p: GeneralizedGamma, q: GeneralizedGamma) -> Tensor:
     negative_entropy = p.concentration * slope - rest
     cross = q.concentration * mean - moment - torch.lgamma(q.concentration)
     return negative_entropy - cross - ratio.log()
+
+
+def _forward(fn: GeneralizedGamma, noise: Tensor) -> Tensor:
+    info = torch.finfo(noise.dtype)
+    log_standard = log_gamma_quantile(noise, fn.concentration)
+    log_value = log_standard / fn.power.detach() + fn.scale.detach().log()
+    return fn._at(log_value.exp().clamp(info.tiny, info.max))
+
+
+def _inverse(fn: GeneralizedGamma, value: Tensor) -> Tensor:
+    log_standard = fn.power.detach() * (positive_log(value.detach()) - fn.scale.detach().log())
+    censored = value <= torch.finfo(value.dtype).tiny
+    return gamma_noise(log_standard, fn.concentration, share(censored, log_standard))
+
+
+register_noise_map(GeneralizedGamma)(NoiseMap(lambda fn: normals(fn.concentration), _forward, _inverse))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import pyro.distributions as dist
 import torch
 from pyro.distributions import constraints
 from torch import Size, Tensor
@@ -16,6 +18,10 @@ from ..numerics.log1p_series import NEAR, log1p_ratio
 from ..numerics.select import select
 from ..numerics.standardised import standardised
 from .mixins.parametric import Parametric
+from .rules.copies import unchecked
+from .rules.noise_map import NoiseMap, register_noise_map
+from .rules.quantile import register_quantile
+from .rules.standard import Standard, register_standard
 from .rules.tails import register_tails
 from .supports.interval import ExtendedInterval
 
@@ -259,3 +265,36 @@ def _excess_slope(excess: Tensor, exponential: Tensor, t: Tensor, c: Tensor) -> 
 def _tails(fn: GeneralizedPareto, value: Tensor) -> tuple[Tensor, Tensor]:
     log_survival = fn.log_survival_function(value)
     return -log_survival.expm1(), log_survival.exp()
+
+
+@register_standard(torch.distributions.GeneralizedPareto, GeneralizedPareto)
+def _standard(fn: Any) -> Standard:
+    kept = {"loc": torch.zeros_like(fn.loc), "scale": torch.ones_like(fn.scale)}
+    noise = unchecked(fn, GeneralizedPareto, **kept, concentration=fn.concentration)
+    return Standard(fn.loc, fn.scale, noise)
+
+
+@register_quantile(torch.distributions.GeneralizedPareto)
+def _quantile(fn: Any, u: Tensor) -> Tensor:
+    names = ("loc", "scale", "concentration")
+    return unchecked(fn, GeneralizedPareto, **{name: getattr(fn, name) for name in names}).icdf(u)
+
+
+def _forward(fn: GeneralizedPareto, noise: Tensor) -> Tensor:
+    with torch.no_grad():
+        upper = fn._upper.clamp(max=torch.finfo(noise.dtype).max)
+        value, excess = _value(noise, fn.loc, fn.scale, _nonzero(fn.concentration), upper)
+    return fn._moving(value, noise, excess)
+
+
+@torch.no_grad()
+def _inverse(fn: GeneralizedPareto, value: Tensor) -> Tensor:
+    noise, s = fn._exponential(value)
+    # At the upper end, which stands for all noise beyond.
+    beyond = standard_exponential(noise.shape, noise)
+    return noise + torch.where(s <= 2 * torch.finfo(s.dtype).eps - 1, beyond, 0.0)
+
+
+register_noise_map(GeneralizedPareto)(
+    NoiseMap(lambda fn: dist.Exponential(torch.ones_like(fn.loc)), _forward, _inverse)
+)

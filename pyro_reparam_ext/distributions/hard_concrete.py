@@ -15,6 +15,9 @@ from ..noise import logistic_like
 from ..numerics.quadrature import gauss_legendre
 from ..numerics.relaxation import outward
 from .mixins.probs_or_logits import ProbOrLogit
+from .rules.discrete_noise import noise_law
+from .rules.noise_map import NoiseMap, register_noise_map
+from .rules.relaxed_noise import logistic_noise
 from .supports.stretched_interval import StretchedInterval, inside
 
 NODES = 64
@@ -231,3 +234,14 @@ def _like(fn: HardConcrete, temperature: Tensor, logits: Tensor) -> HardConcrete
 def _kl(p: HardConcrete, q: HardConcrete) -> Tensor:
     other = _like(q, q.temperature.unsqueeze(-1), q.logits.unsqueeze(-1))
     return p._expectation(lambda fn, z: fn._density(z) - other._density(z))
+
+
+def _inverse(fn: HardConcrete, value: Tensor) -> Tensor:
+    return logistic_noise(fn, fn._interval.coordinate(value), inside(value), outward(value))
+
+
+register_noise_map(HardConcrete)(
+    NoiseMap(
+        noise_law, lambda fn, noise: fn._interval.value((fn.logits + noise) / fn.temperature), _inverse
+    )
+)

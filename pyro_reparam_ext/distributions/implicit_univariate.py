@@ -16,7 +16,9 @@ from ..numerics.panels import WEIGHTS, Series, nodes, series
 from ..numerics.real_line_map import real_line_map_of
 from ..numerics.shapes import broadcast_shapes
 from .mixins.parametric import Parametric
+from .rules.known_defects import register_differentiable_once
 from .rules.pathwise import cdf_pull_back
+from .rules.quantile import implicit_quantile, register_quantile
 
 Function = Callable[..., Tensor]
 
@@ -249,3 +251,7 @@ class ImplicitUnivariate(Parametric):
         log_mass = log_density + slope + share.flatten(-2).log()
         total = log_mass.logsumexp(-1, keepdim=True)
         return x, (log_mass - total).exp(), log_density - (0 if self._cdf_fn else total)
+
+
+register_quantile(ImplicitUnivariate)(implicit_quantile)
+register_differentiable_once(ImplicitUnivariate)(False)

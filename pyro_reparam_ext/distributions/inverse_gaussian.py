@@ -8,10 +8,14 @@ import torch
 from pyro.distributions import constraints
 from torch import Size, Tensor
 from torch.distributions import register_kl
+from torch.nn.functional import logsigmoid
 
+from ..noise import signs_like, standard_exponential
 from ..numerics.implicit import implicit, implicit_joint
 from ..numerics.normal_tail import HALF_LOG_2PI, excess_hazard, normal_cdf
 from .mixins.parametric import Parametric
+from .rules.log_tails import normal_quantile
+from .rules.noise_map import NoiseMap, normals, register_noise_map
 from .rules.tails import register_tails
 
 
@@ -151,3 +155,30 @@ def _tails(fn: InverseGaussian, value: Tensor) -> tuple[Tensor, Tensor]:
     beyond = 0.5 * density * torch.special.erfcx(lower.clamp(min=0) * math.sqrt(0.5)) - reflected
     below = normal_cdf(lower) + reflected
     return below, torch.where(lower > 0, beyond.clamp(min=0), 1 - below)
+
+
+@torch.no_grad()
+def _value(fn: InverseGaussian, noise: Tensor) -> Tensor:
+    """The larger root where the second number says so, by the probability of the smaller."""
+    normal, choice = noise.unbind(-1)
+    exponent = 2 * torch.asinh(0.5 * (fn.loc / fn.concentration).sqrt() * normal.abs())
+    value = fn.loc * exponent.copysign(normal_cdf(choice) - exponent.sigmoid()).exp()
+    info = torch.finfo(value.dtype)
+    return value.clamp(info.tiny, info.max)
+
+
+@torch.no_grad()
+def _inverse(fn: InverseGaussian, value: Tensor) -> Tensor:
+    log_ratio = (value / fn.loc).log()
+    exponent = log_ratio.abs()
+    normal = torch.sinh(0.5 * exponent) * 2 * (fn.concentration / fn.loc).sqrt()
+    # Of the choices that lead to this root.
+    log_share = -standard_exponential(exponent.shape, exponent)
+    lower, upper = logsigmoid(exponent) + log_share, logsigmoid(-exponent) + log_share
+    choice = torch.where(log_ratio < 0, normal_quantile(lower), -normal_quantile(upper))
+    return torch.stack([normal * signs_like(normal, normal.shape), choice], -1)
+
+
+register_noise_map(InverseGaussian)(
+    NoiseMap(lambda fn: normals(fn.loc, 2), lambda fn, noise: fn._at(_value(fn, noise)), _inverse)
+)

@@ -11,6 +11,8 @@ from torch.distributions import register_kl
 
 from ..numerics.relaxation import hard_one_hot
 from .mixins.parametric import Parametric, as_tensors, same_event_shape
+from .rules.noise_map import NoiseMap, normals, register_noise_map
+from .rules.pathwise import by_noise_map, register_pathwise
 from .supports.compressed_simplex import CompressedSoftmax, compressed_simplex, expanded_log
 
 
@@ -114,9 +116,7 @@ class InvertibleGaussian(Parametric):
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         batch_shape = self._extended_shape(torch.Size(sample_shape))[:-1]
         shape = (*batch_shape, self.loc.shape[-1])
-        location, scale = self._normal()
-        noise = torch.randn(shape, dtype=location.dtype, device=location.device)
-        return CompressedSoftmax()(location + scale * noise)
+        return _forward(self, torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device))
 
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
@@ -165,3 +165,19 @@ def _kl_to_discrete(p: InvertibleGaussian, q: torch.distributions.Distribution) 
         f"KL divergence from InvertibleGaussian to {type(q).__name__}: a relaxed value has a density,"
         " and a discrete law has none. Give the model an InvertibleGaussian too."
     )
+
+
+def _forward(fn: InvertibleGaussian, noise: Tensor) -> Tensor:
+    location, scale = fn._normal()
+    return CompressedSoftmax()(location + scale * noise)
+
+
+def _inverse(fn: InvertibleGaussian, value: Tensor) -> Tensor:
+    location, scale = fn._normal()
+    return (CompressedSoftmax().inv(value) - location) / scale
+
+
+register_noise_map(InvertibleGaussian)(
+    NoiseMap(lambda fn: normals(fn.loc).to_event(1), _forward, _inverse)
+)
+register_pathwise(InvertibleGaussian)(by_noise_map)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import math
 
+import pyro.distributions as dist
 import torch
 from pyro.distributions import constraints
 from torch import Size, Tensor
 
-from ..noise import standard_uniform
+from ..noise import standard_exponential, standard_uniform
 from ..numerics.implicit import as_drawn, implicit_joint
 from ..numerics.log1mexp import log1mexp
 from ..numerics.log_gamma_ratio import log_gamma_curvature, log_gamma_ratio
 from ..numerics.select import select
 from .mixins.parametric import Parametric
+from .rules.copies import unchecked
+from .rules.noise_map import NoiseMap, register_noise_map
+from .rules.quantile import register_quantile
 
 EULER = 0.5772156649015329
 
@@ -158,3 +162,34 @@ def _pull_back(
     power = (-log_rest.expm1()).clamp(min=torch.finfo(value.dtype).tiny)
     ratio = log_rest.exp() * log_rest / power
     return weighted * value.log() * (-1 / a), weighted * ratio * (1 / (a * b)), None
+
+
+@register_quantile(torch.distributions.Kumaraswamy)
+def _quantile(fn: torch.distributions.Kumaraswamy, u: Tensor) -> Tensor:
+    a, b = fn.concentration1, fn.concentration0
+    return unchecked(fn, Kumaraswamy, concentration1=a, concentration0=b).icdf(u)
+
+
+def _law(fn: Kumaraswamy) -> dist.Exponential:
+    return dist.Exponential(torch.ones_like(fn.concentration1))
+
+
+def _forward(fn: Kumaraswamy, noise: Tensor) -> Tensor:
+    with torch.no_grad():
+        log_rest = -noise / fn.concentration0
+        value = _inside((log1mexp(log_rest) / fn.concentration1).exp())
+    return fn._moving(value, log_rest)
+
+
+@torch.no_grad()
+def _inverse(fn: Kumaraswamy, value: Tensor) -> Tensor:
+    info, value = torch.finfo(value.dtype), _inside(value)
+    noise = -fn.concentration0 * log1mexp(fn.concentration1 * value.log())
+    # At an end, which stands for all noise beyond.
+    beyond = standard_exponential(noise.shape, noise)
+    below = -torch.log1p(standard_uniform(noise.shape, noise) * torch.expm1(-noise))
+    noise = torch.where(value > 1 - info.eps, noise + beyond, noise)
+    return torch.where(value <= info.tiny, below, noise)
+
+
+register_noise_map(Kumaraswamy)(NoiseMap(_law, _forward, _inverse))

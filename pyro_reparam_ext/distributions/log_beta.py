@@ -18,6 +18,8 @@ from ..numerics.stirling import stirling_rest, trigamma_difference
 from .beta import draw_logit, logit_velocity
 from .log_dirichlet import dirichlet_divergence
 from .mixins.parametric import Parametric
+from .rules.gamma_noise import beta_noise, log_beta_parts
+from .rules.noise_map import NoiseMap, normals, register_noise_map
 
 LEADING = -60.0
 """Below it the leading term of the CDF is exact."""
@@ -141,3 +143,17 @@ def _kl(p: LogBeta, q: LogBeta) -> Tensor:
 
 def _concentration(fn: LogBeta) -> Tensor:
     return torch.stack([fn.concentration1, fn.concentration0], -1)
+
+
+def _forward(fn: LogBeta, noise: Tensor) -> Tensor:
+    log_x, _ = log_beta_parts(fn, noise).unbind(-1)
+    return fn._at(log_x.clamp(max=-torch.finfo(noise.dtype).tiny))
+
+
+register_noise_map(LogBeta)(
+    NoiseMap(
+        lambda fn: normals(fn.concentration1, 2),
+        _forward,
+        lambda fn, value: beta_noise(fn, value, log1mexp(value)),
+    )
+)

@@ -18,6 +18,8 @@ from ..numerics.log_simplex import log_rest_of, normalized
 from ..numerics.stirling import stirling_rest
 from .log_gamma import draw_raised, gamma_divergence, raised
 from .mixins.parametric import Parametric
+from .rules.gamma_noise import log_parts, parts_noise
+from .rules.noise_map import NoiseMap, normals, register_noise_map
 from .supports.log_simplex import log_simplex
 
 
@@ -189,3 +191,17 @@ def dirichlet_divergence(p: Tensor, q: Tensor) -> Tensor:
 @register_kl(LogDirichlet, LogDirichlet)
 def _kl(p: LogDirichlet, q: LogDirichlet) -> Tensor:
     return dirichlet_divergence(p.concentration, q.concentration)
+
+
+def _inverse(fn: LogDirichlet, value: Tensor) -> Tensor:
+    alpha = fn.concentration.detach()
+    return parts_noise(value.detach(), alpha, alpha.sum(-1).expand(value.shape[:-1]))
+
+
+register_noise_map(LogDirichlet)(
+    NoiseMap(
+        lambda fn: normals(fn.concentration).to_event(1),
+        lambda fn, noise: fn._at(log_parts(noise, fn.concentration.detach())),
+        _inverse,
+    )
+)

@@ -10,10 +10,12 @@ from torch.distributions import register_kl
 from ..noise import standard_uniform
 from ..numerics.chunked import chunked
 from ..numerics.gamma_cdf import gamma_cdf, log_gamma_density
+from ..numerics.gamma_quantile import gamma_noise, log_gamma_quantile
 from ..numerics.implicit import implicit
 from ..numerics.log_gamma_velocity import log_gamma_velocity
 from ..numerics.stirling import stirling_rest
 from .mixins.parametric import Parametric
+from .rules.noise_map import NoiseMap, normals, register_noise_map
 
 
 class LogGamma(Parametric):
@@ -153,3 +155,15 @@ def _velocity(value: Tensor, concentration: Tensor, rate: Tensor) -> tuple[Tenso
 def _kl(p: LogGamma, q: LogGamma) -> Tensor:
     a, c = p.concentration, q.concentration
     return gamma_divergence(a, c, (a / c).log() + (q.rate / p.rate).log())
+
+
+def _forward(fn: LogGamma, noise: Tensor) -> Tensor:
+    value = log_gamma_quantile(noise, fn.concentration) - fn.rate.detach().log()
+    return fn._at(value)
+
+
+def _inverse(fn: LogGamma, value: Tensor) -> Tensor:
+    return gamma_noise(value.detach() + fn.rate.detach().log(), fn.concentration)
+
+
+register_noise_map(LogGamma)(NoiseMap(lambda fn: normals(fn.concentration), _forward, _inverse))

@@ -10,6 +10,7 @@ from torch import Size, Tensor
 
 from ..numerics.shapes import broadcast_shapes
 from .mixins.parametric import Parametric
+from .rules.noise_map import NoiseMap, normals, register_noise_map
 
 
 class MatrixNormal(Parametric):
@@ -122,3 +123,12 @@ def _solve(tril: Tensor, value: Tensor) -> Tensor:
 
 def _log_det(tril: Tensor) -> Tensor:
     return tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+
+
+register_noise_map(MatrixNormal)(
+    NoiseMap(
+        lambda fn: normals(fn.loc).to_event(2),
+        lambda fn, noise: fn._of(noise),
+        lambda fn, value: fn._noise(value),
+    )
+)

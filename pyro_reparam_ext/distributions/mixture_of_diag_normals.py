@@ -11,6 +11,7 @@ from torch.distributions import Categorical
 
 from ..numerics import normal_mixture
 from .mixins.parametric import Parametric
+from .rules.known_defects import register_differentiable_once
 
 
 class MixtureOfDiagNormals(Parametric):
@@ -127,3 +128,6 @@ class MixtureOfDiagNormals(Parametric):
     def variance(self) -> Tensor:
         apart = self.locs - self.mean.unsqueeze(-2)
         return (self.probs.unsqueeze(-1) * (self._scale.square() + apart.square())).sum(-2)
+
+
+register_differentiable_once(MixtureOfDiagNormals)(False)

@@ -23,6 +23,7 @@ from ..numerics.mixture_transform import (
     to_front,
 )
 from ..numerics.shapes import broadcast_shapes
+from .rules.known_defects import register_differentiable_once
 from .rules.pathwise import has_pathwise, pathwise_at, register_pathwise
 from .rules.score import score
 from .rules.tails import has_tails, register_tails, tails
@@ -223,6 +224,9 @@ def _joint_pull_back(
     to = joint_adjoint(gradient, log_weights, log_density, slope, tail)
     to_density = to_back(to.log_density, 2)
     return to_back(to.log_weights, 1), to_back(to.moved, 2), to_density, None, None, None
+
+
+register_differentiable_once(MixtureSameFamily)(False)
 
 
 @register_pathwise(MixtureSameFamily)

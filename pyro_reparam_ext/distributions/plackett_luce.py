@@ -15,6 +15,7 @@ from ..numerics.log_weighted_sum import log_weighted_sum
 from ..numerics.straight_through import straight_through
 from .mixins.held_score import HeldScore
 from .mixins.parametric import Parametric, same_event_shape
+from .rules.known_defects import register_biased
 from .supports.finite import finite_vector
 from .supports.permutation_matrices import matrix_of, permutation_matrix, row_stochastic
 
@@ -229,3 +230,6 @@ def _kl(p: PlackettLuce, q: PlackettLuce) -> Tensor:
     orders = p._orders("the KL divergence")
     log_p, log_q = p._log_prob_of(orders), q._log_prob_of(orders)
     return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
+register_biased(PlackettLuce)(lambda fn: fn.straight_through)

@@ -15,7 +15,10 @@ from ..numerics.relaxation import bernoulli_linear, hard_bernoulli, outward
 from ..numerics.straight_through import straight_through
 from .mixins.probs_or_logits import ProbOrLogit
 from .mixins.relaxed_discrete import RelaxedDiscrete, same_score
+from .rules.discrete_noise import noise_law
 from .rules.logits import parameter_of
+from .rules.noise_map import NoiseMap, register_noise_map
+from .rules.relaxed_noise import logistic_noise
 from .supports.relaxed import edge_of, is_inside, relaxed_interval
 
 
@@ -83,10 +86,7 @@ class RelaxedBernoulli(RelaxedDiscrete, ProbOrLogit):
         return self.logits.sigmoid()
 
     def _draw(self, shape: Size) -> Tensor:
-        logits = self.logits.expand(shape)
-        x = (logits + logistic_like(logits)) / self.temperature
-        edge = edge_of(x.dtype)
-        return x.sigmoid().clamp(edge, 1 - edge)
+        return _forward(self, logistic_like(self.logits.expand(shape)))
 
     def _at(self, value: Tensor) -> Tensor:
         x = _coordinate(value)
@@ -175,3 +175,15 @@ def _relaxed_as(relaxed: RelaxedBernoulli, fn: torch.distributions.Bernoulli) ->
 
 def _linear_kl(mean: Tensor, p_logits: Tensor, q_logits: Tensor) -> Tensor:
     return bernoulli_linear(p_logits, mean) - bernoulli_linear(q_logits, mean)
+
+
+def _forward(fn: RelaxedBernoulli, noise: Tensor) -> Tensor:
+    x, edge = (fn.logits + noise) / fn.temperature, edge_of(noise.dtype)
+    return x.sigmoid().clamp(edge, 1 - edge)
+
+
+def _inverse(fn: RelaxedBernoulli, value: Tensor) -> Tensor:
+    return logistic_noise(fn, _coordinate(value), is_inside(value), outward(value))
+
+
+register_noise_map(RelaxedBernoulli)(NoiseMap(noise_law, _forward, _inverse))

@@ -14,7 +14,10 @@ from ..numerics.gumbel_sum import GAMMA, log_sum_mean, log_weighted_sum_mean, so
 from ..numerics.relaxation import hard_one_hot, one_hot_linear
 from .mixins.parametric import same_event_shape
 from .mixins.relaxed_discrete import RelaxedDiscrete, same_score, where_equal
+from .rules.discrete_noise import noise_law
 from .rules.logits import parameter_of
+from .rules.noise_map import NoiseMap, register_noise_map
+from .rules.relaxed_noise import gumbel_noise
 from .supports.relaxed import floor_of, relaxed_simplex
 
 
@@ -109,10 +112,7 @@ class RelaxedOneHotCategorical(RelaxedDiscrete):
         return logits <= math.log(torch.finfo(logits.dtype).tiny)
 
     def _draw(self, shape: Size) -> Tensor:
-        logits = self.logits.expand(shape)
-        x = (logits + gumbel_like(logits)) / self.temperature.unsqueeze(-1)
-        x = torch.where(self.impossible, -math.inf, x)
-        return x.softmax(-1).clamp(min=floor_of(x.dtype))
+        return _forward(self, gumbel_like(self.logits.expand(shape)))
 
     def _at(self, value: Tensor) -> Tensor:
         log_y, censored = _logarithm(value)
@@ -217,3 +217,18 @@ def _relaxed_as(
 
 def _linear_kl(mean: Tensor, p_logits: Tensor, q_logits: Tensor) -> Tensor:
     return (mean * (p_logits - q_logits)).sum(-1)
+
+
+def _forward(fn: RelaxedOneHotCategorical, noise: Tensor) -> Tensor:
+    x = (fn.logits + noise) / fn.temperature.unsqueeze(-1)
+    x = torch.where(fn.impossible, -math.inf, x)
+    return x.softmax(-1).clamp(min=floor_of(x.dtype))
+
+
+def _inverse(fn: RelaxedOneHotCategorical, value: Tensor) -> Tensor:
+    log_y, censored = _logarithm(value)
+    scores = fn.logits - fn.temperature.unsqueeze(-1) * log_y
+    return gumbel_noise(torch.where(fn.impossible, -math.inf, scores), censored)
+
+
+register_noise_map(RelaxedOneHotCategorical)(NoiseMap(noise_law, _forward, _inverse))

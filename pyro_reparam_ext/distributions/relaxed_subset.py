@@ -14,6 +14,7 @@ from ..numerics.straight_through import straight_through
 from ..numerics.subset_law import inclusion_probabilities, log_subset_probability
 from .mixins.held_score import HeldScore
 from .mixins.parametric import Parametric
+from .rules.known_defects import register_biased
 from .supports.finite import finite_vector
 
 MAX_MEAN_ITEMS = 64
@@ -165,3 +166,6 @@ class RelaxedSubset(HeldScore, Parametric):
         raise NotImplementedError(
             "RelaxedSubset: the entropy is not known; average -log_prob over samples."
         )
+
+
+register_biased(RelaxedSubset)(lambda fn: fn.straight_through)

@@ -8,10 +8,13 @@ import torch
 from pyro.distributions import constraints
 from torch import Size, Tensor
 
+from ..noise import signs_like, standard_exponential
 from ..numerics.implicit import implicit
 from ..numerics.normal_tail import HALF_LOG_2PI, hazard_and_excess, log_ndtr, normal_cdf
 from ..numerics.owens_t import owens_t
 from .mixins.parametric import Parametric
+from .rules.log_tails import normal_quantile
+from .rules.noise_map import NoiseMap, normals, register_noise_map
 
 
 class SkewNormal(Parametric):
@@ -115,3 +118,23 @@ def _velocity(
     z = (value - loc) / scale
     ratio, _ = hazard_and_excess(-skewness * z)
     return torch.ones_like(z), z, ratio * (scale / _norm(skewness) / _norm(skewness))
+
+
+def _forward(fn: SkewNormal, noise: Tensor) -> Tensor:
+    common, own = noise.unbind(-1)
+    norm = _norm(fn.skewness)
+    return fn._at((fn.loc + fn.scale * (fn.skewness / norm * common.abs() + own / norm)).detach())
+
+
+@torch.no_grad()
+def _inverse(fn: SkewNormal, value: Tensor) -> Tensor:
+    """Given z, the common part is a normal about z alpha / norm, of scale 1 / norm, above 0."""
+    z, alpha, norm = (value - fn.loc) / fn.scale, fn.skewness, _norm(fn.skewness)
+    log_above = log_ndtr(alpha * z)
+    apart = -normal_quantile(log_above - standard_exponential(log_above.shape, log_above))
+    common = ((alpha * z + apart) / norm).clamp(min=0)
+    own = (z - alpha * apart) / norm
+    return torch.stack([common * signs_like(common, common.shape), own], -1)
+
+
+register_noise_map(SkewNormal)(NoiseMap(lambda fn: normals(fn.loc, 2), _forward, _inverse))

@@ -18,7 +18,7 @@ from ..numerics.log_gamma_ratio import log_gamma_half_step
 from ..numerics.normal_tail import HALF_LOG_2PI
 from ..numerics.select import select
 from ..numerics.standardised import standardised
-from .rules.pathwise import by_method, register_pathwise
+from .rules.pathwise import register_pathwise
 from .rules.tails import register_tails, student_t_tails
 
 NEAR_T = 0.5
@@ -102,9 +102,6 @@ class StudentT(dist.StudentT):
             value = (self.loc + self.scale * standard).clamp(-info.max, info.max)
         return implicit_joint(value, _pull_back, self.df, self.loc, self.scale, standard, t)
 
-    def _at(self, value: Tensor) -> Tensor:
-        return implicit_joint(value, _pull_back_implicit, self.df, self.loc, self.scale)
-
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
@@ -150,9 +147,6 @@ class StudentT(dist.StudentT):
         half_step, slope = log_gamma_half_step(0.5 * self.df)
         spread = 0.5 * (1 + 1 / self.df) * (1 + self.df * slope)
         return self.scale.log() + HALF_LOG_2PI - half_step + spread
-
-
-register_pathwise(StudentT)(by_method)
 
 
 def _pull_back(
@@ -218,3 +212,8 @@ def _shrinkage(t: Tensor) -> Tensor:
 
 
 register_tails(StudentT)(student_t_tails)
+
+
+@register_pathwise(torch.distributions.StudentT)
+def _at(fn: torch.distributions.StudentT, value: Tensor) -> Tensor:
+    return implicit_joint(value, _pull_back_implicit, fn.df, fn.loc, fn.scale)

@@ -14,9 +14,11 @@ from ..numerics.implicit import implicit_joint, once
 from ..numerics.log1mexp import log1mexp
 from ..numerics.shapes import broadcast_shapes
 from .mixins.parametric import Parametric
-from .rules.dispatch import defines
+from .rules.coupling import Parameters, parameters, register_parameters
+from .rules.known_defects import register_differentiable_once
 from .rules.log_tails import LogTails, log_tails
 from .rules.pathwise import pathwise_at
+from .rules.quantile import has, implicit_quantile, like, register_quantile
 from .rules.tails import register_tails
 from .supports.interval import ExtendedInterval, check_order
 
@@ -81,13 +83,13 @@ class Truncated(Parametric):
         if base.event_shape:
             raise ValueError(f"Truncated needs a univariate base; got event_shape {base.event_shape}.")
         for method in ("cdf", "icdf"):
-            if not has_method(base, method):
+            if not has(base, method):
                 name = type(base).__name__
                 raise NotImplementedError(
                     f"Truncated needs {method} of its base, which {name} does not have. Write it in a"
                     f" subclass of {name}, or truncate another distribution."
                 )
-        low, high = tensor_like(base, low), tensor_like(base, high)
+        low, high = like(base, low), like(base, high)
         shape = broadcast_shapes(base.batch_shape, low.shape, high.shape)
         self.base = base if base.batch_shape == shape else base.expand(shape)
         parameters: dict[str, Tensor | float] = {"low": low.expand(shape), "high": high.expand(shape)}
@@ -223,18 +225,19 @@ def _resolved(tails: LogTails, log_mass: Tensor, upper: Tensor) -> Tensor:
     return torch.where(lost, math.nan, log_mass)
 
 
+register_quantile(Truncated)(implicit_quantile)
+register_differentiable_once(Truncated)(False)
+
+
+@register_parameters(Truncated)
+def _parameters(fn: Truncated) -> Parameters | None:
+    given = parameters(fn.base)
+    return None if given is None else [*given, (fn.low, 0), (fn.high, 0)]
+
+
 @register_tails(Truncated)
 def _tails(fn: Truncated, value: Tensor) -> tuple[Tensor, Tensor]:
     return fn._shares(value, fn._bounds())
-
-
-def has_method(fn: Distribution, method: str) -> bool:
-    """Whether it is more than the stub of torch's base class, also inside a transform."""
-    owner = defines(type(fn), method)
-    inner = getattr(fn, "base_dist", None)
-    if isinstance(inner, Distribution) and owner is torch.distributions.TransformedDistribution:
-        return has_method(inner, method)
-    return owner is not Distribution
 
 
 def _ends_of(fn: Distribution) -> tuple[Any, Any]:
@@ -244,18 +247,6 @@ def _ends_of(fn: Distribution) -> tuple[Any, Any]:
 
 def _as(x: Any, like: Tensor) -> Tensor:
     return x if isinstance(x, Tensor) else torch.full_like(like, x)
-
-
-def tensor_like(fn: Distribution, x: Tensor | float) -> Tensor:
-    """Numbers take dtype and device of the parameters of ``fn``."""
-    if isinstance(x, Tensor):
-        return x
-    inner: Any = fn
-    while not inner.arg_constraints and hasattr(inner, "base_dist"):
-        inner = inner.base_dist
-    parameters = (getattr(inner, name, None) for name in inner.arg_constraints)
-    like = next((p for p in parameters if isinstance(p, Tensor)), torch.empty(()))
-    return torch.as_tensor(x, dtype=like.dtype, device=like.device)
 
 
 def _pull_back(

@@ -26,6 +26,8 @@ from ..numerics.truncated_standard_normal import (
     quantile_terms,
 )
 from .mixins.parametric import Parametric
+from .rules.known_defects import register_differentiable_once
+from .rules.quantile import implicit_quantile, register_quantile
 from .rules.tails import register_tails
 from .supports.interval import ExtendedInterval, check_order
 
@@ -292,3 +294,7 @@ def _kl(p: TruncatedNormal, q: TruncatedNormal) -> Tensor:
 @register_kl(TruncatedNormal, torch.distributions.Normal)
 def _kl_to_normal(p: TruncatedNormal, q: torch.distributions.Normal) -> Tensor:
     return p._expected(lambda x: p._log_density(x) - q.log_prob(x))
+
+
+register_quantile(TruncatedNormal)(implicit_quantile)
+register_differentiable_once(TruncatedNormal)(False)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pyro.distributions import Delta, TorchDistribution
 
+from ..distributions.rules.known_defects import is_biased_sampler
 from ..distributions.rules.wrappers import innermost
 from ..noise import NoiseSource
 from .base import Estimator
 from .leave_one_out import LeaveOneOut
-from .pathwise import Pathwise, is_biased_sampler
+from .pathwise import Pathwise
 from .score_function import ScoreFunction
 
 _PATHWISE, _LEAVE_ONE_OUT, _SCORE_FUNCTION = Pathwise(), LeaveOneOut(), ScoreFunction()

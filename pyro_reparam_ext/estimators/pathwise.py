@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-import pyro.distributions as dist
-import torch
 from pyro.distributions import TorchDistribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.distributions.util import is_identically_zero
 from torch import Tensor
 
-from .. import distributions as ours
 from ..distributions.rules.coupling import couple
+from ..distributions.rules.known_defects import (
+    has_biased_gradient,
+    is_biased_sampler,
+    is_differentiable_once,
+)
 from ..distributions.rules.wrappers import (
     coordinates,
     innermost,
-    is_subclass,
     log_prob_by,
     num_coordinate_dims,
     overrides_call,
@@ -27,72 +27,6 @@ from ..errors import EstimatorError
 from ..noise import NoiseSource
 from .base import Estimator
 from .protocol import Draw, Evaluations, Paper, Site
-
-NOT_PATHWISE = (
-    dist.OneHotCategoricalStraightThrough,
-    dist.MixtureOfDiagNormals,
-    dist.MixtureOfDiagNormalsSharedCovariance,
-    ours.StraightThroughBernoulli,
-    ours.StraightThroughOneHotCategorical,
-)
-"""Distributions that declare ``has_rsample`` and whose sampler gives a biased gradient."""
-HARD_BUT_RELAXED = (
-    dist.RelaxedBernoulliStraightThrough,
-    dist.RelaxedOneHotCategoricalStraightThrough,
-)
-"""Biased as well, but their density is not that of the hard values: no score function serves them."""
-
-
-HAVE_TWINS = (
-    torch.distributions.Gamma,
-    torch.distributions.Beta,
-    torch.distributions.Dirichlet,
-    torch.distributions.StudentT,
-    torch.distributions.Wishart,
-)
-"""Distributions whose sampler in torch can be differentiated once, and in this package twice."""
-DIFFERENTIABLE_ONCE = (
-    *HAVE_TWINS,
-    torch.distributions.FisherSnedecor,
-    dist.AVFMultivariateNormal,
-    dist.GaussianScaleMixture,
-    dist.OMTMultivariateNormal,
-    ours.ImplicitUnivariate,
-    ours.MixtureOfDiagNormals,
-    ours.MixtureOfDiagNormalsSharedCovariance,
-    ours.MixtureSameFamily,
-    ours.Truncated,
-    ours.TruncatedNormal,
-)
-"""A second derivative of their samplers raises or, in torch and Pyro, lacks a part in silence."""
-
-
-def is_differentiable_once(
-    fn: TorchDistribution, classes: tuple[Any, ...] = DIFFERENTIABLE_ONCE
-) -> bool:
-    """Whether ``fn`` is one of ``classes`` or a transform of one, and has its sampler from there."""
-    base = innermost(fn)
-    while isinstance(base, torch.distributions.TransformedDistribution):
-        base = innermost(base.base_dist)
-    return any(isinstance(base, cls) and type(base).rsample is cls.rsample for cls in classes)
-
-
-def has_twin(fn: TorchDistribution) -> bool:
-    """Whether AutoPathwise replaces ``fn`` by what can be differentiated twice."""
-    return is_differentiable_once(fn, HAVE_TWINS)
-
-
-def is_biased_sampler(fn: TorchDistribution) -> bool:
-    """Whether the gradient of ``fn.rsample`` is known to be biased."""
-    base = innermost(fn)
-    return is_subclass(type(base), NOT_PATHWISE) or getattr(base, "straight_through", False)
-
-
-def has_biased_gradient(fn: TorchDistribution) -> bool:
-    """The same, or another law scores its values than the one that they are samples of."""
-    base = innermost(fn)
-    mismatched = isinstance(base, HARD_BUT_RELAXED) or getattr(base, "holds_score", False)
-    return is_biased_sampler(fn) or mismatched
 
 
 @dataclass(frozen=True, eq=False)

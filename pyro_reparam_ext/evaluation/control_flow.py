@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
 import torch
 from pyro.ops.provenance import ProvenanceTensor, detach_provenance, extract_provenance, get_provenance
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._pytree import tree_map
+
+from ..distributions.rules.copies import mapped
 
 READS = frozenset(
     [
@@ -157,31 +158,19 @@ def _wrapped(x: Any, provenance: frozenset[str], control: ControlFlow) -> Any:
     return tracked
 
 
-def without_provenance(
-    x: Any, names: frozenset[str] | None = None, inside: frozenset[int] = frozenset()
-) -> tuple[Any, frozenset[str]]:
+def without_provenance(x: Any, names: frozenset[str] | None = None) -> tuple[Any, frozenset[str]]:
     """A distribution with plain tensors for parameters, and the provenance that these had.
 
-    Of given ``names`` only; others stay. Looks into the distributions, transforms and lists that it is
-    made of, except those that it is already ``inside`` of: a transform and its inverse know each other.
+    Of given ``names`` only; others stay.
     """
-    if isinstance(x, ProvenanceTensor):
-        plain, provenance = extract_provenance(x)
-        kept = provenance - names if names is not None else frozenset()
-        return ProvenanceTensor(plain, kept), provenance - kept
-    if type(x) in (list, tuple):
-        cleaned = [without_provenance(part, names, inside) for part in x]
-        provenance = frozenset().union(*(inherited for _, inherited in cleaned))
-        return (type(x)(part for part, _ in cleaned) if provenance else x), provenance
-    parts = (torch.distributions.Distribution, torch.distributions.Transform)
-    if not isinstance(x, parts) or isinstance(x, nn.Module) or id(x) in inside:
-        return x, frozenset()
-    clean, provenance = {}, frozenset()
-    for key, attribute in vars(x).items():
-        clean[key], inherited = without_provenance(attribute, names, inside | {id(x)})
-        provenance |= inherited
-    if not provenance:
-        return x, provenance
-    x = copy(x)
-    vars(x).update(clean)
-    return x, provenance
+    removed: set[str] = set()
+
+    def plain(x: Tensor) -> Tensor:
+        if not isinstance(x, ProvenanceTensor):
+            return x
+        inside, provenance = extract_provenance(x)
+        kept = provenance - names if names is not None else _NONE
+        removed.update(provenance - kept)
+        return ProvenanceTensor(inside, kept) if provenance != kept else x
+
+    return mapped(x, plain), frozenset(removed)

@@ -17,10 +17,11 @@ from pyro.ops.provenance import detach_provenance
 from torch import Tensor
 from torch.autograd import forward_ad
 
+from ..distributions.rules.known_defects import has_twin, is_differentiable_once
 from ..distributions.rules.wrappers import innermost
 from ..errors import EstimatorError
 from ..estimators.enumeration import Enumeration
-from ..estimators.pathwise import Pathwise, has_twin, is_differentiable_once
+from ..estimators.pathwise import Pathwise
 from ..estimators.protocol import Site
 from .passes import Pass
 from .program import Program

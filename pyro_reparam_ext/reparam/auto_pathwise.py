@@ -6,8 +6,8 @@ from typing import Any
 
 from pyro.infer.reparam.reparam import Reparam
 
-from ..distributions.rules.wrappers import innermost
-from .pathwise import CHANGES_LAW, PathwiseReparam, pathwise_twin
+from ..distributions.rules.known_defects import is_hard_but_relaxed
+from .pathwise import PathwiseReparam, pathwise_twin
 from .strategy import PerRunStrategy
 
 
@@ -44,7 +44,7 @@ class AutoPathwise(PerRunStrategy):
     """
 
     def configure(self, msg: dict[str, Any]) -> Reparam | None:
-        if isinstance(innermost(msg["fn"]), CHANGES_LAW):
+        if is_hard_but_relaxed(msg["fn"]):  # the replacement has another law
             return None
         try:
             twin = pathwise_twin(msg["fn"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pyro.distributions as dist
 import torch
@@ -10,6 +10,8 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch import distributions as td
 
+from ..distributions.rules.copies import unchecked
+from ..distributions.rules.noise_map import ELLIPTICAL, tril_of
 from ..errors import EstimatorError
 from .noncentered import NoncenteredReparam
 
@@ -63,31 +65,21 @@ class CholeskyReparam(NoncenteredReparam):
             )
 
     def noise(self, fn: TorchDistribution) -> TorchDistribution:
-        zeros = torch.zeros_like(fn.loc).expand(fn.shape())
         if isinstance(fn, dist.MultivariateStudentT):
+            zeros = torch.zeros_like(fn.loc).expand(fn.shape())
             eye = torch.eye(zeros.shape[-1], dtype=zeros.dtype, device=zeros.device)
-            noise = dist.MultivariateStudentT(fn.df, zeros, eye, validate_args=False)
-            noise._validate_args = fn._validate_args
-            return noise
-        return dist.Normal(zeros, 1.0, validate_args=fn._validate_args).to_event(1)
+            return unchecked(fn, type(fn), df=fn.df, loc=zeros, scale_tril=eye)
+        return ELLIPTICAL.law(fn)
 
     def forward(self, fn: TorchDistribution, noise: Tensor) -> Tensor:
-        return fn.loc + (_tril(fn) @ noise.unsqueeze(-1)).squeeze(-1)
+        return ELLIPTICAL.forward(fn, noise)
 
     def inverse(self, fn: TorchDistribution, value: Tensor) -> Tensor:
-        centred = (value - fn.loc).unsqueeze(-1)
-        return torch.linalg.solve_triangular(_tril(fn), centred, upper=False).squeeze(-1)
+        return ELLIPTICAL.inverse(fn, value)
 
     def log_abs_det(self, fn: TorchDistribution, noise: Tensor) -> Tensor:
-        diagonal = _tril(fn).diagonal(dim1=-2, dim2=-1)
+        diagonal = tril_of(fn).diagonal(dim1=-2, dim2=-1)
         return diagonal.log().sum(-1).expand(fn.batch_shape)
 
 
 _SERVED = (td.MultivariateNormal, td.LowRankMultivariateNormal, dist.MultivariateStudentT)
-
-
-def _tril(fn: Any) -> Tensor:
-    """The factor, without the batch dims that it doesn't need."""
-    return (
-        fn.scale_tril if isinstance(fn, td.LowRankMultivariateNormal) else fn._unbroadcasted_scale_tril
-    )

@@ -14,6 +14,7 @@ from torch.distributions import transform_to
 from ..distributions.mixins.straight_through import StraightThrough
 from ..distributions.relaxed_bernoulli import RelaxedBernoulli
 from ..distributions.relaxed_one_hot_categorical import RelaxedOneHotCategorical
+from ..distributions.rules.discrete_noise import is_binary
 from ..distributions.rules.logits import exact_logits
 from ..distributions.rules.pathwise import pathwise_at
 from ..distributions.rules.wrappers import innermost
@@ -103,17 +104,17 @@ class GumbelSoftmaxReparam(NoncenteredReparam):
 
     def noise(self, fn: TorchDistribution) -> TorchDistribution:
         zero = torch.zeros_like(_twin(fn).logits)
-        return Logistic(zero) if _is_binary(fn) else Gumbel(zero).to_event(1)
+        return Logistic(zero) if is_binary(fn) else Gumbel(zero).to_event(1)
 
     def forward(self, fn: TorchDistribution, noise: Tensor) -> Tensor:
         twin = _twin(fn)
         keys = _finite_logits(twin) + noise
         x = keys / _temperature(twin)
         if isinstance(twin, StraightThrough):
-            if _is_binary(fn):
+            if is_binary(fn):
                 return straight_through(hard_bernoulli(keys), x.sigmoid())
             return straight_through(hard_one_hot(keys), x.softmax(-1))
-        if not _is_binary(fn):
+        if not is_binary(fn):
             x = torch.where(twin.impossible, -far(x.dtype), x)
         value = transform_to(twin.support)(x)
         # Of the value's density a sample has to move where it is held off the boundary, too.
@@ -123,14 +124,14 @@ class GumbelSoftmaxReparam(NoncenteredReparam):
         twin = _twin(fn)
         if isinstance(twin, StraightThrough):
             # Pyro's may be given a relaxed value to start from.
-            if _is_binary(fn):
+            if is_binary(fn):
                 median = logistic_median(exact_logits(twin), (value > 0.5).to(value.dtype))
             else:
                 median = gumbel_medians(exact_logits(twin), hard_one_hot(value))
             # Where the logit is infinite, all noise leads to the value.
             return torch.where(exact_logits(twin).isinf(), 0.0, median - _finite_logits(twin))
         noise = _temperature(twin) * transform_to(twin.support).inv(value) - twin.logits
-        if _is_binary(fn):
+        if is_binary(fn):
             return noise
         # That of impossible classes is free: the most likely one.
         possible = ~twin.impossible
@@ -154,21 +155,12 @@ class GumbelSoftmaxReparam(NoncenteredReparam):
 
 
 _PYRO_HARD = (dist.RelaxedBernoulliStraightThrough, dist.RelaxedOneHotCategoricalStraightThrough)
-_BINARY = (
-    RelaxedBernoulli,
-    torch.distributions.RelaxedBernoulli,
-    torch.distributions.Bernoulli,
-)
 _RELAXED = (
     RelaxedBernoulli,
     torch.distributions.RelaxedBernoulli,
     RelaxedOneHotCategorical,
     torch.distributions.RelaxedOneHotCategorical,
 )
-
-
-def _is_binary(fn: TorchDistribution) -> bool:
-    return isinstance(fn, _BINARY)
 
 
 def _is_discrete(fn: TorchDistribution) -> bool:
@@ -179,7 +171,7 @@ def _twin(fn: Any) -> Any:
     """The distribution of this package."""
     if isinstance(fn, (StraightThrough, RelaxedBernoulli, RelaxedOneHotCategorical)):
         return fn
-    if _is_binary(fn):
+    if is_binary(fn):
         cls: Any = StraightThroughBernoulli if isinstance(fn, _PYRO_HARD) else RelaxedBernoulli
         return cls(fn.temperature, logits=fn.logits, validate_args=False)
     cls = StraightThroughOneHotCategorical if isinstance(fn, _PYRO_HARD) else RelaxedOneHotCategorical
@@ -194,4 +186,4 @@ def _finite_logits(twin: Any) -> Tensor:
 
 def _temperature(twin: Any) -> Tensor:
     """In a shape that broadcasts with the logits."""
-    return twin.temperature if _is_binary(twin) else twin.temperature.unsqueeze(-1)
+    return twin.temperature if is_binary(twin) else twin.temperature.unsqueeze(-1)

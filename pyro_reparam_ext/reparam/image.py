@@ -10,6 +10,7 @@ from pyro.distributions import Distribution, TorchDistribution, constraints
 from torch import Size, Tensor
 from torch.distributions import register_kl
 
+from ..distributions.rules.known_defects import register_biased
 from ..errors import EstimatorError
 
 
@@ -72,3 +73,6 @@ class Image(dist.Delta):
 def _kl(p: Image, q: TorchDistribution) -> Tensor:
     # Pyro's, for any Delta, leaves out the density, and with it a part of TraceMeanField_ELBO.
     return p.log_density - q.log_prob(p.v)
+
+
+register_biased(Image)(lambda fn: fn.straight_through)

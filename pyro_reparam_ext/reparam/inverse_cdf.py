@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, ClassVar
 
-import pyro.distributions as dist
-import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch import distributions as td
 
-from ..distributions import ImplicitUnivariate, Truncated, TruncatedNormal
-from ..distributions.rules.dispatch import Rules
-from ..distributions.rules.pathwise import pathwise_at
-from ..distributions.truncated import has_method, tensor_like
+from ..distributions.rules.quantile import QUANTILE, has_quantile
 from ..errors import EstimatorError
-from ..numerics.implicit import implicit_joint, once
 from .noncentered import NoncenteredReparam
 from .pathwise import pathwise_twin
 
@@ -69,11 +62,7 @@ class InverseCDFReparam(NoncenteredReparam):
     suffix: ClassVar[str] = "uniform"
 
     def check(self, name: str, fn: TorchDistribution) -> None:
-        if (
-            fn.event_shape
-            or fn.support.is_discrete
-            or not (has_method(fn, "icdf") and has_method(fn, "cdf"))
-        ):
+        if not has_quantile(fn):
             raise EstimatorError(
                 f"site '{name}': InverseCDFReparam was given {type(fn).__name__}; expected a "
                 f"continuous univariate distribution with icdf and cdf, as Normal, Laplace, Cauchy, "
@@ -83,23 +72,16 @@ class InverseCDFReparam(NoncenteredReparam):
             )
 
     def noise(self, fn: TorchDistribution) -> TorchDistribution:
-        zero = tensor_like(fn, 0.0).expand(fn.batch_shape)
-        return dist.Uniform(zero, torch.ones_like(zero))
+        return QUANTILE.law(fn)
 
     def forward(self, fn: TorchDistribution, noise: Tensor) -> Tensor:
-        return _quantile(_stable(fn), _inside(noise))
+        return QUANTILE.forward(_stable(fn), noise)
 
     def inverse(self, fn: TorchDistribution, value: Tensor) -> Tensor:
-        return _inside(_stable(fn).cdf(value))
+        return QUANTILE.inverse(_stable(fn), value)
 
     def log_abs_det(self, fn: TorchDistribution, noise: Tensor) -> Tensor:
         return -_stable(fn).log_prob(self.forward(fn, noise))
-
-
-def _inside(u: Tensor) -> Tensor:
-    """Off the ends, where quantiles are infinite."""
-    eps = torch.finfo(u.dtype).eps
-    return u.clamp(eps / 4, 1 - eps / 2)
 
 
 def _stable(fn: Any) -> Any:
@@ -108,36 +90,3 @@ def _stable(fn: Any) -> Any:
 
 
 _UNSTABLE = (td.ContinuousBernoulli, td.GeneralizedPareto, td.Kumaraswamy)
-
-
-def _quantile(fn: Any, u: Tensor) -> Tensor:
-    """The quantile, differentiable in ``u`` and in the parameters."""
-    rule = _QUANTILES.of(type(fn))
-    return fn.icdf(u) if rule is None else rule(fn, u)
-
-
-_QUANTILES: Rules[Callable[[Any, Tensor], Tensor]] = Rules()
-
-
-@_QUANTILES.register(Truncated, TruncatedNormal, ImplicitUnivariate)
-def _implicit(fn: Any, u: Tensor) -> Tensor:
-    with torch.no_grad():
-        x = fn.icdf(u)
-        density = fn.log_prob(x).exp()
-    return implicit_joint(x, _pull_back, pathwise_at(fn, x), u, density)
-
-
-def _pull_back(
-    gradient: Tensor, value: Tensor, drawn: Tensor, u: Tensor, density: Tensor
-) -> tuple[Tensor | None, ...]:
-    return gradient, once(gradient / density, u), None
-
-
-@_QUANTILES.register(td.TransformedDistribution)
-def _transformed(fn: td.TransformedDistribution, u: Tensor) -> Tensor:
-    if type(fn).icdf is not td.TransformedDistribution.icdf:
-        return fn.icdf(u)
-    x = _quantile(_stable(fn.base_dist), fn._monotonize_cdf(u))
-    for transform in fn.transforms:
-        x = transform(x)
-    return x

@@ -12,9 +12,10 @@ from pyro.distributions.torch_distribution import ExpandedDistribution, MaskedDi
 from pyro.infer.reparam.reparam import Reparam
 from torch import Tensor
 
+from ..distributions.rules.known_defects import has_biased_gradient
 from ..distributions.rules.wrappers import coordinates, innermost, log_prob_by
 from ..errors import EstimatorError
-from ..estimators.pathwise import Pathwise, has_biased_gradient
+from ..estimators.pathwise import Pathwise
 from ..numerics.shapes import broadcast_shapes
 from ..replay import is_conditioned, is_replayed, replayed_node
 from .image import Image

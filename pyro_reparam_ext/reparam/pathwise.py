@@ -167,8 +167,6 @@ _LEAVES: dict[type, Rule] = {
         ours.StraightThroughOneHotCategorical
     ),
 }
-CHANGES_LAW = (dist.RelaxedBernoulliStraightThrough, dist.RelaxedOneHotCategoricalStraightThrough)
-"""Distributions whose replacement has another law: it has to be on guide and model alike."""
 
 _OURS = [getattr(ours, name) for name in ours.__all__ if isinstance(getattr(ours, name), type)]
 _RULES: Rules[Rule] = Rules()

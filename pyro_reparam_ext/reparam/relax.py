@@ -12,6 +12,7 @@ from pyro.infer.reparam.reparam import Reparam
 from ..distributions.mixins.straight_through import StraightThrough
 from ..distributions.relaxed_bernoulli import RelaxedBernoulli
 from ..distributions.relaxed_one_hot_categorical import RelaxedOneHotCategorical
+from ..distributions.rules.discrete_noise import is_binary
 from ..distributions.rules.logits import exact_logits, parameter_of
 from ..distributions.rules.wrappers import coordinates, innermost
 from ..distributions.straight_through_bernoulli import StraightThroughBernoulli
@@ -145,15 +146,15 @@ class RelaxReparam(Reparam):
         return rewrapped(wrapped, new)
 
     def _twin(self, base: Any) -> TorchDistribution:
-        is_binary = isinstance(base, torch.distributions.Bernoulli)
+        binary = is_binary(base)
         given = parameter_of(base)
         if "logits" in given:
             given = {"logits": exact_logits(base)}
         parameters = {**given, "validate_args": base._validate_args}
         if self.straight_through:
-            hard = StraightThroughBernoulli if is_binary else StraightThroughOneHotCategorical
+            hard = StraightThroughBernoulli if binary else StraightThroughOneHotCategorical
             return hard(current_value(self.temperature), **parameters)
-        soft = RelaxedBernoulli if is_binary else RelaxedOneHotCategorical
+        soft = RelaxedBernoulli if binary else RelaxedOneHotCategorical
         return soft(current_value(self.temperature), **parameters, score=self.score)
 
     def apply(self, msg: dict[str, Any]) -> dict[str, Any]:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar
 
 import pyro.distributions as dist
-import torch
-from pyro.distributions import TorchDistribution, constraints
+from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch import distributions as td
 
-from ..distributions import ExponentiallyModifiedGaussian, Gamma, GeneralizedPareto
-from ..distributions.rules.copies import unchecked
-from ..distributions.rules.dispatch import Rules
+from ..distributions.rules.noise_map import STANDARD
+from ..distributions.rules.standard import FAMILIES, family_of, standard
 from ..errors import EstimatorError
 from .noncentered import NoncenteredReparam
 
@@ -67,112 +64,24 @@ class StandardizeReparam(NoncenteredReparam):
     suffix: ClassVar[str] = "standard"
 
     def check(self, name: str, fn: TorchDistribution) -> None:
-        if _family(fn) is None:
-            others = ", ".join(sorted({cls.__name__ for cls in _FAMILIES.rules}))
+        if family_of(fn) is None:
+            others = ", ".join(sorted({cls.__name__ for cls in FAMILIES.rules}))
             raise EstimatorError(
                 f"site '{name}': StandardizeReparam was given {type(fn).__name__}; expected a family "
                 f"with loc, scale and real support, or one of {others}. {_remedy(fn)}"
             )
 
     def noise(self, fn: TorchDistribution) -> TorchDistribution:
-        return _standard(fn).noise
+        return STANDARD.law(fn)
 
     def forward(self, fn: TorchDistribution, noise: Tensor) -> Tensor:
-        standard = _standard(fn)
-        return standard.shift + standard.scale * noise
+        return STANDARD.forward(fn, noise)
 
     def inverse(self, fn: TorchDistribution, value: Tensor) -> Tensor:
-        standard = _standard(fn)
-        return (value - standard.shift) / standard.scale
+        return STANDARD.inverse(fn, value)
 
     def log_abs_det(self, fn: TorchDistribution, noise: Tensor) -> Tensor:
-        return _standard(fn).scale.log()
-
-
-class _Standard(NamedTuple):
-    """The law of ``shift + scale * noise``."""
-
-    shift: Tensor | float
-    scale: Tensor
-    noise: TorchDistribution
-
-
-Family = Callable[[Any], _Standard]
-_FAMILIES: Rules[Family] = Rules()
-
-
-def _standard(fn: TorchDistribution) -> _Standard:
-    family = _family(fn)
-    assert family is not None
-    return family(fn)
-
-
-def _family(fn: TorchDistribution) -> Family | None:
-    family = _FAMILIES.of(type(fn))
-    if family is not None:
-        return family
-    if isinstance(fn, dist.Stable):  # its loc depends on its coordinates
-        return None
-    named = {"loc", "scale"} <= set(fn.arg_constraints)
-    return _location_scale if named and fn.support is constraints.real else None
-
-
-def _location_scale(fn: Any) -> _Standard:
-    kept = {name: getattr(fn, name) for name in fn.arg_constraints}
-    kept["loc"], kept["scale"] = torch.zeros_like(fn.loc), torch.ones_like(fn.scale)
-    return _Standard(fn.loc, fn.scale, unchecked(fn, type(fn), **kept))
-
-
-@_FAMILIES.register(ExponentiallyModifiedGaussian)
-def _exponentially_modified(fn: ExponentiallyModifiedGaussian) -> _Standard:
-    # The rate is one over a length, too.
-    zero, one = torch.zeros_like(fn.loc), torch.ones_like(fn.scale)
-    noise = unchecked(fn, type(fn), loc=zero, scale=one, rate=fn.rate * fn.scale)
-    return _Standard(fn.loc, fn.scale, noise)
-
-
-@_FAMILIES.register(td.Uniform)
-def _uniform(fn: td.Uniform) -> _Standard:
-    zero, one = torch.zeros_like(fn.low), torch.ones_like(fn.high)
-    return _Standard(fn.low, fn.high - fn.low, unchecked(fn, dist.Uniform, low=zero, high=one))
-
-
-@_FAMILIES.register(td.Exponential)
-def _exponential(fn: td.Exponential) -> _Standard:
-    noise = unchecked(fn, dist.Exponential, rate=torch.ones_like(fn.rate))
-    return _Standard(0.0, 1 / fn.rate, noise)
-
-
-@_FAMILIES.register(td.Gamma)
-def _gamma(fn: td.Gamma) -> _Standard:
-    one = torch.ones_like(fn.rate)
-    noise = unchecked(fn, Gamma, concentration=fn.concentration, rate=one)
-    return _Standard(0.0, 1 / fn.rate, noise)
-
-
-def _half(cls: type) -> Family:
-    def family(fn: Any) -> _Standard:
-        return _Standard(0.0, fn.scale, unchecked(fn, cls, scale=torch.ones_like(fn.scale)))
-
-    return family
-
-
-_FAMILIES.register(td.HalfNormal)(_half(dist.HalfNormal))
-_FAMILIES.register(td.HalfCauchy)(_half(dist.HalfCauchy))
-
-
-@_FAMILIES.register(td.Weibull)
-def _weibull(fn: td.Weibull) -> _Standard:
-    one = torch.ones_like(fn.scale)
-    noise = unchecked(fn, dist.Weibull, scale=one, concentration=fn.concentration)
-    return _Standard(0.0, fn.scale, noise)
-
-
-@_FAMILIES.register(td.GeneralizedPareto, GeneralizedPareto)
-def _generalized_pareto(fn: Any) -> _Standard:
-    kept = {"loc": torch.zeros_like(fn.loc), "scale": torch.ones_like(fn.scale)}
-    noise = unchecked(fn, GeneralizedPareto, **kept, concentration=fn.concentration)
-    return _Standard(fn.loc, fn.scale, noise)
+        return standard(fn).scale.log()
 
 
 def _remedy(fn: TorchDistribution) -> str:

@@ -14,9 +14,10 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
+from ..distributions.rules.known_defects import has_biased_gradient
 from ..distributions.rules.wrappers import innermost
 from ..elbo import TraceEstimator_ELBO
-from ..estimators.pathwise import Pathwise, has_biased_gradient
+from ..estimators.pathwise import Pathwise
 from ..evaluation.costs import Costs
 from ..evaluation.program import Dependencies
 from ..parameters import ParametersMet

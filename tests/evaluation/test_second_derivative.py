@@ -8,7 +8,7 @@ from pyro.infer import Trace_ELBO
 from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap
 
 import pyro_reparam_ext as pre
-from pyro_reparam_ext.estimators.pathwise import DIFFERENTIABLE_ONCE, is_differentiable_once
+from pyro_reparam_ext.distributions.rules.known_defects import is_differentiable_once
 
 from ..distributions.registry import REGISTRY as DISTRIBUTIONS
 from ..registry import REGISTRY, layout_of
@@ -339,7 +339,3 @@ def test_forward_mode_where_the_loss_is_exact():
     values = detached(values_of(layout))
     actual = jvp(loss_of(estimated("Enumeration", layout), layout), values, values)
     torch.testing.assert_close(actual, jvp(exact_of(layout), values, values))
-
-
-def test_every_class_that_can_be_differentiated_once_has_a_sampler():
-    assert all(cls.has_rsample for cls in DIFFERENTIABLE_ONCE)

@@ -10,6 +10,7 @@ from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
 
 from ...numerics.relaxation import floating
+from ..rules.known_defects import register_scored_otherwise
 from ..rules.logits import exact_logits
 
 
@@ -74,3 +75,6 @@ class _Independent(dist.Independent):
 
     def mask(self, mask: Tensor | bool) -> Any:
         return self if mask is True else super().mask(mask)
+
+
+register_scored_otherwise(HeldScore)(lambda fn: fn.holds_score)

@@ -10,7 +10,7 @@ from pyro.distributions import constraints
 from torch import Size, Tensor
 
 from ...numerics.relaxation import floating
-from ..rules.coupling import parameters
+from ..rules.coupling import Parameters, register_parameters
 from .parametric import Parametric, as_tensors
 
 _CATEGORICAL = (torch.distributions.Categorical, torch.distributions.OneHotCategorical)
@@ -116,6 +116,6 @@ def one_of(
     return name, x
 
 
-@parameters.register(ProbsOrLogits)
-def _(fn: ProbsOrLogits) -> list[tuple[Tensor, int]]:
+@register_parameters(ProbsOrLogits)
+def _parameters(fn: ProbsOrLogits) -> Parameters:
     return [(fn.temperature, 0), (fn.logits, len(fn.event_shape))]

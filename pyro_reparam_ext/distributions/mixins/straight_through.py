@@ -8,6 +8,7 @@ import torch
 from torch import Size, Tensor
 
 from ...numerics.shapes import broadcast_shapes
+from ..rules.known_defects import always, register_biased
 from .held_score import HeldScore
 from .parametric import as_tensors
 from .probs_or_logits import one_of
@@ -46,3 +47,6 @@ def arguments(
     cut = x.dim() - event_dim
     batch_shape = broadcast_shapes(temperature.shape, x.shape[:cut])
     return temperature, {name: x.expand(batch_shape + x.shape[cut:])}
+
+
+register_biased(StraightThrough)(always)

@@ -1,26 +1,31 @@
 """Common random numbers: the value of a site under a changed distribution.
 
 ``couple(old, value, new)`` takes a ``value`` drawn from ``old`` and returns one distributed as
-``new``, made from the noise that ``value`` was made from. Where that noise is not known it is drawn
-from its posterior given ``value``, so nothing has to be recorded when the value is drawn. Elements
-whose distribution did not change keep their value exactly, so that their costs cancel.
+``new``, made from the noise that ``value`` was made from (``noise_map.py``). Where that noise is not
+known it is drawn from its posterior given ``value``, so nothing has to be recorded when the value is
+drawn. Elements whose distribution did not change keep their value exactly, so that their costs cancel.
+A distribution without a noise map is drawn anew: that is right, only without the variance reduction.
 """
 
 from __future__ import annotations
 
-from functools import singledispatch
+from collections.abc import Callable
+from typing import Any
 
 import pyro.distributions as dist
 import torch
 from pyro.distributions import TorchDistribution
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from torch import Tensor
+from torch import distributions as td
 
 from ...numerics.straight_through import straight_through
-from .discrete_noise import noise_given
+from . import count_noise, gamma_noise, quantile, relaxed_noise  # noqa: F401  (their maps)
+from .dispatch import Rules
 from .logits import exact_logits
+from .noise_map import transport
 from .pathwise import pathwise_at
-from .wrappers import coordinates
+from .wrappers import WRAPPERS, coordinates
 
 
 def couple(old: TorchDistribution, value: Tensor, new: TorchDistribution) -> Tensor:
@@ -30,142 +35,156 @@ def couple(old: TorchDistribution, value: Tensor, new: TorchDistribution) -> Ten
     a pathwise sampler.
     """
     old, new = coordinates(old), coordinates(new)
-    event_dim = len(new.event_shape)
-    coupled = _transport(new, old, value)
-    same = _unchanged(old, new)
-    if same is None:
+    with torch.no_grad():
+        coupled = transport(value, old, new)
+        if coupled is None:
+            coupled = _fresh(new)
+        same = _unchanged(old, new)
+        if same is not None:
+            same = same.reshape(same.shape + (1,) * len(new.event_shape))
+            coupled = torch.where(same, value, coupled)
+    if not (torch.is_grad_enabled() and new.has_rsample):
         return coupled
-    if coupled.requires_grad:
-        # Equal parameters may still be different functions, such as w * z at w = 0: the value is
-        # kept, its gradient is that of ``new``.
-        try:
-            moving = pathwise_at(new, value.expand_as(coupled))
-        except NotImplementedError:
-            return coupled
-        value = straight_through(value.detach(), moving)
-    return torch.where(same.reshape(same.shape + (1,) * event_dim), value, coupled)
+    # A value that is kept moves too: equal parameters may be different functions, as w * z at w = 0.
+    try:
+        return straight_through(coupled, pathwise_at(new, coupled))
+    except NotImplementedError:
+        return _fresh(new)
 
 
-def _unchanged(old: TorchDistribution, new: TorchDistribution) -> Tensor | None:
-    """Which batch elements have the same parameters in both; None if that can't be told."""
-    before, after = parameters(old), parameters(new)
-    if not before or not after:
-        return None
-    same: Tensor | None = None
-    for (a, event_dim), (b, _) in zip(before, after, strict=True):
-        equal = a == b
-        for _ in range(event_dim):
-            equal = equal.all(-1)
-        same = equal if same is None else same & equal
-    return None if same is None else same.expand(new.batch_shape)
-
-
-@singledispatch
-def parameters(fn: TorchDistribution) -> list[tuple[Tensor, int]] | None:
-    """The parameters that determine ``fn``, with the event dims of each; None if not known."""
-    attributes = vars(fn)
-    if any(isinstance(v, torch.distributions.Distribution) for v in attributes.values()):
-        return None
-    named = [(attributes.get(k), c.event_dim) for k, c in fn.arg_constraints.items()]
-    return named if all(isinstance(v, Tensor) for v, _ in named) else None
-
-
-@parameters.register(torch.distributions.Bernoulli)
-def _(fn: TorchDistribution) -> list[tuple[Tensor, int]]:
-    return [(exact_logits(fn), 0)]
-
-
-@parameters.register(torch.distributions.Categorical)
-@parameters.register(torch.distributions.OneHotCategorical)
-def _(fn: TorchDistribution) -> list[tuple[Tensor, int]]:
-    return [(exact_logits(fn), 1)]
-
-
-@parameters.register(torch.distributions.Binomial)
-def _(fn: TorchDistribution) -> list[tuple[Tensor, int]]:
-    return [(fn.total_count, 0), (exact_logits(fn), 0)]
-
-
-@parameters.register(dist.BetaBinomial)
-def _(fn: TorchDistribution) -> list[tuple[Tensor, int]]:
-    return [(fn.total_count, 0), (fn.concentration1, 0), (fn.concentration0, 0)]
-
-
-@parameters.register(torch.distributions.MultivariateNormal)
-def _(fn: TorchDistribution) -> list[tuple[Tensor, int]]:
-    return [(fn.loc, 1), (fn._unbroadcasted_scale_tril, 2)]
-
-
-@parameters.register(dist.Delta)
-def _(fn: TorchDistribution) -> list[tuple[Tensor, int]]:
-    return [(fn.v, fn.event_dim)]
-
-
-@singledispatch
-def _transport(new: TorchDistribution, old: TorchDistribution, value: Tensor) -> Tensor:
-    """Fallback: an independent draw. Right, only without the variance reduction."""
+def _fresh(new: TorchDistribution) -> Tensor:
     if isinstance(new, TorchDistributionMixin):
         return new()
     return new.rsample() if new.has_rsample else new.sample()
 
 
-@_transport.register(dist.Normal)
-@_transport.register(dist.Laplace)
-@_transport.register(dist.Cauchy)
-@_transport.register(dist.Gumbel)
-def _location_scale(new: TorchDistribution, old: TorchDistribution, value: Tensor) -> Tensor:
-    noise = ((value - old.loc) / old.scale).detach()
-    return new.loc + new.scale * noise
+def _unchanged(old: TorchDistribution, new: TorchDistribution) -> Tensor | None:
+    """Which batch elements have the same parameters in both; None if that can't be told."""
+    before, after = parameters(old), parameters(new)
+    if not before or not after or len(before) != len(after):
+        return None
+    same: Tensor | None = None
+    for (a, event_dim), (b, _) in zip(before, after, strict=True):
+        equal = a == b
+        if not isinstance(equal, Tensor):  # of numbers or transforms
+            if not equal:
+                return None
+            continue
+        for _ in range(min(event_dim, equal.dim())):
+            equal = equal.all(-1)
+        same = equal if same is None else same & equal
+    return None if same is None else same.expand(new.batch_shape)
 
 
-@_transport.register(dist.Uniform)
-def _uniform(new: dist.Uniform, old: dist.Uniform, value: Tensor) -> Tensor:
-    noise = ((value - old.low) / (old.high - old.low)).detach()
-    return new.low + (new.high - new.low) * noise
+Parameters = list[tuple[Any, int]]
+_RULES: Rules[Callable[[Any], Parameters | None]] = Rules()
+register_parameters = _RULES.register
+"""A decorator: :func:`parameters` for some classes, and for what derives from them."""
 
 
-@_transport.register(dist.Exponential)
-def _exponential(new: dist.Exponential, old: dist.Exponential, value: Tensor) -> Tensor:
-    return (value * old.rate).detach() / new.rate
+def parameters(fn: Any) -> Parameters | None:
+    """The parameters that determine ``fn``, with the event dims of each; None if not known."""
+    rule = _RULES.of(type(fn)) or _constrained
+    return rule(fn)
 
 
-@_transport.register(dist.MultivariateNormal)
-def _multivariate_normal(
-    new: dist.MultivariateNormal, old: dist.MultivariateNormal, value: Tensor
-) -> Tensor:
-    centred = (value - old.loc).unsqueeze(-1)
-    noise = torch.linalg.solve_triangular(old._unbroadcasted_scale_tril, centred, upper=False)
-    return new.loc + (new._unbroadcasted_scale_tril @ noise.detach()).squeeze(-1)
+def _constrained(fn: Any) -> Parameters | None:
+    attributes = vars(fn)
+    if any(isinstance(v, td.Distribution) for v in attributes.values()):
+        return None
+    named = [(attributes.get(k), c.event_dim) for k, c in fn.arg_constraints.items()]
+    return named if all(isinstance(v, Tensor) for v, _ in named) else None
 
 
-@_transport.register(torch.distributions.TransformedDistribution)
-def _transformed(new: TorchDistribution, old: TorchDistribution, value: Tensor) -> Tensor:
-    for transform in reversed(old.transforms):
-        value = transform.inv(value)
-    value = _transport(new.base_dist, old.base_dist, value)
-    for transform in new.transforms:
-        value = transform(value)
-    return value
+def _named(*names: str, event_dim: int = 0) -> Callable[[Any], Parameters]:
+    return lambda fn: [(getattr(fn, name), event_dim) for name in names]
 
 
-@_transport.register(torch.distributions.Independent)
-def _independent(new: TorchDistribution, old: TorchDistribution, value: Tensor) -> Tensor:
-    return couple(old, value, new)
+def _with_logits(*names: str, event_dim: int = 0) -> Callable[[Any], Parameters]:
+    return lambda fn: [*_named(*names)(fn), (exact_logits(fn), event_dim)]
 
 
-@_transport.register(dist.Bernoulli)
-def _bernoulli(new: dist.Bernoulli, old: dist.Bernoulli, value: Tensor) -> Tensor:
-    return (exact_logits(new) + noise_given(old, value) > 0).to(value.dtype)
+register_parameters(td.Bernoulli, td.Geometric)(_with_logits())
+register_parameters(td.Categorical, td.OneHotCategorical)(_with_logits(event_dim=1))
+register_parameters(td.Binomial, td.NegativeBinomial)(_with_logits("total_count"))
+register_parameters(dist.BetaBinomial)(_named("total_count", "concentration1", "concentration0"))
+register_parameters(td.Beta)(_named("concentration1", "concentration0"))
+register_parameters(td.Gamma, dist.GammaPoisson)(_named("concentration", "rate"))
+register_parameters(td.StudentT)(_named("df", "loc", "scale"))
+register_parameters(td.ContinuousBernoulli)(_named("logits"))
+register_parameters(td.RelaxedBernoulli, relaxed_noise.LogitRelaxedBernoulli)(
+    _named("temperature", "logits")
+)
+register_parameters(td.Weibull)(_named("scale", "concentration"))
+register_parameters(td.HalfNormal, td.HalfCauchy)(_named("scale"))
+register_parameters(td.Gumbel)(_named("loc", "scale"))
+register_parameters(td.Pareto)(_named("scale", "alpha"))
+register_parameters(td.FisherSnedecor)(_named("df1", "df2"))
+register_parameters(td.LKJCholesky)(_named("concentration"))
 
 
-@_transport.register(dist.OneHotCategorical)
-def _one_hot(new: dist.OneHotCategorical, old: dist.OneHotCategorical, value: Tensor) -> Tensor:
-    index = (exact_logits(new) + noise_given(old, value)).argmax(-1, keepdim=True)
-    shape = index.shape[:-1] + value.shape[-1:]
-    return torch.zeros(shape, dtype=value.dtype, device=value.device).scatter(-1, index, 1)
+@register_parameters(td.RelaxedOneHotCategorical, relaxed_noise.ExpRelaxedCategorical)
+def _relaxed_one_hot(fn: Any) -> Parameters:
+    return [(fn.temperature, 1), (fn.logits, 1)]  # it broadcasts with the logits
 
 
-@_transport.register(dist.Categorical)
-def _categorical(new: dist.Categorical, old: dist.Categorical, value: Tensor) -> Tensor:
-    one_hot = torch.nn.functional.one_hot(value, old.logits.shape[-1]).to(old.logits.dtype)
-    return (exact_logits(new) + noise_given(old, one_hot)).argmax(-1)
+@register_parameters(td.Wishart)
+def _wishart(fn: Any) -> Parameters:
+    return [(fn.df, 0), (fn._unbroadcasted_scale_tril, 2)]
+
+
+@register_parameters(td.MultivariateNormal)
+def _multivariate_normal(fn: Any) -> Parameters:
+    return [(fn.loc, 1), (fn._unbroadcasted_scale_tril, 2)]
+
+
+@register_parameters(dist.MultivariateStudentT)
+def _multivariate_student(fn: Any) -> Parameters:
+    return [(fn.df, 0), (fn.loc, 1), (fn._unbroadcasted_scale_tril, 2)]
+
+
+@register_parameters(td.LowRankMultivariateNormal)
+def _low_rank(fn: Any) -> Parameters:
+    return [(fn.loc, 1), (fn._unbroadcasted_cov_factor, 2), (fn._unbroadcasted_cov_diag, 1)]
+
+
+@register_parameters(dist.Delta)
+def _delta(fn: Any) -> Parameters:
+    return [(fn.v, fn.event_dim)]
+
+
+@register_parameters(*WRAPPERS)
+def _wrapped(fn: Any) -> Parameters | None:
+    given, more = parameters(fn.base_dist), len(fn.event_shape) - len(fn.base_dist.event_shape)
+    return None if given is None else [(x, dim + more) for x, dim in given]
+
+
+@register_parameters(td.TransformedDistribution)
+def _transformed(fn: Any) -> Parameters | None:
+    found, event_dim = _wrapped(fn), len(fn.event_shape)
+    if found is None:
+        return None
+    return found + [(x, event_dim) for transform in fn.transforms for x in _of_transform(transform)]
+
+
+def _of_transform(transform: Any) -> list[Any]:
+    """Its numbers where it is known for them, else itself: transforms know when they are equal."""
+    if isinstance(transform, td.AffineTransform):
+        return [transform.loc, transform.scale]
+    if isinstance(transform, td.PowerTransform):
+        return [transform.exponent]
+    if isinstance(transform, td.transforms._InverseTransform):
+        return _of_transform(transform._inv)
+    if isinstance(transform, td.IndependentTransform):
+        return _of_transform(transform.base_transform)
+    if isinstance(transform, td.ComposeTransform):
+        return [x for part in transform.parts for x in _of_transform(part)]
+    return [transform]
+
+
+@register_parameters(td.MixtureSameFamily)
+def _mixture(fn: Any) -> Parameters | None:
+    components = parameters(fn.component_distribution)
+    if components is None:
+        return None
+    return [(exact_logits(fn.mixture_distribution), 1), *((x, dim + 1) for x, dim in components)]

@@ -9,19 +9,22 @@ minus infinity stays impossible.
 
 from __future__ import annotations
 
+import pyro.distributions as dist
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import one_hot, softplus
 
 from ...noise import NoiseSource, gumbel_like, logistic_like
+from ...numerics.relaxation import hard_bernoulli, hard_one_hot
 from .logits import exact_logits
+from .noise_map import NoiseMap, register_noise_map
 from .wrappers import coordinates, overrides_call
 
 
 def is_binary(base: TorchDistribution) -> bool:
-    """Whether a coordinate is a Bernoulli variable; else it is categorical."""
-    return isinstance(base, torch.distributions.Bernoulli)
+    """Whether a coordinate is a Bernoulli variable, hard or relaxed; else it is categorical."""
+    return not (base.event_shape or isinstance(base, torch.distributions.Categorical))
 
 
 def noise_of(base: TorchDistribution, source: NoiseSource) -> Tensor:
@@ -32,6 +35,14 @@ def noise_of(base: TorchDistribution, source: NoiseSource) -> Tensor:
 
 def _gumbel(uniform: Tensor) -> Tensor:
     return -(-uniform.log()).log()
+
+
+def noise_law(base: TorchDistribution) -> TorchDistribution:
+    """The law of the noise: standard logistic, or Gumbel for each class."""
+    zeros = torch.zeros_like(base.logits)
+    if is_binary(base):
+        return dist.Logistic(zeros, torch.ones_like(zeros))
+    return dist.Gumbel(zeros, torch.ones_like(zeros)).to_event(1)
 
 
 def noisy_logits_given(base: TorchDistribution, value: Tensor) -> Tensor:
@@ -83,3 +94,23 @@ def hard_sample(fn: TorchDistribution, source: NoiseSource) -> Tensor:
         index = (exact_logits(base) + noise_of(base, source)).argmax(-1, keepdim=True)
         return torch.zeros_like(base.logits).scatter(-1, index, 1)
     return source.sample(fn) if overrides_call(fn) else fn.sample()
+
+
+def _harden(base: TorchDistribution, noise: Tensor) -> Tensor:
+    z = exact_logits(base) + noise
+    return hard_bernoulli(z) if is_binary(base) else hard_one_hot(z)
+
+
+def _index(base: TorchDistribution, noise: Tensor) -> Tensor:
+    return (exact_logits(base) + noise).argmax(-1)
+
+
+def _index_noise(base: TorchDistribution, value: Tensor) -> Tensor:
+    logits = base.logits
+    return noise_given(base, one_hot(value, logits.shape[-1]).to(logits.dtype))
+
+
+register_noise_map(torch.distributions.Bernoulli, torch.distributions.OneHotCategorical)(
+    NoiseMap(noise_law, _harden, noise_given)
+)
+register_noise_map(torch.distributions.Categorical)(NoiseMap(noise_law, _index, _index_noise))

@@ -67,7 +67,8 @@ def _symmetric(log_cdf: Callable[[Tensor], Tensor], quantile: Callable[[Tensor],
 _LOG_Q_1 = float(log_ndtr(torch.tensor(-1.0, dtype=torch.float64)))
 
 
-def _normal_quantile(log_p: Tensor) -> Tensor:
+def normal_quantile(log_p: Tensor) -> Tensor:
+    """The quantile of the standard normal, at the logarithm of a probability."""
     far = log_p < _LOG_Q_1
     exponent = (_LOG_Q_1 - log_p).clamp(min=0.0).detach()
     tail = -1 - tail_quantile(torch.ones((), dtype=log_p.dtype, device=log_p.device), exponent)
@@ -100,7 +101,7 @@ def _cauchy_quantile(log_p: Tensor) -> Tensor:
     return torch.where(log_p < -_LOG_2, -lower, upper)
 
 
-register_log_tails(torch.distributions.Normal)(_symmetric(log_ndtr, _normal_quantile))
+register_log_tails(torch.distributions.Normal)(_symmetric(log_ndtr, normal_quantile))
 register_log_tails(torch.distributions.Laplace)(_symmetric(_laplace_log_cdf, _laplace_quantile))
 register_log_tails(dist.Logistic)(_symmetric(logsigmoid, _logistic_quantile))
 register_log_tails(torch.distributions.Cauchy)(_symmetric(_cauchy_log_cdf, _cauchy_quantile))

@@ -13,6 +13,7 @@ from torch.distributions import Distribution
 
 from ...numerics.implicit import implicit_joint, once
 from .dispatch import Rules
+from .noise_map import noise_map
 
 Rule = Callable[[Any, Tensor], Tensor]
 _RULES: Rules[Rule] = Rules()
@@ -86,28 +87,32 @@ def by_method(fn: Any, value: Tensor) -> Tensor:
     torch.distributions.Laplace,
     torch.distributions.Cauchy,
     torch.distributions.Gumbel,
+    torch.distributions.Uniform,
+    torch.distributions.Exponential,
+    torch.distributions.HalfNormal,
+    torch.distributions.HalfCauchy,
+    torch.distributions.MultivariateNormal,
+    torch.distributions.LowRankMultivariateNormal,
+    torch.distributions.relaxed_bernoulli.LogitRelaxedBernoulli,
+    torch.distributions.relaxed_categorical.ExpRelaxedCategorical,
     dist.Logistic,
+    dist.MultivariateStudentT,
 )
-def _location_scale(fn: Any, value: Tensor) -> Tensor:
-    return fn.loc + fn.scale * ((value - fn.loc) / fn.scale).detach()
+def by_noise_map(fn: Any, value: Tensor) -> Tensor:
+    """The rule of a class that has a noise map in closed form."""
+    found = noise_map(fn)
+    assert found is not None
+    return found.forward(fn, found.inverse(fn, value).detach())
 
 
-@register_pathwise(torch.distributions.MultivariateNormal)
-def _multivariate_normal(fn: torch.distributions.MultivariateNormal, value: Tensor) -> Tensor:
-    tril = fn._unbroadcasted_scale_tril
-    centred = (value - fn.loc).unsqueeze(-1)
-    noise = torch.linalg.solve_triangular(tril, centred, upper=False).detach()
-    return fn.loc + (tril @ noise).squeeze(-1)
-
-
-@register_pathwise(torch.distributions.Uniform)
-def _uniform(fn: torch.distributions.Uniform, value: Tensor) -> Tensor:
-    return fn.low + (fn.high - fn.low) * ((value - fn.low) / (fn.high - fn.low)).detach()
-
-
-@register_pathwise(torch.distributions.Exponential)
-def _exponential(fn: torch.distributions.Exponential, value: Tensor) -> Tensor:
-    return (value * fn.rate).detach() / fn.rate
+@register_pathwise(dist.AsymmetricLaplace)
+def _asymmetric_laplace(fn: Any, value: Tensor) -> Tensor:
+    # Of its two exponentials at their means given the value, in which it is linear.
+    excess, total = (value - fn.loc).detach(), (fn.left_scale + fn.right_scale).detach()
+    left, right = fn.left_scale.detach(), fn.right_scale.detach()
+    below = right / total + (-excess).clamp(min=0) / left
+    above = left / total + excess.clamp(min=0) / right
+    return fn.loc - fn.left_scale * below + fn.right_scale * above
 
 
 @register_pathwise(torch.distributions.TransformedDistribution)
