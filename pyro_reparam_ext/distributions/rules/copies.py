@@ -118,7 +118,7 @@ class _Rows:
 
 
 def _parts(x: Any) -> dict[Any, Any]:
-    """The parts of a distribution, a transform or a collection; anything else, also a module, has none."""
+    """The parts of a distribution, a transform or a collection; all else, also a module, has none."""
     if isinstance(x, dict):
         return x
     if isinstance(x, (list, tuple)):
