@@ -78,6 +78,7 @@ class DisARM(Estimator):
                 noise = torch.rand_like(probs)
                 values.append(noise < probs)
             values.append(1 - noise < probs)
+        # twin, value, twin, ...; shape: (2 num_pairs - 1, *value.shape)
         stacked = torch.stack(values) if self.num_pairs > 1 else values[0][None]
         stacked = stacked.to(site.value.dtype)
         return (Branch.of(stacked, weights=1 / (2 * self.num_pairs)),)
@@ -88,10 +89,10 @@ class DisARM(Estimator):
         twins = evaluations.branches[0].values(0, len(costs) - 1)
         if self.num_pairs > 1:
             values, twins = torch.cat([site.value[None], twins[1::2]]), twins[0::2]
-            differences = costs[0::2] - costs[1::2]
+            differences = costs[0::2] - costs[1::2]  # shape: (num_pairs, *batch)
         else:
             values, twins = site.value, twins[0]
-            differences = costs[0] - costs[1]
+            differences = costs[0] - costs[1]  # shape: batch
         # (-1)^twin where value and twin differ, 0 where they agree
         sign = values - twins
         coefficient = (sign * logits.detach().abs().sigmoid()).detach()

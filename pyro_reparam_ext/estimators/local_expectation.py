@@ -102,12 +102,12 @@ class LocalExpectation(Estimator):
 
         def values(start: int, stop: int) -> Tensor:
             """Alternative ``d * others + s``: coordinate ``d`` moved ``s + 1`` places on."""
-            number = torch.arange(start, stop, device=site.value.device)
+            number = torch.arange(start, stop, device=site.value.device)  # shape: (rows,)
             shift = (number % others + 1).reshape((-1,) + (1,) * index.dim())
-            place = (index + shift) % len(support)
-            moved = support[place]
+            place = (index + shift) % len(support)  # shape: (rows, *batch, *coordinates)
+            moved = support[place]  # shape: (rows, *batch, *coordinates, *event of a coordinate)
             coordinate = torch.arange(event_shape.numel(), device=site.value.device)
-            mask = (number // others)[:, None] == coordinate
+            mask = (number // others)[:, None] == coordinate  # shape: (rows, number of coordinates)
             mask = mask.reshape((-1,) + (1,) * events + tuple(event_shape))
             # The program never sees an impossible value: the ordinary one stands for it.
             mask = mask & (log_probs.gather(0, place) > -math.inf)
@@ -122,10 +122,10 @@ class LocalExpectation(Estimator):
         site, log_probs = evaluations.site, table.log_probs
         index, size, dims = _index(site.base, site.value), len(log_probs), num_coordinate_dims(site.fn)
         order = index + torch.arange(1, size, device=index.device).reshape((-1,) + (1,) * index.dim())
-        probs = log_probs.gather(0, order % size).exp()
+        probs = log_probs.gather(0, order % size).exp()  # shape: (size - 1, *batch, *coordinates)
         # Alternatives are ordered (coordinate, value); bring the probabilities into that order.
         probs = probs.flatten(probs.dim() - dims) if dims else probs.unsqueeze(-1)
-        probs = probs.movedim(-1, 0).flatten(0, 1)
+        probs = probs.movedim(-1, 0).flatten(0, 1)  # shape: (alternatives, *batch)
         return (probs * (evaluations.costs[1:] - evaluations.cost)).sum(0)
 
 

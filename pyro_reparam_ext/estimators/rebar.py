@@ -115,7 +115,7 @@ class REBAR(Estimator):
         # The noise behind the value is fixed: z moves with the logits one to one. z given the value
         # is a function of the logits and of a second uniform.
         z = noisy_logits(base, noise_given(base, site.value))
-        pair = torch.stack([z, noisy_logits_given(base, site.value)])
+        pair = torch.stack([z, noisy_logits_given(base, site.value)])  # shape: (2, *logits.shape)
         values = to_value(base, coordinate(base, pair, temperature))
         relaxed = _Relaxed(
             count=2,
@@ -134,7 +134,7 @@ class REBAR(Estimator):
         relaxed = evaluations.gradient().detach() * to_value(
             site.base, coordinate(site.base, pair.z, temperature)
         )
-        relaxed = sum_rightmost(relaxed[0] - relaxed[1], len(site.fn.event_shape))
+        relaxed = sum_rightmost(relaxed[0] - relaxed[1], len(site.fn.event_shape))  # shape: batch
         score = (evaluations.cost - scale * evaluations.costs[2]) * site.log_prob
         return score + scale * relaxed
 

@@ -91,7 +91,7 @@ class AlternativesPass(Rerun):
             pieces.append(Draw(_handed_over(site, span, program.values(span))))
         if last < len(self.spans):
             pieces.append(_repeat(site.draw, self.starts[-1] - self.starts[last]))
-        draw = cat(pieces)
+        draw = cat(pieces)  # shape: (evaluations, *fn.shape()), or 1 for dims
         return draw if program.vectorized else draw.map(lambda x: x[0].reshape(fn.shape()))
 
     def _redrawn(self, site: Site, fn: TorchDistribution, spans: int) -> Iterator[Draw]:

@@ -70,15 +70,17 @@ def charged(
             f"can't take apart. {site.estimator.advice(site.fn, is_at_once)}"
         )
     dim = one.particle_dim
-    rows = one.costs.reshape(len(one.costs), -1)  # (evaluations, particles), or 1 in a loop
+    rows = one.costs.reshape(len(one.costs), -1)  # shape: (evaluations, particles), or 1 in a loop
     alternatives = (weights if particle is None else weights[particle]) + rows[0] - rows
     if particle is not None:
         alternatives = weights.expand(len(rows), count).clone()
         alternatives[:, particle] = weights[particle] + (rows[0] - rows)[:, 0]
+    # shape: (evaluations, particles)
     lost, pull_back = torch.func.vjp(
         lambda x: -count * objective.replaced(weights, x), alternatives.detach()
     )[:2]
     slope = pull_back(torch.ones_like(lost))[0]
+    # shape: (particles,)
     others = (weights.sum() - weights) / max(count - 1, 1)
     baseline = -count * objective.replaced(weights, others)
     keep = slice(None) if particle is None else slice(particle, particle + 1)

@@ -70,7 +70,7 @@ class Costs:
                 if places[0] != 0:
                     keys |= dict.fromkeys(sharing, varying)
             ordinary = self._ordinary([n for n in alike if n in keys or n not in rows], keys)
-            for number in alike:
+            for number in alike:  # shape of each part: (evaluations, *batch)
                 parts = [ordinary[number]] if number in ordinary else []
                 parts += rows.get(number, [])
                 costs[number] = self._in_order(number, cat_rows(parts) if len(parts) > 1 else parts[0])

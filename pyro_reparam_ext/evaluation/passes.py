@@ -322,5 +322,5 @@ def _check_scorable(site: Site, fn: TorchDistribution) -> None:
 
 
 def _stack(first: Tensor, rest: Tensor, batch_dims: int) -> Tensor:
-    first = left_padded(first, batch_dims)
-    return cat_rows([first[None], rest])
+    first = left_padded(first, batch_dims)  # shape: (*batch)
+    return cat_rows([first[None], rest])  # shape: (1 + evaluations, *batch)

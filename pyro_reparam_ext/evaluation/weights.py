@@ -19,6 +19,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ..numerics.shapes import broadcast_shapes
 from .at_once import outside
 from .passes import Pass
 from .program import Program, Span
@@ -75,6 +76,7 @@ class Weights:
         if p.ordinary:
             parts.insert(0, ordinary if not isinstance(ordinary, Tensor) else ordinary[None])
         lengths = [1] * p.ordinary + [len(span) for span in p.spans]
+        # shape: (evaluations, *batch), or 1 for dims in which all weights agree
         return torch.cat(list(self._stacked(parts, lengths, term)))
 
     def _of(self, term: Term, span: Span) -> Tensor | float:
@@ -99,7 +101,7 @@ class Weights:
 
     def _stacked(self, parts: list[Tensor | float], lengths: list[int], term: Term) -> Iterator[Tensor]:
         dims = self.program.batch_dims
-        shape = torch.broadcast_shapes(
+        shape = broadcast_shapes(
             (1,) * dims, *(part.shape[1:] for part in parts if isinstance(part, Tensor))
         )
         for part, length in zip(parts, lengths, strict=True):
