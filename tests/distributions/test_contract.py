@@ -7,12 +7,11 @@ import pyro
 import pytest
 import torch
 from pyro.infer import Trace_ELBO
-from scipy import stats
 from torch.distributions import biject_to
 
 import pyro_reparam_ext as pre
 
-from ..statistics import MAX_CASES, SUITE_FALSE_ALARM_RATE, assert_mean
+from ..statistics import assert_follows, assert_mean
 from .entry import tensors
 from .gradients import exact, leaves_of, pathwise
 from .oracle import Joint
@@ -44,9 +43,7 @@ def test_samples_follow_the_law(name, point):
         expected, _ = entry.oracle.expected_with_gradients(parameters)
         assert_mean(entry.oracle.features(value), expected)
     else:
-        frozen = entry.oracle.frozen(**parameters)
-        p = stats.kstest(value.numpy(), frozen.cdf).pvalue
-        assert p >= SUITE_FALSE_ALARM_RATE / MAX_CASES
+        assert_follows(value, entry.oracle.frozen(**parameters).cdf)
 
 
 @every_point
