@@ -14,7 +14,7 @@ import pyro_reparam_ext as pre
 from ..statistics import assert_follows, assert_mean
 from .entry import tensors
 from .gradients import exact, leaves_of, pathwise
-from .oracle import Joint
+from .oracle import Joint, Univariate
 from .registry import BY_CLASS, REGISTRY, named, points
 from .relaxed import BY_CLASS as RELAXED_BY_CLASS
 
@@ -55,41 +55,61 @@ def test_log_prob(name, point):
     )
 
 
-@every_point
-def test_moments(name, point):
+def univariate(function=None):
+    """The points of real variables, of those that know ``function``."""
+    known = [
+        (name, point)
+        for name, point in points()
+        if isinstance(REGISTRY[name].oracle, Univariate) and function not in REGISTRY[name].unknown
+    ]
+    return pytest.mark.parametrize(("name", "point"), known)
+
+
+# Those of vectors are tested where they are defined.
+@pytest.mark.parametrize(("moment", "of_scipy"), [("mean", "mean"), ("variance", "var")])
+@univariate()
+def test_moments(name, point, moment, of_scipy):
     entry, parameters, fn = at_point(name, point)
-    if isinstance(entry.oracle, Joint):
-        return  # moments of vectors are tested where they are defined
-    frozen = entry.oracle.frozen(**parameters)
-    for ours, theirs in (("mean", "mean"), ("variance", "var")):
-        if ours in entry.unknown:
-            with pytest.raises(NotImplementedError):
-                getattr(fn, ours)
-            continue
-        expected = torch.as_tensor(float(getattr(frozen, theirs)()), dtype=torch.float64)
-        torch.testing.assert_close(getattr(fn, ours), expected, rtol=1e-5, atol=1e-8)
-    if "entropy" in entry.unknown:
+    if moment in entry.unknown:
         with pytest.raises(NotImplementedError):
-            fn.entropy()
+            getattr(fn, moment)
     else:
-        expected = torch.as_tensor(float(frozen.entropy()), dtype=torch.float64)
-        torch.testing.assert_close(fn.entropy(), expected, rtol=1e-5, atol=1e-6)
+        exact = float(getattr(entry.oracle.frozen(**parameters), of_scipy)())
+        expected = torch.as_tensor(exact, dtype=torch.float64)
+        torch.testing.assert_close(getattr(fn, moment), expected, rtol=1e-5, atol=1e-8)
 
 
-@every_point
-def test_cdf_and_icdf(name, point):
+@univariate("entropy")
+def test_entropy(name, point):
+    entry, parameters, fn = at_point(name, point)
+    expected = torch.as_tensor(float(entry.oracle.frozen(**parameters).entropy()), dtype=torch.float64)
+    torch.testing.assert_close(fn.entropy(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [(name, f) for name in named() for f in ("entropy", "cdf", "icdf") if f in REGISTRY[name].unknown],
+)
+def test_what_is_unknown_raises(name, function):
+    _, _, fn = at_point(name, 0)
+    given = () if function == "entropy" else (fn.sample((50,)),)
+    with pytest.raises(NotImplementedError):
+        getattr(fn, function)(*given)
+
+
+@univariate("cdf")
+def test_cdf(name, point):
     entry, parameters, fn = at_point(name, point)
     value = fn.sample((50,))
-    for missing in {"cdf", "icdf"} & set(entry.unknown):
-        with pytest.raises(NotImplementedError):
-            getattr(fn, missing)(value)
-    if isinstance(entry.oracle, Joint):
-        return
     cdf = entry.oracle.cdf(value, parameters)
-    if "cdf" not in entry.unknown:
-        torch.testing.assert_close(fn.cdf(value), cdf, rtol=1e-6, atol=1e-8)
-    if "icdf" in entry.unknown:
-        return
+    torch.testing.assert_close(fn.cdf(value), cdf, rtol=1e-6, atol=1e-8)
+
+
+@univariate("icdf")
+def test_icdf(name, point):
+    entry, parameters, fn = at_point(name, point)
+    value = fn.sample((50,))
+    cdf = entry.oracle.cdf(value, parameters)
     back = fn.icdf(cdf)
     inside = (cdf > 1e-6) & (cdf < 1 - 1e-6)
     torch.testing.assert_close(back[inside], value[inside], rtol=1e-5, atol=1e-7)
@@ -98,12 +118,12 @@ def test_cdf_and_icdf(name, point):
 # Gradients
 
 
-@every_point
+@pytest.mark.parametrize(
+    ("name", "point"), [(n, i) for n, i in points() if REGISTRY[n].precision is not None]
+)
 def test_velocity(name, point):
     """The gradient of each draw, where it is the implicit one: no Monte Carlo error."""
     entry, parameters, _ = at_point(name, point)
-    if entry.precision is None:
-        return
     leaves = leaves_of(parameters, 200)
     value = entry.make(**leaves).rsample()
     gradients = torch.autograd.grad(value.sum(), list(leaves.values()))
@@ -144,13 +164,12 @@ def first_and_second(value, leaf):
     return first.detach(), torch.zeros_like(first) if second is None else second
 
 
-@every_entry
+# Those of vectors are in their own tests.
+@pytest.mark.parametrize("name", [n for n in named() if isinstance(REGISTRY[n].oracle, Univariate)])
 def test_second_derivative_is_right_or_raises(name):
     """Against differences of the first one along the path on which the draw moves."""
     entry = REGISTRY[name]
     parameters = entry.points[entry.typical]
-    if isinstance(entry.oracle, Joint):
-        return  # of vectors, in their own tests
     for k in parameters:
 
         def moving(step, x, k=k):
@@ -328,13 +347,15 @@ def test_validates_values(name):
 
 @every_entry
 def test_refuses_values_outside(name):
+    """Where there are any; elsewhere, every value has a density."""
     entry = REGISTRY[name]
     fn = entry.at(entry.points[entry.typical], validate_args=True)
     outside = fn.sample() * 0 + OUTSIDE
     if fn.support.check(outside).all():
-        return  # the whole space
-    with pytest.raises(ValueError, match="support"):
-        fn.log_prob(outside)
+        assert fn.log_prob(outside).isfinite().all()
+    else:
+        with pytest.raises(ValueError, match="support"):
+            fn.log_prob(outside)
 
 
 @every_entry

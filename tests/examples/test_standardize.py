@@ -33,7 +33,7 @@ def test_smoke(standardize, tmp_path: Path, capsys):
     standardize.main(standardize.parse(["--smoke", "--out", str(tmp_path)]))
     table = pd.read_csv(tmp_path / "table.csv")
     assert set(table["transformation"]) > {"loc + scale e", "mu + L z", "CholeskyReparam"}
-    for p in (*table["p"], *table["KS p"]):
+    for p in (*table["p"], *table["KS p"].dropna()):  # one of each law
         assert_p(p)
     assert "nan" not in (tmp_path / "table.md").read_text(encoding="utf-8")
     assert (tmp_path / "picture.png").stat().st_size > 0
