@@ -349,3 +349,6 @@ LAYOUTS = {
     "pathwise_downstream": PathwiseDownstream,
     "cost_outside": CostOutside,
 }
+
+ALONE = ("no_plate", "plate", "nested_plates", "hierarchy")
+"""Layouts of :data:`LAYOUTS` in which nothing but their ``sites`` is random."""

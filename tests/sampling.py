@@ -33,5 +33,13 @@ def gradients(
     return torch.stack(rows)
 
 
+def losses(
+    elbo: ELBO, model: Callable[..., object], guide: Callable[..., object], calls: int
+) -> Tensor:
+    """The loss of each call: shape ``(calls,)``."""
+    with torch.no_grad():
+        return torch.tensor([elbo.loss(model, guide) for _ in range(calls)], dtype=torch.float64)
+
+
 def layout_gradients(elbo: ELBO, layout: Layout, calls: int) -> Tensor:
     return gradients(elbo, layout.model, layout.guide, layout.initial, calls)

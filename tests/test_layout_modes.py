@@ -6,7 +6,7 @@ import torch
 
 import pyro_reparam_ext as pre
 
-from .layouts import LAYOUTS
+from .layouts import ALONE, LAYOUTS
 from .registry import REGISTRY, layout_of
 from .sampling import layout_gradients
 from .statistics import assert_mean
@@ -19,8 +19,6 @@ SAME_DRAWS = (
     *("StraightThrough", "StraightThroughGumbelSoftmax"),
 )
 """Estimators that draw in a loop of one particle what they draw in one run."""
-ALONE = ("no_plate", "plate", "nested_plates", "hierarchy")
-"""Layouts in which nothing but the sites of the estimator is random."""
 CALLS = 50
 
 

@@ -8,8 +8,8 @@ from pyro.infer import Trace_ELBO
 
 import pyro_reparam_ext as pre
 
-from ..distributions.registry import BY_CLASS
-from ..distributions.relaxed import RELAXED, logits_of
+from ..distributions.registry import BY_CLASS, RELAXED
+from ..distributions.relaxed import logits_of
 from .steps import assert_same_steps
 
 
@@ -56,7 +56,7 @@ def test_relaxed(name):
         pyro.sample("z", entry.make(temperature, leaf("logits", logits_of(entry.event))))
 
     def model():
-        z = pyro.sample("z", entry.at(0.7))
+        z = pyro.sample("z", entry.at_temperature(0.7))
         pyro.factor("x", -(z.reshape(-1) - 0.3).square().sum())
 
     assert_same_steps(lambda: (model, guide, Trace_ELBO()), count=3, optim=small, tolerance=1e-7)

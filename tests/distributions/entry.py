@@ -38,6 +38,9 @@ class Entry:
       implicit gradient in float64; None for a sampler that is another function of its noise;
     - ``draws``: of the Monte Carlo tests;
     - ``unknown``: what raises NotImplementedError of mean, variance, entropy, cdf and icdf;
+    - ``hard``: whether its values are discrete;
+    - ``not_scored``: parameters that ``log_prob`` does not depend on;
+    - ``exempt``: tests of the contract that can't apply, and why;
     - ``no_bijection``: torch knows none from the real line to the support;
     - ``typical``: the index of the point that the documentation shows.
     """
@@ -52,6 +55,9 @@ class Entry:
     precision: float | None = None
     draws: int = 10_000
     unknown: tuple[str, ...] = ()
+    hard: bool = False
+    not_scored: tuple[str, ...] = ()
+    exempt: dict[str, str] = field(default_factory=dict)
     no_bijection: bool = False
     typical: int = 0
 

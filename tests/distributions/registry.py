@@ -5,6 +5,7 @@ import pkgutil
 
 from . import families
 from .entry import Entry
+from .relaxed import Relaxed
 
 REGISTRY: dict[str, Entry] = {
     entry.name: entry
@@ -13,8 +14,15 @@ REGISTRY: dict[str, Entry] = {
 }
 """By class name; a second entry of a class adds a suffix after a hyphen."""
 
-BY_CLASS = {entry.name.split("-")[0]: entry for entry in reversed(REGISTRY.values())}
-"""The first entry of each class."""
+RELAXED: dict[str, Relaxed] = {n: entry for n, entry in REGISTRY.items() if isinstance(entry, Relaxed)}
+"""Those that are relaxed or discrete, and CONTINUOUS those that are not."""
+
+CONTINUOUS: dict[str, Entry] = {n: entry for n, entry in REGISTRY.items() if n not in RELAXED}
+
+BY_CLASS = {name.split("-")[0]: entry for name, entry in reversed(CONTINUOUS.items())}
+"""The first entry of each class of CONTINUOUS."""
+
+CLASSES = {name.split("-")[0] for name in REGISTRY}
 
 
 def points() -> list[tuple[str, int]]:

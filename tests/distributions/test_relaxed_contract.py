@@ -7,7 +7,10 @@ import pytest
 import torch
 from torch.distributions import biject_to
 
-from .relaxed import RELAXED, logits_of
+from ..statistics import assert_mean
+from .entry import tensors
+from .registry import RELAXED
+from .relaxed import logits_of
 
 every_entry = pytest.mark.parametrize("name", list(RELAXED))
 with_log_prob = pytest.mark.parametrize("name", [n for n, e in RELAXED.items() if e.log_prob])
@@ -42,14 +45,15 @@ def test_accepts_its_own_samples_with_finite_gradients(name, dtype, size, temper
 
 @with_log_prob
 def test_nothing_rides_on_the_value(name):
-    fn = RELAXED[name].at(0.3)
+    fn = RELAXED[name].at_temperature(0.3)
     value = fn.rsample((4,)) if fn.has_rsample else fn.sample((4,))
     expected = fn.log_prob(value)
     for twin in (value.clone(), value.detach(), value * 1, value + 0.0, torch.stack(list(value))):
         torch.testing.assert_close(fn.log_prob(twin), expected)
     torch.testing.assert_close(fn.log_prob(value[2]), expected[2])
     torch.testing.assert_close(
-        torch.func.vmap(RELAXED[name].at(0.3, validate_args=False).log_prob)(value), expected
+        torch.func.vmap(RELAXED[name].at_temperature(0.3, validate_args=False).log_prob)(value),
+        expected,
     )
 
 
@@ -57,11 +61,24 @@ def test_nothing_rides_on_the_value(name):
 def test_values_are_hard_or_not(name):
     entry = RELAXED[name]
     for dtype in (torch.float32, torch.float64):
-        fn = entry.at(1.0, dtype)
+        fn = entry.at_temperature(1.0, dtype)
         values = [fn.sample((200,))] + ([fn.rsample((200,))] if fn.has_rsample else [])
         for value in values:
             hard = ((value == 0) | (value == 1)).all()
             assert bool(hard) == entry.hard
+
+
+@pytest.mark.parametrize(
+    ("name", "point"), [(n, i) for n, entry in RELAXED.items() for i in range(len(entry.points))]
+)
+def test_nearest_hard_value_has_its_probability(name, point):
+    """Whatever the temperature."""
+    entry, parameters = RELAXED[name], RELAXED[name].points[point]
+    values, probs = entry.choices(**tensors(parameters))
+    assert probs.sum().item() == pytest.approx(1.0)
+    drawn = entry.at(parameters).sample((entry.draws,)).reshape(entry.draws, -1)
+    nearest = torch.cdist(drawn, values.reshape(len(values), -1)).argmin(-1)
+    assert_mean(torch.nn.functional.one_hot(nearest, len(values)).double(), probs)
 
 
 @every_entry
@@ -111,11 +128,9 @@ def test_shapes(name):
         assert (masked == 0).all()
 
 
-@with_log_prob
+@pytest.mark.parametrize("name", [n for n, e in RELAXED.items() if e.log_prob and has_temperature(n)])
 def test_temperatures_broadcast(name):
     """As two distributions of one temperature each."""
-    if not has_temperature(name):
-        return
     entry = RELAXED[name]
     logits = logits_of((2, *entry.event))
     temperature = torch.tensor([0.4, 1.3], dtype=torch.float64)
@@ -129,7 +144,7 @@ def test_temperatures_broadcast(name):
 @every_entry
 def test_copies_and_pickles(name):
     entry = RELAXED[name]
-    fn = entry.at(0.5)
+    fn = entry.at_temperature(0.5)
     for twin in (copy.deepcopy(fn), pickle.loads(pickle.dumps(fn))):
         value = twin.sample((3,))
         assert value.shape == (3,) + fn.event_shape
@@ -213,7 +228,7 @@ def test_validates_parameters(name):
 
 @with_log_prob
 def test_validates_values(name):
-    fn = RELAXED[name].at(0.5, validate_args=True)
+    fn = RELAXED[name].at_temperature(0.5, validate_args=True)
     for wrong in (float("nan"), -0.3, 7.0):
         with pytest.raises(ValueError, match="support"):
             fn.log_prob(torch.full_like(fn.sample(), wrong))
@@ -222,7 +237,7 @@ def test_validates_values(name):
 @every_entry
 def test_support_has_a_bijection(name):
     entry = RELAXED[name]
-    fn = entry.at(0.5)
+    fn = entry.at_temperature(0.5)
     if entry.no_bijection:
         with pytest.raises(NotImplementedError):
             biject_to(fn.support)

@@ -11,7 +11,8 @@ from pyro_reparam_ext.estimators.default import default_estimator
 from pyro_reparam_ext.noise import NoiseSource
 
 from .mixins.test_straight_through import DISCRETE, both, leaf, make
-from .relaxed import RELAXED, logits_of
+from .registry import RELAXED
+from .relaxed import logits_of
 
 
 @both

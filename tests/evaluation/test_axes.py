@@ -16,8 +16,7 @@ import pyro_reparam_ext as pre
 from pyro_reparam_ext.evaluation.axes import Hidden
 
 from ..distributions.entry import tensors
-from ..distributions.registry import REGISTRY
-from ..distributions.relaxed import RELAXED
+from ..distributions.registry import CONTINUOUS, RELAXED
 from ..statistics import assert_mean
 
 D = pre.distributions
@@ -341,7 +340,7 @@ def at_temperatures(event):
     )
 
 
-OWN = {name: Own(entry.make, of_equal_shapes(entry.points)) for name, entry in REGISTRY.items()}
+OWN = {name: Own(entry.make, of_equal_shapes(entry.points)) for name, entry in CONTINUOUS.items()}
 OWN |= {name: Own(relaxed.make, at_temperatures(relaxed.event)) for name, relaxed in RELAXED.items()}
 IN_A_FUNCTION = "ImplicitUnivariate"
 """Its parameters lie in a dictionary and, of a user's function, in a closure."""

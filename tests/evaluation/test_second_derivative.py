@@ -10,7 +10,7 @@ from torch.func import grad, hessian, jacfwd, jacrev, jvp, vmap
 import pyro_reparam_ext as pre
 from pyro_reparam_ext.distributions.rules.known_defects import is_differentiable_once
 
-from ..distributions.registry import REGISTRY as DISTRIBUTIONS
+from ..distributions.registry import CONTINUOUS as DISTRIBUTIONS
 from ..registry import REGISTRY, layout_of
 from ..statistics import assert_mean
 

@@ -7,7 +7,7 @@ from torch.distributions import kl_divergence
 
 import pyro_reparam_ext as pre
 
-from ..relaxed import RELAXED
+from ..registry import RELAXED
 
 SCORED = [name for name, entry in RELAXED.items() if entry.log_prob and name != "InvertibleGaussian"]
 BERNOULLI = ["RelaxedBernoulli", "StraightThroughBernoulli", "HardConcrete"]
@@ -27,7 +27,7 @@ def test_says_what_was_given(name, given):
 @pytest.mark.parametrize("dtype", [torch.int64, torch.bool])
 def test_scores_hard_values_of_integers(name, dtype):
     entry = RELAXED[name]
-    fn = entry.at(0.5, torch.float32, validate_args=True)
+    fn = entry.at_temperature(0.5, torch.float32, validate_args=True)
     value = {
         (): torch.tensor(1.0),
         (4, 4): torch.eye(4),

@@ -7,7 +7,8 @@ import torch
 import pyro_reparam_ext as pre
 from pyro_reparam_ext.numerics.straight_through import straight_through
 
-from ..relaxed import RELAXED, logits_of
+from ..registry import RELAXED
+from ..relaxed import logits_of
 
 NAMES = ["StraightThroughBernoulli", "StraightThroughOneHotCategorical"]
 DISCRETE = dict(zip(NAMES, [dist.Bernoulli, dist.OneHotCategorical], strict=True))
