@@ -106,6 +106,7 @@ def modules() -> list[str]:
         *SOURCE.glob("numerics/*.py"),
         *SOURCE.glob("reparam/*.py"),
         *SOURCE.glob("study/*.py"),
+        *SOURCE.glob("testing/*.py"),
     ]
     names = (path.relative_to(SOURCE).as_posix() for path in found)
     return sorted(name for name in names if not name.endswith("__init__.py"))
