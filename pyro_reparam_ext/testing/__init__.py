@@ -3,7 +3,8 @@
 Plain functions that raise an ``AssertionError``, to be called from any test or by themselves.
 """
 
+from .distribution import check_distribution
 from .estimator import check_estimator
 from .families import Family
 
-__all__ = ["Family", "check_estimator"]
+__all__ = ["Family", "check_distribution", "check_estimator"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,20 +11,18 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor
-from torch.distributions import biject_to
 
 from ..distributions.rules.coupling import couple
 from ..distributions.rules.discrete_noise import hard_sample
-from ..distributions.rules.wrappers import coordinate_support, coordinates, num_coordinates
+from ..distributions.rules.wrappers import coordinate_support, coordinates
 from ..evaluation.invisible import same_random_state
 from ..noise import NoiseSource
 from ..study.substitution import Substitution
+from .quadrature import evenly, nodes
 
 DTYPE = torch.float64
-COUNTS = 40
-"""Values of a count without a bound that have any weight."""
-REACH, NODES = 12.0, 321
-"""Quadrature of a real value, or of one that is mapped to the real line: from minus to plus this."""
+LINE = evenly(12.0, 321, DTYPE)
+"""Where a real value, or one that is mapped to the real line, has any weight."""
 
 
 @dataclass(frozen=True)
@@ -119,32 +116,11 @@ class Family:
         The weights are differentiable in ``theta``.
         """
         fn = self.make(theta)
-        values, log_volume = self._nodes(fn)
+        values, log_volume = nodes(fn, LINE)
         ones = (1,) * len(fn.batch_shape)
         shape = values.shape[:1] + fn.batch_shape + fn.event_shape
         values = values.reshape(values.shape[:1] + ones + fn.event_shape).expand(shape)
         return values, (fn.log_prob(values) + log_volume.reshape((-1, *ones))).exp()
-
-    def _nodes(self, fn: TorchDistribution) -> tuple[Tensor, Tensor]:
-        """All values that have any weight, and the logarithms of the volumes that they stand for."""
-        base, count = coordinates(fn), num_coordinates(fn)
-        if base.has_enumerate_support:
-            support = coordinate_support(base)
-            index = torch.tensor(list(itertools.product(range(len(support)), repeat=count)))
-            values = support[index].reshape((-1, *fn.event_shape))
-            return values, torch.zeros(len(values), dtype=DTYPE)
-        if count > 1 or base.event_shape:
-            raise ValueError(
-                f"{self.name}: expected coordinates of few values, or a single one, was given event "
-                f"shape {tuple(fn.event_shape)}, of which the expectation can't be computed. Leave out "
-                f".to_event."
-            )
-        if base.support.is_discrete:
-            return torch.arange(COUNTS, dtype=DTYPE), torch.zeros(COUNTS, dtype=DTYPE)
-        line = torch.linspace(-REACH, REACH, NODES, dtype=DTYPE)
-        transform = biject_to(base.support)
-        values, step = transform(line), torch.tensor(2 * REACH / (NODES - 1), dtype=DTYPE)
-        return values, transform.log_abs_det_jacobian(line, values) + step.log()
 
 
 def _rows(theta: Tensor) -> Tensor:
