@@ -4,14 +4,15 @@ from dataclasses import dataclass
 
 import torch
 
-from pyro_reparam_ext.distributions.rules.wrappers import (
+from pyro_reparam_ext.estimators import (
+    Branch,
+    Draw,
+    Estimator,
     coordinates,
     num_coordinate_dims,
     num_coordinates,
     sum_rightmost,
 )
-from pyro_reparam_ext.estimators.base import Estimator
-from pyro_reparam_ext.estimators.protocol import Branch, Draw
 
 
 @dataclass(frozen=True, eq=False)
