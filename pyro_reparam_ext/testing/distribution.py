@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -270,9 +271,12 @@ class _Point:
         _close(torch.vmap(score)(leaves, value), self.fn.log_prob(value), "log_prob under torch.vmap")
 
     def copies(self) -> None:
-        """Copies and pickles are the same distribution."""
+        """Copies and pickles are the same distribution; a class within a function can't be pickled."""
         value = self.value[:3]
-        for twin in (copy.deepcopy(self.fn), pickle.loads(pickle.dumps(self.fn))):
+        twins, cls = [copy.deepcopy(self.fn)], type(self.fn)
+        if getattr(sys.modules.get(cls.__module__), cls.__name__, None) is cls:  # else not to be found
+            twins.append(pickle.loads(pickle.dumps(self.fn)))
+        for twin in twins:
             _close(twin.log_prob(value), self.fn.log_prob(value), "log_prob of a copy")
             _same(twin.sample().shape, self.fn.sample().shape, "the shape of a sample of a copy")
 
