@@ -40,8 +40,10 @@ LOOPED, FEW = 200, 4
 """Draws of a program that is run in a loop, and those of the same loss that are enough."""
 STEPS = 4
 """Steps that are compared with those of a graph."""
-QUANTITIES = 3
-"""Comparisons with exact values in each case, at most."""
+SUSPICIOUS, MORE = 0.01, 8
+"""The p-value below which a case is drawn anew, and how many times as often."""
+COMPARISONS = 6
+"""Comparisons with exact values in each case, at most: three quantities, two times."""
 TIGHT, LOOSE = 1e-9, 1e-5
 """Relative errors of double precision, and where something is learned in single precision."""
 
@@ -178,7 +180,7 @@ class _Check:
     def run(self, families: Sequence[Family], seed: int) -> None:
         """All cases, one after the other."""
         cases = list(self._cases(families))
-        self.rate = FALSE_ALARM_RATE / (QUANTITIES * len(cases))
+        self.rate = FALSE_ALARM_RATE / (COMPARISONS * len(cases))
         with tqdm(cases, desc=self.who, unit="check", disable=None, leave=False) as bar:
             for number, (where, case) in enumerate(bar):
                 torch.manual_seed(seed + number)
@@ -210,7 +212,9 @@ class _Check:
     def _mean(self, program: Program) -> None:
         """The gradient has the exact mean."""
         draws = self._draws if program.family.is_batched else self._calls
-        self._compare(program, "at once", *draws(program))
+        p = self._compare(program, "at once", *draws(program, 1))
+        if p < SUSPICIOUS:
+            self._compare(program, "at once, anew", *draws(program, MORE))
 
     def _loop(self, program: Program) -> None:
         """So it has where a program is run evaluation by evaluation."""
@@ -272,7 +276,7 @@ class _Check:
 
     # -- gradients --------------------------------------------------------------------------------
 
-    def _draws(self, program: Program) -> Step:
+    def _draws(self, program: Program, times: int) -> Step:
         """Draws under vmap."""
         elbo, parameters = self._elbo(program, particles=2), program.leaves()
         elbo.complete(program.model, program.guide, (parameters,), {})
@@ -294,13 +298,13 @@ class _Check:
             few = draws(torch.arange(FEW), program.initial)
             if not _varies(list(few[0])):
                 return few
-            chunks = [draws(torch.arange(AT_ONCE), program.initial) for _ in range(CHUNKS)]
+            chunks = [draws(torch.arange(AT_ONCE), program.initial) for _ in range(CHUNKS * times)]
         return _joined(chunks, torch.cat)
 
-    def _calls(self, program: Program) -> Step:
+    def _calls(self, program: Program, times: int) -> Step:
         """Calls with many particles."""
         elbo = self._elbo(program, particles=MANY)
-        return _joined([self._gradient(elbo, program) for _ in range(CALLS)], torch.stack)
+        return _joined([self._gradient(elbo, program) for _ in range(CALLS * times)], torch.stack)
 
     def _gradient(self, elbo: TraceEstimator_ELBO, program: Program) -> Step:
         """Loss and gradient of one call, as in training."""
@@ -336,8 +340,9 @@ class _Check:
                     f"is learned be parameters and buffers of new_state."
                 )
 
-    def _compare(self, program: Program, mode: str, loss: Tensor, gradients: Parameters) -> None:
-        """Raises if the mean of draws is not the exact one, for what is unbiased."""
+    def _compare(self, program: Program, mode: str, loss: Tensor, gradients: Parameters) -> float:
+        """Raises if the mean of draws is not the exact one; the least p-value of what is unbiased."""
+        least = 1.0
         unbiased = self.estimator.is_unbiased_at(program.family.typical)
         exact_loss, exact = program.exact_gradient()
         guide = [name for name in exact if name.startswith(GUIDE)]
@@ -368,6 +373,8 @@ class _Check:
                     f"{_rounded(draws.mean(0))}, expected {_rounded(mean)}. "
                     + self._remedy(program, quantity, draws, mean)
                 )
+            least = min(least, p) if unbiased else least
+        return least
 
     def _remedy(self, program: Program, quantity: str, draws: Tensor, mean: Tensor) -> str:
         if isinstance(program, CostOutside):

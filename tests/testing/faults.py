@@ -127,6 +127,13 @@ class Everywhere(Flip):
     coordinatewise = False
 
 
+class Scored(Twin):
+    """A bias that a few draws don't show."""
+
+    def log_prob(self, fn, draw):
+        return 1.1 * super().log_prob(fn, draw)
+
+
 class Branching(Twin):
     def surrogate(self, evaluations):
         return super().surrogate(evaluations) * (2 if evaluations.cost.sum() > 1e9 else 1)
@@ -188,6 +195,7 @@ FAULTS = {
     Unsaid: "unbiased = True or unbiased = False",
     Options: r"options \(pairs\).*@dataclass",
     Everywhere: "outside the plate.*coordinatewise = True",
+    Scored: "is biased",
     Branching: r"Python number.*at .*faults.py:\d+.*torch.where",
     Item: r"Python number.*at .*faults.py:\d+.*torch.where",
     Counting: "as a graph.*another graph each time",
