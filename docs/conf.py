@@ -68,6 +68,10 @@ def api_page() -> str:
             kind, group, options = "data", "Data", [":no-value:"]
         lines = [f".. auto{kind}:: {package.__name__}.{name}", *(f"   {o}" for o in options)]
         groups[group].append("\n".join(["```{eval-rst}", *lines, "```"]))
+    groups["Parts of estimators"] = [
+        "\n".join(["```{eval-rst}", f".. autoclass:: {package.__name__}.estimators.{name}", "```"])
+        for name in ("Estimator", "Site", "Draw", "Branch", "Evaluations", "Paper")
+    ]
     return "\n\n".join(
         "\n\n".join([f"## {title}", *entries]) for title, entries in groups.items() if entries
     )

@@ -1,6 +1,6 @@
 """Gradient estimators for every site of a Pyro guide, and their measured variance and bias."""
 
-from . import distributions, estimators, nn, reparam
+from . import distributions, estimators, nn, reparam, testing
 from .compiled.run import run_svi
 from .compiled.svi import CompiledSVI
 from .config import config_estimator
@@ -49,4 +49,5 @@ __all__ = [
     "nn",
     "reparam",
     "run_svi",
+    "testing",
 ]

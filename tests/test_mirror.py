@@ -15,7 +15,7 @@ COVERED_BY = {
     "distributions/supports/bounds.py": "distributions/test_mixture_same_family.py",
     "compiled/eager.py": "compiled/test_svi.py",
     "elbo_module.py": "test_parallel.py",
-    "evaluation/gradients.py": "evaluation/test_branches.py",
+    "evaluation/gradients.py": "evaluation/test_kinds_of_branches.py",
     "evaluation/mean.py": "test_unbiased.py",
     "estimators/protocol.py": "test_registry.py",
     "evaluation/bound.py": "evaluation/test_objective.py",
@@ -23,7 +23,7 @@ COVERED_BY = {
     "evaluation/evaluate.py": "evaluation/test_program.py",
     "evaluation/first_run.py": "test_programs.py",
     "evaluation/rerun.py": "evaluation/test_recorder.py",
-    "evaluation/weights.py": "evaluation/test_branches.py",
+    "evaluation/weights.py": "evaluation/test_kinds_of_branches.py",
     "distributions/rules/dispatch.py": "distributions/rules/test_tails.py",
     "distributions/rules/relaxation.py": "estimators/test_gumbel_softmax.py",
     "compiled/capture.py": "compiled/test_contract.py",
@@ -114,6 +114,7 @@ def modules() -> list[str]:
         *SOURCE.glob("numerics/*.py"),
         *SOURCE.glob("reparam/*.py"),
         *SOURCE.glob("study/*.py"),
+        *SOURCE.glob("testing/*.py"),
     ]
     names = (path.relative_to(SOURCE).as_posix() for path in found)
     return sorted(name for name in names if not name.endswith("__init__.py"))

@@ -28,6 +28,20 @@ def test_every_estimator_is_public():
     assert package - {Estimator} == set(PUBLIC)
 
 
+PARTS = {
+    "base": ("Estimator",),
+    "protocol": ("Branch", "Draw", "Evaluations", "Paper", "Site"),
+    "wrappers": ("coordinates", "num_coordinate_dims", "num_coordinates", "sum_rightmost"),
+}
+"""What estimators are made of, by the module that it comes from."""
+
+
+@pytest.mark.parametrize(("module", "name"), [(m, name) for m in PARTS for name in PARTS[m]])
+def test_parts_have_one_public_place(module, name):
+    assert getattr(pre.estimators, name).__module__.endswith(f".{module}")
+    assert name not in pre.estimators.__all__
+
+
 @pytest.mark.parametrize("cls", PUBLIC, ids=lambda cls: cls.__name__)
 def test_declares_what_it_is(cls):
     assert isinstance(cls.unbiased, bool)

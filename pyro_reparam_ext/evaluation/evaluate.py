@@ -15,6 +15,7 @@ from ..errors import CannotVectorize, EstimatorError
 from ..estimators.protocol import Branch, Site
 from ..noise import NoiseSource
 from .axes import Hidden, Visible
+from .branches import checked, is_asked
 from .costs import Costs
 from .objective import Objective
 from .ordinary import OrdinaryRun, Resolve, StateOf, ordinary_guide, padded
@@ -174,9 +175,8 @@ def _branches(sites: list[Site]) -> dict[int, tuple[Branch, ...]]:
     found: dict[int, tuple[Branch, ...]] = {}
     if torch.is_grad_enabled():
         for number, site in enumerate(sites):
-            estimator = site.estimator
-            if not site.observed and site.log_prob.requires_grad and estimator.contributes(site.fn):
-                branches = estimator.alternatives(site)
+            if is_asked(site):
+                branches = checked(site, site.estimator.alternatives(site))
                 if branches:
                     found[number] = branches
     return found

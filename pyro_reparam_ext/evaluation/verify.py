@@ -20,6 +20,7 @@ from ..callers import told
 from ..errors import CannotVectorize, EstimatorError
 from ..estimators.protocol import Draw, Site
 from .at_once import check_inside, is_at_once
+from .branches import check_count, is_asked
 from .costs import Costs
 from .crossing import crossings
 from .invisible import invisible
@@ -72,9 +73,14 @@ def verify(costs: Costs, done: set[Hashable]) -> bool:
 
     Raises:
         CannotVectorize: the vectorised run means something else; names the term.
-        EstimatorError: the program makes a number of a relaxed or straight-through value.
+        EstimatorError: the program makes a number of a relaxed or straight-through value; an estimator
+            asks for other evaluations than it says.
     """
     program = costs.program
+    if torch.is_grad_enabled():
+        for number, site in enumerate(program.sites):
+            if is_asked(site):
+                check_count(site, program.branches.get(number, ()))
     if program.vectorized:
         _check_terms(costs)
     with invisible(program.model, program.guide):

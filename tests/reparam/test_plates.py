@@ -238,14 +238,9 @@ def test_unknown_initial_values_raise(name, init):
 
 def known_initial_values():
     """All (name, init, layout, place)."""
-    fails = pytest.mark.xfail(
-        raises=RuntimeError, reason="the support of the noise has the shape of the subsample"
-    )
     for name, init, (layout, place) in product(CASES, INITS, WHERE):
         if init not in UNKNOWN.get(name, ()):
-            subsampled = any(size is not None for _, _, size in LAYOUTS[layout].plates)
-            marks = [fails] if subsampled and name == "InverseCDFReparam" else []
-            yield pytest.param(name, init, layout, place, marks=marks)
+            yield name, init, layout, place
 
 
 @pytest.mark.parametrize(("name", "init", "layout", "place"), [*known_initial_values()])

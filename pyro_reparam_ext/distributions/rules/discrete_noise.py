@@ -13,7 +13,7 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
-from torch.nn.functional import one_hot, softplus
+from torch.nn.functional import softplus
 
 from ...noise import NoiseSource, gumbel_like, logistic_like
 from ...numerics.relaxation import hard_bernoulli, hard_one_hot
@@ -107,7 +107,8 @@ def _index(base: TorchDistribution, noise: Tensor) -> Tensor:
 
 def _index_noise(base: TorchDistribution, value: Tensor) -> Tensor:
     logits = base.logits
-    return noise_given(base, one_hot(value, logits.shape[-1]).to(logits.dtype))
+    classes = torch.arange(logits.shape[-1], device=logits.device)  # one_hot looks at values
+    return noise_given(base, (value.unsqueeze(-1) == classes).to(logits.dtype))
 
 
 register_noise_map(torch.distributions.Bernoulli, torch.distributions.OneHotCategorical)(

@@ -12,6 +12,7 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
+from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor
 from torch import distributions as td
 
@@ -89,9 +90,10 @@ def like(fn: td.Distribution, x: Tensor | float) -> Tensor:
     return torch.as_tensor(x, dtype=first.dtype, device=first.device)
 
 
-def _uniform(fn: Any) -> dist.Uniform:
-    zero = like(fn, 0.0).expand(fn.batch_shape)
-    return dist.Uniform(zero, torch.ones_like(zero))
+def _uniform(fn: Any) -> Any:
+    """Expanded by a wrapper: its bounds are numbers, so that its support has no shape of a plate's."""
+    zero = like(fn, 0.0)
+    return ExpandedDistribution(dist.Uniform(zero, torch.ones_like(zero)), fn.batch_shape)
 
 
 QUANTILE = NoiseMap(

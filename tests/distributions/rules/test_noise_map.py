@@ -18,8 +18,7 @@ from pyro_reparam_ext.distributions.rules.pathwise import has_pathwise, pathwise
 
 from ...statistics import assert_mean
 from ..entry import tensors
-from ..registry import REGISTRY
-from ..relaxed import RELAXED
+from ..registry import CONTINUOUS, RELAXED
 
 DRAWS, MANY = 2000, 10_000
 TRIL = [[1.2, 0.0, 0.0], [0.4, 0.7, 0.0], [-0.9, 0.3, 1.5]]
@@ -42,7 +41,8 @@ class Case:
 
 
 def _relaxed(entry: Any) -> Case:
-    logits = entry.at(0.6).logits if hasattr(entry.at(0.6), "logits") else entry.at(0.6).loc
+    fn = entry.at_temperature(0.6)
+    logits = fn.logits if hasattr(fn, "logits") else fn.loc
     return Case(entry.make, {"temperature": 0.6, "logits": logits.tolist()})
 
 
@@ -112,7 +112,7 @@ THEIRS = {
 }
 CASES = {
     **{f"pyro {name}": case for name, case in THEIRS.items()},
-    **{name: Case(entry.make, entry.points[entry.typical]) for name, entry in REGISTRY.items()},
+    **{name: Case(entry.make, entry.points[entry.typical]) for name, entry in CONTINUOUS.items()},
     **{name: _relaxed(entry) for name, entry in RELAXED.items()},
 }
 NOT_COUPLED = {

@@ -1,0 +1,427 @@
+"""That an estimator does what it says: its gradient, its cost in evaluations, and its facts."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pyro
+import torch
+from pyro.infer import SVI
+from pyro.optim import SGD
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..callers import line_of, told
+from ..compiled.backends import plain
+from ..compiled.svi import CompiledSVI
+from ..elbo import TraceEstimator_ELBO
+from ..errors import CannotVectorize, EstimatorError
+from ..estimators.base import Estimator
+from ..evaluation.at_once import is_at_once
+from ..evaluation.modes import MODES, Vectorize
+from ..study.substitution import Substitution
+from .families import FAMILIES, Family
+from .programs import GUIDE, PROGRAMS, CostOutside, InAPlate, InSequence, Parameters, Program
+from .statistics import FALSE_ALARM_RATE, likeness, p_value
+from .surroundings import isolated, unchanged
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+CHUNKS, AT_ONCE = 3, 500
+"""Times that draws of a gradient are made, and how many at once."""
+CALLS, MANY = 30, 100
+"""Calls in place of draws where a sampler can't be batched, and their particles."""
+LOOPED, FEW = 200, 4
+"""Draws of a program that is run in a loop, and those of the same loss that are enough."""
+STEPS = 4
+"""Steps that are compared with those of a graph."""
+SUSPICIOUS, MORE = 0.01, 8
+"""The p-value below which a case is drawn anew, and how many times as often."""
+COMPARISONS = 6
+"""Comparisons with exact values in each case, at most: three quantities, two times."""
+TIGHT, LOOSE = 1e-9, 1e-5
+"""Relative errors of double precision, and where something is learned in single precision."""
+
+
+def check_estimator(
+    make: Callable[[], Estimator], distributions: Sequence[Family] | None = None, *, seed: int = 0
+) -> DataFrame:
+    r"""Checks an estimator as those of this package are checked.
+
+    For each distribution, at one site, at one in a plate, at two in nested plates and at two in
+    sequence, it is checked that
+
+    - the mean of the gradient is the exact one, as that of the loss (a t-test for parameters of the
+      guide and of the model, which together raise a false alarm once in a million calls), if the
+      estimator is ``unbiased`` there;
+    - costs outside of the plate of a site are served, or refused, as ``coordinatewise`` says;
+    - all ways of running a program (``vectorize_particles``) have the same gradient;
+    - the gradient can be drawn under ``torch.func.vmap``, and captured as a graph, with the same
+      numbers: nothing branches on a value;
+    - ``evaluations`` are as many as are run, and what is handed over has the right shapes and dtypes;
+    - the class is a frozen dataclass, and a step changes nothing global but the random state.
+
+    Takes about 20 seconds, less for an estimator of few distributions.
+
+    Args:
+        make: returns the estimator, such as the class itself.
+        distributions: those of the sites. None: all of a list that the estimator supports, which has
+            Bernoulli, OneHotCategorical, Categorical, Binomial, Normal and Poisson.
+        seed: of the random numbers.
+
+    Returns:
+        One row for each comparison with an exact value: ``distribution``, ``program``, ``mode``,
+        ``quantity``, whether the estimator is ``unbiased`` there, and ``p_value``. Biased ones are
+        listed too: nothing is expected of them but finite numbers.
+
+    Raises:
+        AssertionError: names the estimator, what was found, what was expected and the remedy.
+
+    Example:
+        >>> import pyro_reparam_ext as pre
+        >>> found = pre.testing.check_estimator(pre.DisARM)
+        >>> found.distribution.unique().tolist()
+        ['Bernoulli, to_event', 'Bernoulli']
+    """
+    from pandas import DataFrame
+
+    who = getattr(make, "__name__", repr(make))
+    with isolated(seed):
+        with _named(who, "can't be made"):
+            estimator = make()
+        who = type(estimator).__name__
+        _check_class(who, estimator)
+        families = _supported(who, estimator, distributions)
+        check = _Check(who, make, estimator)
+        check.run(families, seed)
+    return DataFrame(check.rows)
+
+
+def _check_class(who: str, estimator: object) -> None:
+    """Its facts, and that its options can't be changed."""
+    if not isinstance(estimator, Estimator):
+        raise AssertionError(
+            f"{who}: expected an instance of pre.estimators.Estimator, was given {estimator!r}. Pass a "
+            f"callable that returns one, such as the class."
+        )
+    if not isinstance(estimator.unbiased, bool):
+        raise AssertionError(
+            f"{who}: unbiased is {estimator.unbiased!r}, expected True or False: whether the mean of "
+            f"the gradient is the gradient of the ELBO. What depends on the distribution is said by "
+            f"is_unbiased_at."
+        )
+    if not getattr(getattr(estimator, "__dataclass_params__", None), "frozen", False):
+        raise AssertionError(
+            f"{who}: its options can be changed after it was made, expected a frozen dataclass. "
+            f"Decorate the class by @dataclass(frozen=True, eq=False)."
+        )
+
+
+def _supported(
+    who: str, estimator: Estimator, distributions: Sequence[Family] | None
+) -> Sequence[Family]:
+    if distributions is not None:
+        return distributions
+    families = [family for family in FAMILIES if estimator.serves(family.typical)]
+    if not families:
+        names = ", ".join(cls.__name__ for cls in estimator.supported)
+        raise AssertionError(
+            f"{who}: it supports none of the distributions that are tried ({names}). Pass "
+            f"distributions=[pre.testing.Family(...)] with one that it does."
+        )
+    return families
+
+
+@contextmanager
+def _named(who: str, what: str) -> Iterator[None]:
+    """Errors and warnings as failures of the estimator."""
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", category=UserWarning)
+            yield
+    except AssertionError:
+        raise
+    except Exception as error:
+        raise AssertionError(f"{who} {what}: {_told(error)}") from error
+
+
+def _told(error: BaseException) -> str:
+    """An error in one line; that of ``vmap`` for a read of a value in words for an estimator."""
+    first = error
+    while first.__cause__ is not None:
+        first = first.__cause__
+    if "data-dependent control flow" not in str(first):
+        return told(error)
+    return (
+        f"under torch.func.vmap a value is read as a Python number (a branch, .item(), a loop over it) "
+        f"at {line_of(first) or 'an unknown line'}, expected tensor operations. Use torch.where and "
+        f"torch.stack in place of Python's if and for."
+    )
+
+
+Step = tuple[Tensor, Parameters]
+"""Losses, and gradients by the names of parameters; draws of them on the leftmost dim."""
+Case = tuple[str, Callable[[], None]]
+"""Where something is checked, and what checks it."""
+
+
+class _Check:
+    """All that is checked of one estimator, and what was found."""
+
+    def __init__(self, who: str, make: Callable[[], Estimator], estimator: Estimator) -> None:
+        self.who, self.make, self.estimator = who, make, estimator
+        self.rows: list[dict[str, Any]] = []
+
+    def run(self, families: Sequence[Family], seed: int) -> None:
+        """All cases, one after the other."""
+        cases = list(self._cases(families))
+        self.rate = FALSE_ALARM_RATE / (COMPARISONS * len(cases))
+        with tqdm(cases, desc=self.who, unit="check", disable=None, leave=False) as bar:
+            for number, (where, case) in enumerate(bar):
+                torch.manual_seed(seed + number)
+                self.where = where
+                with _named(self.who, f"fails at {where}"), unchanged(f"{self.who} at {where}"):
+                    case()
+
+    def _cases(self, families: Sequence[Family]) -> Iterator[Case]:
+        for number, family in enumerate(families):
+            for cls in PROGRAMS:
+                program = cls(family)
+                yield f"{family}, {program.name}", partial(self._mean, program)
+            program = PROGRAMS[number % len(PROGRAMS)](family)
+            yield f"{family}, {program.name}, under vmap", partial(self._hidden, program)
+            outside = CostOutside(family)
+            yield f"{family}, {outside.name}", partial(self._outside, outside)
+        graphs = [family for family in families if family.is_batched]
+        for family in {families[0]: None, families[-1]: None}:
+            program = InSequence(family)
+            yield f"{family}, {program.name}, in a loop", partial(self._loop, program)
+            program = InAPlate(family, torch.float32)
+            yield f"{family}, in single precision", partial(self._single, program)
+        for family in {family: None for family in (graphs[:1] + graphs[-1:])}:
+            program = InSequence(family)
+            yield f"{family}, {program.name}, as a graph", partial(self._captured, program)
+
+    # -- cases ------------------------------------------------------------------------------------
+
+    def _mean(self, program: Program) -> None:
+        """The gradient has the exact mean."""
+        draws = self._draws if program.family.is_batched else self._calls
+        p = self._compare(program, "at once", *draws(program, 1))
+        if p < SUSPICIOUS:
+            self._compare(program, "at once, anew", *draws(program, MORE))
+
+    def _loop(self, program: Program) -> None:
+        """So it has where a program is run evaluation by evaluation."""
+        elbo = self._elbo(program, False)
+        calls: list[Step] = []
+        while len(calls) < LOOPED and _varies([loss for loss, _ in calls]):
+            calls.append(self._gradient(elbo, program))
+        self._compare(program, "in a loop", *_joined(calls, torch.stack))
+
+    def _hidden(self, program: Program) -> None:
+        """A program that does not see the dim of evaluations has the gradient of one that does."""
+        state, found = torch.get_rng_state(), []
+        for mode in MODES[:2]:
+            torch.set_rng_state(state)
+            found.append(self._gradient(self._elbo(program, mode, particles=3), program))
+        self._same(found[1], found[0], TIGHT)
+
+    def _outside(self, program: Program) -> None:
+        """Costs outside of the plate of a site are refused, if the estimator says so, or served."""
+        if not is_at_once(self.estimator):
+            self._mean(program)
+            return
+        try:
+            self._gradient(self._elbo(program), program)
+        except EstimatorError as error:
+            if "outside" in str(error):
+                return
+            raise
+        raise AssertionError(
+            f"{self.who} at {self.where}: nothing was raised, expected an EstimatorError, since "
+            f"coordinatewise (or enumerated) is True."
+        )
+
+    def _captured(self, program: Program) -> None:
+        """Steps of training leave the same as a graph and as Python makes them."""
+        found = []
+        for kind in (SVI, _Graph):
+            with pyro.get_param_store().scope():
+                torch.manual_seed(0)
+                elbo = self._elbo(program)
+                svi = kind(program.stored_model, program.stored_guide, SGD({"lr": 1e-3}), elbo)
+                losses = torch.tensor([svi.step() for _ in range(STEPS)])
+                left = {name: x.detach() for name, x in pyro.get_param_store()._params.items()}
+                found.append((losses, {**left, **dict(elbo.states.named_buffers())}))
+        learns = found[0][1].keys() > program.initial.keys()
+        self._same(found[1], found[0], LOOSE if learns else TIGHT)
+
+    def _single(self, program: Program) -> None:
+        """In single precision nothing has another one."""
+        elbo = self._elbo(program)
+        runs = elbo.evaluate(program.model, program.guide, (program.leaves(),), {})
+        surrogate = elbo.surrogate(runs, learn=False).surrogate
+        if surrogate.dtype != torch.float32:
+            raise AssertionError(
+                f"{self.who} at {self.where}: the surrogate is of dtype {surrogate.dtype}, expected "
+                f"torch.float32, as the costs are. Make tensors by torch.rand_like, x.new_tensor, or "
+                f"with dtype=site.value.dtype."
+            )
+
+    # -- gradients --------------------------------------------------------------------------------
+
+    def _draws(self, program: Program, times: int) -> Step:
+        """Draws under vmap."""
+        elbo, parameters = self._elbo(program, particles=2), program.leaves()
+        elbo.complete(program.model, program.guide, (parameters,), {})
+        (run,) = elbo.evaluate(program.model, program.guide, (parameters,), {})
+        known = {t.key: t.upstream for t in run.passes[0].terms if t.upstream is not None}
+
+        def losses(p: Parameters) -> tuple[Tensor, Tensor]:
+            with Substitution({}):
+                runs = elbo.evaluate(program.model, program.guide, (p,), {}, known)
+                estimate = elbo.surrogate(runs, learn=False)
+            return estimate.surrogate, estimate.loss
+
+        def gradient(_: Tensor, p: Parameters) -> Step:
+            gradients, loss = torch.func.grad(losses, has_aux=True)(p)
+            return loss, gradients
+
+        draws = torch.vmap(gradient, in_dims=(0, None), randomness="different")
+        with pyro.validation_enabled(False), torch.no_grad():
+            few = draws(torch.arange(FEW), program.initial)
+            if not _varies(list(few[0])):
+                return few
+            chunks = [draws(torch.arange(AT_ONCE), program.initial) for _ in range(CHUNKS * times)]
+        return _joined(chunks, torch.cat)
+
+    def _calls(self, program: Program, times: int) -> Step:
+        """Calls with many particles."""
+        elbo = self._elbo(program, particles=MANY)
+        return _joined([self._gradient(elbo, program) for _ in range(CALLS * times)], torch.stack)
+
+    def _gradient(self, elbo: TraceEstimator_ELBO, program: Program) -> Step:
+        """Loss and gradient of one call, as in training."""
+        leaves = program.leaves()
+        loss = elbo.differentiable_loss(program.model, program.guide, leaves)
+        gradients = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
+        return loss.detach(), dict(zip(leaves, gradients, strict=True))
+
+    # -- parts ------------------------------------------------------------------------------------
+
+    def _elbo(
+        self, program: Program, mode: Vectorize = True, particles: int = 1
+    ) -> TraceEstimator_ELBO:
+        estimators = {site: self.make() for site in program.sites}
+        particles = max(particles, self.estimator.min_particles)
+        return _OneWay(estimators, num_particles=particles, vectorize_particles=mode)
+
+    def _same(
+        self,
+        found: Step,
+        expected: Step,
+        tolerance: float,
+    ) -> None:
+        """Raises if losses, or what there is of each name, are not the same numbers."""
+        pairs = {"the loss": (found[0], expected[0])}
+        pairs |= {f"'{name}'": (found[1][name], x) for name, x in expected[1].items()}
+        for name, (one, other) in pairs.items():
+            if not torch.allclose(one, other, rtol=tolerance, atol=tolerance):
+                raise AssertionError(
+                    f"{self.who} at {self.where}: {name} is {one.tolist()}, expected "
+                    f"{other.tolist()}, as without, from the same random numbers. Draw noise by "
+                    f"torch's functions or by source, keep no tensors in the estimator, and let what "
+                    f"is learned be parameters and buffers of new_state."
+                )
+
+    def _compare(self, program: Program, mode: str, loss: Tensor, gradients: Parameters) -> float:
+        """Raises if the mean of draws is not the exact one; the least p-value of what is unbiased."""
+        least = 1.0
+        unbiased = self.estimator.is_unbiased_at(program.family.typical)
+        exact_loss, exact = program.exact_gradient()
+        guide = [name for name in exact if name.startswith(GUIDE)]
+        model = [name for name in exact if name not in guide]
+        for quantity, draws, mean in (
+            ("gradient of the guide", _flat(gradients, guide, 1), _flat(exact, guide)),
+            ("gradient of the model", _flat(gradients, model, 1), _flat(exact, model)),
+            ("loss", loss.reshape(-1, 1), exact_loss.reshape(1)),
+        ):
+            if not draws.isfinite().all():
+                raise AssertionError(
+                    f"{self.who} at {self.where}: the {quantity} is not finite in every draw."
+                )
+            p = p_value(draws, mean)
+            self.rows.append(
+                {
+                    "distribution": program.family.name,
+                    "program": program.name,
+                    "mode": mode,
+                    "quantity": quantity,
+                    "unbiased": unbiased,
+                    "p_value": p,
+                }
+            )
+            if unbiased and p < self.rate:
+                raise AssertionError(
+                    f"{self.who} at {self.where}: the {quantity} is biased (p = {p:.1e}): its mean is "
+                    f"{_rounded(draws.mean(0))}, expected {_rounded(mean)}. "
+                    + self._remedy(program, quantity, draws, mean)
+                )
+            least = min(least, p) if unbiased else least
+        return least
+
+    def _remedy(self, program: Program, quantity: str, draws: Tensor, mean: Tensor) -> str:
+        if isinstance(program, CostOutside):
+            return (
+                "It is right where all costs lie inside the plate: if alternatives change one "
+                "coordinate in all elements of a plate at once, say coordinatewise = True."
+            )
+        if quantity == "gradient of the guide":
+            return likeness(draws, mean)
+        return (
+            "Model parameters and loss are a mean of the costs by the weights of the branches: say "
+            "weights only of alternatives that follow the law of the site, each with its share of 1 in "
+            "that mean, the ordinary value having the rest; and let draw sample that law."
+        )
+
+
+class _OneWay(TraceEstimator_ELBO):
+    """Raises where a program can't be run in the way that was asked for."""
+
+    def _run(self, *args: Any) -> Any:
+        try:
+            return super()._run(*args)
+        except CannotVectorize as error:
+            raise EstimatorError(str(error)) from error
+
+
+class _Graph(CompiledSVI):
+    """Steps as a graph that is captured, and not compiled."""
+
+    backend = staticmethod(plain)
+
+
+def _varies(losses: Sequence[Tensor]) -> bool:
+    """Whether more draws may say more: not after a few that had the same loss."""
+    return len(losses) < FEW or any(not torch.equal(loss, losses[0]) for loss in losses)
+
+
+def _joined(steps: Sequence[Step], join: Callable[[list[Tensor]], Tensor]) -> Step:
+    """Draws of all steps on the leftmost dim."""
+    gradients = [gradient for _, gradient in steps]
+    joined = {name: join([gradient[name] for gradient in gradients]) for name in gradients[0]}
+    return join([loss for loss, _ in steps]), joined
+
+
+def _flat(tensors: Parameters, names: Sequence[str], start: int = 0) -> Tensor:
+    return torch.cat([tensors[name].flatten(start) for name in names], -1)
+
+
+def _rounded(x: Tensor) -> list[float]:
+    return [round(value, 4) for value in x.tolist()]
