@@ -12,6 +12,8 @@ SOURCE = Path(pyro_reparam_ext.__file__).parent
 TESTS = Path(__file__).parent
 
 COVERED_BY = {
+    "testing/given.py": "testing/test_estimator.py",
+    "testing/point.py": "testing/test_distribution.py",
     "distributions/supports/bounds.py": "distributions/test_mixture_same_family.py",
     "compiled/eager.py": "compiled/test_svi.py",
     "elbo_module.py": "test_parallel.py",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,16 +13,14 @@ from pyro.optim import SGD
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..callers import line_of, told
-from ..compiled.backends import plain
-from ..compiled.svi import CompiledSVI
 from ..elbo import TraceEstimator_ELBO
-from ..errors import CannotVectorize, EstimatorError
+from ..errors import EstimatorError
 from ..estimators.base import Estimator
 from ..evaluation.at_once import is_at_once
 from ..evaluation.modes import MODES, Vectorize
 from ..study.substitution import Substitution
-from .families import FAMILIES, Family
+from .families import Family
+from .given import Graph, OneWay, check_class, named, supported
 from .programs import GUIDE, PROGRAMS, CostOutside, InAPlate, InSequence, Parameters, Program
 from .statistics import FALSE_ALARM_RATE, likeness, p_value
 from .surroundings import isolated, unchanged
@@ -92,76 +88,14 @@ def check_estimator(
 
     who = getattr(make, "__name__", repr(make))
     with isolated(seed):
-        with _named(who, "can't be made"):
+        with named(who, "can't be made"):
             estimator = make()
         who = type(estimator).__name__
-        _check_class(who, estimator)
-        families = _supported(who, estimator, distributions)
+        check_class(who, estimator)
+        families = supported(who, estimator, distributions)
         check = _Check(who, make, estimator)
         check.run(families, seed)
     return DataFrame(check.rows)
-
-
-def _check_class(who: str, estimator: object) -> None:
-    """Its facts, and that its options can't be changed."""
-    if not isinstance(estimator, Estimator):
-        raise AssertionError(
-            f"{who}: expected an instance of pre.estimators.Estimator, was given {estimator!r}. Pass a "
-            f"callable that returns one, such as the class."
-        )
-    if not isinstance(estimator.unbiased, bool):
-        raise AssertionError(
-            f"{who}: unbiased is {estimator.unbiased!r}, expected True or False: whether the mean of "
-            f"the gradient is the gradient of the ELBO. What depends on the distribution is said by "
-            f"is_unbiased_at."
-        )
-    if not getattr(getattr(estimator, "__dataclass_params__", None), "frozen", False):
-        raise AssertionError(
-            f"{who}: its options can be changed after it was made, expected a frozen dataclass. "
-            f"Decorate the class by @dataclass(frozen=True, eq=False)."
-        )
-
-
-def _supported(
-    who: str, estimator: Estimator, distributions: Sequence[Family] | None
-) -> Sequence[Family]:
-    if distributions is not None:
-        return distributions
-    families = [family for family in FAMILIES if estimator.serves(family.typical)]
-    if not families:
-        names = ", ".join(cls.__name__ for cls in estimator.supported)
-        raise AssertionError(
-            f"{who}: it supports none of the distributions that are tried ({names}). Pass "
-            f"distributions=[pre.testing.Family(...)] with one that it does."
-        )
-    return families
-
-
-@contextmanager
-def _named(who: str, what: str) -> Iterator[None]:
-    """Errors and warnings as failures of the estimator."""
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", category=UserWarning)
-            yield
-    except AssertionError:
-        raise
-    except Exception as error:
-        raise AssertionError(f"{who} {what}: {_told(error)}") from error
-
-
-def _told(error: BaseException) -> str:
-    """An error in one line; that of ``vmap`` for a read of a value in words for an estimator."""
-    first = error
-    while first.__cause__ is not None:
-        first = first.__cause__
-    if "data-dependent control flow" not in str(first):
-        return told(error)
-    return (
-        f"under torch.func.vmap a value is read as a Python number (a branch, .item(), a loop over it) "
-        f"at {line_of(first) or 'an unknown line'}, expected tensor operations. Use torch.where and "
-        f"torch.stack in place of Python's if and for."
-    )
 
 
 Step = tuple[Tensor, Parameters]
@@ -185,7 +119,7 @@ class _Check:
             for number, (where, case) in enumerate(bar):
                 torch.manual_seed(seed + number)
                 self.where = where
-                with _named(self.who, f"fails at {where}"), unchanged(f"{self.who} at {where}"):
+                with named(self.who, f"fails at {where}"), unchanged(f"{self.who} at {where}"):
                     case()
 
     def _cases(self, families: Sequence[Family]) -> Iterator[Case]:
@@ -251,7 +185,7 @@ class _Check:
     def _captured(self, program: Program) -> None:
         """Steps of training leave the same as a graph and as Python makes them."""
         found = []
-        for kind in (SVI, _Graph):
+        for kind in (SVI, Graph):
             with pyro.get_param_store().scope():
                 torch.manual_seed(0)
                 elbo = self._elbo(program)
@@ -320,7 +254,7 @@ class _Check:
     ) -> TraceEstimator_ELBO:
         estimators = {site: self.make() for site in program.sites}
         particles = max(particles, self.estimator.min_particles)
-        return _OneWay(estimators, num_particles=particles, vectorize_particles=mode)
+        return OneWay(estimators, num_particles=particles, vectorize_particles=mode)
 
     def _same(
         self,
@@ -389,22 +323,6 @@ class _Check:
             "weights only of alternatives that follow the law of the site, each with its share of 1 in "
             "that mean, the ordinary value having the rest; and let draw sample that law."
         )
-
-
-class _OneWay(TraceEstimator_ELBO):
-    """Raises where a program can't be run in the way that was asked for."""
-
-    def _run(self, *args: Any) -> Any:
-        try:
-            return super()._run(*args)
-        except CannotVectorize as error:
-            raise EstimatorError(str(error)) from error
-
-
-class _Graph(CompiledSVI):
-    """Steps as a graph that is captured, and not compiled."""
-
-    backend = staticmethod(plain)
 
 
 def _varies(losses: Sequence[Tensor]) -> bool:

@@ -12,7 +12,6 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
-from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor
 from torch import distributions as td
 
@@ -90,10 +89,15 @@ def like(fn: td.Distribution, x: Tensor | float) -> Tensor:
     return torch.as_tensor(x, dtype=first.dtype, device=first.device)
 
 
-def _uniform(fn: Any) -> Any:
-    """Expanded by a wrapper: its bounds are numbers, so that its support has no shape of a plate's."""
-    zero = like(fn, 0.0)
-    return ExpandedDistribution(dist.Uniform(zero, torch.ones_like(zero)), fn.batch_shape)
+class StandardUniform(dist.Uniform):
+    """Uniform on (0, 1), whose support has numbers as its ends, in whatever plates it lies."""
+
+    support = td.constraints.unit_interval
+
+
+def _uniform(fn: Any) -> StandardUniform:
+    zero = like(fn, 0.0).expand(fn.batch_shape)
+    return StandardUniform(zero, torch.ones_like(zero))
 
 
 QUANTILE = NoiseMap(
