@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 import pyro_reparam_ext as pre
 from pyro_reparam_ext.estimators.base import Estimator
+from pyro_reparam_ext.evaluation.at_once import is_at_once
 
 from .families import BERNOULLI, BINOMIAL, CATEGORICAL, DTYPE, FAMILIES, ONE_HOT, Family
 from .layouts import LAYOUTS, Layout
@@ -30,11 +31,18 @@ class Entry:
 
     make: Callable[[], Estimator]
     families: tuple[str, ...]
-    num_particles: int = 1
-    inside_only: bool = False
-    """Whether all costs have to lie in the plates of the sites that they depend on."""
     exact: bool = False
     """Whether the gradient of a program of these sites alone has no variance."""
+
+    @property
+    def num_particles(self) -> int:
+        """As few as it takes."""
+        return self.make().min_particles
+
+    @property
+    def inside_only(self) -> bool:
+        """Whether all costs have to lie in the plates of the sites that they depend on."""
+        return is_at_once(self.make())
 
 
 EVERY = tuple(FAMILIES)
@@ -47,15 +55,13 @@ REGISTRY: dict[str, Entry] = {
     "ScoreFunction": Entry(pre.ScoreFunction, EVERY),
     "ScoreFunction-ema": Entry(lambda: pre.ScoreFunction("ema"), SOME),
     "ScoreFunction-network": Entry(lambda: pre.ScoreFunction(ConstantBaseline()), SOME),
-    "LeaveOneOut": Entry(pre.LeaveOneOut, EVERY, num_particles=2),
+    "LeaveOneOut": Entry(pre.LeaveOneOut, EVERY),
     "DisARM": Entry(pre.DisARM, BERNOULLI),
     "DisARM-2": Entry(lambda: pre.DisARM(num_pairs=2), BERNOULLI),
     "REBAR": Entry(pre.REBAR, RELAXABLE),
-    "LocalExpectation": Entry(pre.LocalExpectation, DISCRETE, inside_only=True),
-    "LocalExpectation-2": Entry(
-        lambda: pre.LocalExpectation(max_evaluations=2), DISCRETE, inside_only=True
-    ),
-    "Enumeration": Entry(pre.Enumeration, DISCRETE, inside_only=True, exact=True),
+    "LocalExpectation": Entry(pre.LocalExpectation, DISCRETE),
+    "LocalExpectation-2": Entry(lambda: pre.LocalExpectation(max_evaluations=2), DISCRETE),
+    "Enumeration": Entry(pre.Enumeration, DISCRETE, exact=True),
     "GumbelSoftmax-relaxed": Entry(lambda: pre.GumbelSoftmax(0.5), RELAXABLE),
     "GumbelSoftmax-discrete": Entry(lambda: pre.GumbelSoftmax(0.5, "discrete"), RELAXABLE),
     "StraightThrough": Entry(pre.StraightThrough, RELAXABLE),

@@ -8,6 +8,7 @@ from scipy import stats
 
 import pyro_reparam_ext as pre
 from pyro_reparam_ext.distributions import MixtureSameFamily, pathwise_at
+from pyro_reparam_ext.distributions.rules.tails import register_tails
 
 from ..statistics import assert_follows, assert_mean
 from .families.mixtures import Frozen
@@ -44,6 +45,12 @@ FAMILIES = {
     ),
     "StudentT": (
         pre.distributions.StudentT,
+        stats.t,
+        {"df": DFS, "loc": LOCS, "scale": SCALES},
+        1e-6,
+    ),
+    "StudentT of torch": (
+        dist.StudentT,
         stats.t,
         {"df": DFS, "loc": LOCS, "scale": SCALES},
         1e-6,
@@ -356,6 +363,17 @@ def test_a_second_derivative_raises(family, events):
         gradient.sum().backward()
 
 
+class Tailed(dist.TorchDistribution):
+    """A distribution of whose CDF the tails are known, and no gradient."""
+
+    arg_constraints, support = {}, dist.constraints.real
+
+
+@register_tails(Tailed)
+def _tails(fn, value):
+    return value.sigmoid(), (-value).sigmoid()
+
+
 _WEIGHTS = dist.Categorical(torch.ones(2))
 ERRORS = [
     (
@@ -365,7 +383,7 @@ ERRORS = [
         "to_event",
     ),
     (_WEIGHTS, dist.VonMises(torch.zeros(2), 1.0), NotImplementedError, "VonMises has none"),
-    (_WEIGHTS, dist.StudentT(torch.ones(2)), NotImplementedError, "register a rule"),
+    (_WEIGHTS, Tailed(torch.Size([2])), NotImplementedError, "register a rule"),
     (_WEIGHTS, dist.Normal(0.0, 1.0), ValueError, "last batch dim"),
     (_WEIGHTS, dist.Normal(torch.zeros(3), 1.0), ValueError, "component"),
     (dist.Poisson(torch.ones(2)), dist.Normal(torch.zeros(2), 1.0), ValueError, "Categorical"),
