@@ -24,7 +24,7 @@ typecheck: $(INSTALLED)
 	$(PYTHON) -m mypy
 
 doctest: $(INSTALLED)
-	$(PYTHON) -m pytest -q --doctest-modules --doctest-glob='*.md' \
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q --doctest-modules --doctest-glob='*.md' \
 		--ignore=docs/conf.py --ignore=docs/_build --ignore=docs/_generated \
 		pyro_reparam_ext README.md docs
 

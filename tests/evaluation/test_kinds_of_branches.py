@@ -286,7 +286,7 @@ def test_binary(estimator, mode):
 
 @pytest.mark.parametrize("estimator", BINARY, ids=repr)
 def test_binary_in_a_loop(estimator):
-    assert_mean(draws(estimator, Binary(), False, 150), exact(Binary()))
+    assert_mean(draws(estimator, Binary(), False, 60), exact(Binary()))
 
 
 @pytest.mark.parametrize("estimator", BINARY, ids=repr)
