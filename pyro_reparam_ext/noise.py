@@ -25,9 +25,14 @@ def uniform_like(x: Tensor) -> Tensor:
     return standard_uniform(x.shape, x)
 
 
+def gumbel_of(uniform: Tensor) -> Tensor:
+    """Standard Gumbel noise at uniform noise."""
+    return -(-uniform.log()).log()
+
+
 def gumbel_like(x: Tensor) -> Tensor:
     """Standard Gumbel noise in the shape and dtype of ``x``."""
-    return -(-uniform_like(x).log()).log()
+    return gumbel_of(uniform_like(x))
 
 
 def logistic_like(x: Tensor) -> Tensor:

@@ -71,10 +71,12 @@ def charged(
         )
     dim = one.particle_dim
     rows = one.costs.reshape(len(one.costs), -1)  # shape: (evaluations, particles), or 1 in a loop
-    alternatives = (weights if particle is None else weights[particle]) + rows[0] - rows
-    if particle is not None:
+    gain = rows[0] - rows
+    if particle is None:
+        alternatives = weights + gain
+    else:
         alternatives = weights.expand(len(rows), count).clone()
-        alternatives[:, particle] = weights[particle] + (rows[0] - rows)[:, 0]
+        alternatives[:, particle] += gain[:, 0]
     # shape: (evaluations, particles)
     lost, pull_back = torch.func.vjp(
         lambda x: -count * objective.replaced(weights, x), alternatives.detach()

@@ -86,7 +86,19 @@ class Costs:
         return torch.cat([rows[:1], *(rows[start : start + len(span)] for span, start in pieces)])
 
     def owned(self, place: int, number: int) -> list[Span]:
-        return [span for span in self.passes[place].spans if span.owner == number]
+        """The spans of a site in the pass number ``place``, which lie side by side."""
+        return self._owned[place].get(number, [])
+
+    @cached_property
+    def _owned(self) -> list[dict[int, list[Span]]]:
+        """By pass: the spans of each of its sites."""
+        found: list[dict[int, list[Span]]] = []
+        for p in self.passes:
+            of_pass: dict[int, list[Span]] = {}
+            for span in p.spans:
+                of_pass.setdefault(span.owner, []).append(span)
+            found.append(of_pass)
+        return found
 
     def view(self, number: int) -> tuple[frozenset[str], tuple[str, ...], frozenset[tuple[Key, str]]]:
         """The key of a term summed to the plates of a site: sites of one view share the sum."""
@@ -101,37 +113,34 @@ class Costs:
         return plates if self.objective.is_mean else plates & {PARTICLES}
 
     @cached_property
-    def _spans(self) -> list[dict[int, tuple[int, int]]]:
-        """By pass: where the alternatives of each of its sites start and stop."""
-        spans = []
-        for p in self.passes:
-            start = int(p.ordinary)
-            of_pass: dict[int, tuple[int, int]] = {}
-            for span in p.spans:  # those of one site lie side by side
-                first, _ = of_pass.get(span.owner, (start, start))
-                of_pass[span.owner] = first, start + len(span)
-                start += len(span)
-            spans.append(of_pass)
-        return spans
+    def _starts(self) -> list[dict[Span, int]]:
+        """By pass: where each of its spans starts."""
+        return [
+            dict(zip(p.spans, accumulate(map(len, p.spans), initial=int(p.ordinary)), strict=False))
+            for p in self.passes
+        ]
 
     def start(self, place: int, span: Span) -> int:
         """The first evaluation of a span of the pass number ``place``."""
-        p = self.passes[place]
-        before = p.spans[: p.spans.index(span)]
-        return p.ordinary + sum(map(len, before))
+        return self._starts[place][span]
+
+    def _ends(self, place: int, number: int) -> tuple[int, int]:
+        """Where the alternatives of a site start and stop in the pass number ``place``."""
+        first, last = self.owned(place, number)[0], self.owned(place, number)[-1]
+        return self.start(place, first), self.start(place, last) + len(last)
 
     @cached_property
     def places(self) -> dict[int, tuple[int, ...]]:
         """By site: the passes that its alternatives are in."""
         places: dict[int, list[int]] = {}
-        for place, owners in enumerate(self._spans):
+        for place, owners in enumerate(self._owned):
             for owner in owners:
                 places.setdefault(owner, []).append(place)
         return {owner: tuple(those) for owner, those in places.items()}
 
     def _runs(self, numbers: Sequence[int], place: int, first: bool) -> list[tuple[int, int]]:
         """The evaluations of some sites in a pass, in order; ``first``: behind the ordinary one."""
-        ends = [self._spans[place][number] for number in numbers]
+        ends = [self._ends(place, number) for number in numbers]
         return joined_runs([(0, 1), *ends] if first else ends)
 
     def _alternatives(
@@ -148,7 +157,7 @@ class Costs:
         total = total if total.shape[0] == size else total.expand(size, *total.shape[1:])
         position = int(p.ordinary)
         for number in numbers:
-            start, stop = self._spans[place][number]
+            start, stop = self._ends(place, number)
             before, position = position, position + stop - start
             if not p.ordinary:
                 yield number, rows_at(total, [(before, position)])

@@ -15,7 +15,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from ...noise import NoiseSource, gumbel_like, logistic_like
+from ...noise import NoiseSource, gumbel_like, gumbel_of, logistic_like
 from ...numerics.relaxation import hard_bernoulli, hard_one_hot
 from .logits import exact_logits
 from .noise_map import NoiseMap, register_noise_map
@@ -30,11 +30,7 @@ def is_binary(base: TorchDistribution) -> bool:
 def noise_of(base: TorchDistribution, source: NoiseSource) -> Tensor:
     """The noise of a new value of ``base``, in the shape of its logits."""
     uniform = source.uniform(base.logits.shape, base.logits)
-    return uniform.logit() if is_binary(base) else _gumbel(uniform)
-
-
-def _gumbel(uniform: Tensor) -> Tensor:
-    return -(-uniform.log()).log()
+    return uniform.logit() if is_binary(base) else gumbel_of(uniform)
 
 
 def noise_law(base: TorchDistribution) -> TorchDistribution:
@@ -89,10 +85,9 @@ def hard_sample(fn: TorchDistribution, source: NoiseSource) -> Tensor:
         probs = base.probs
         return (source.uniform(probs.shape, probs) < probs).to(probs.dtype)
     if isinstance(base, torch.distributions.Categorical):
-        return (exact_logits(base) + noise_of(base, source)).argmax(-1)
+        return _index(base, noise_of(base, source))
     if isinstance(base, torch.distributions.OneHotCategorical):
-        index = (exact_logits(base) + noise_of(base, source)).argmax(-1, keepdim=True)
-        return torch.zeros_like(base.logits).scatter(-1, index, 1)
+        return _harden(base, noise_of(base, source))
     return source.sample(fn) if overrides_call(fn) else fn.sample()
 
 
