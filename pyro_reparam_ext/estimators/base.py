@@ -53,6 +53,9 @@ class Estimator:
     has to lie inside the plates of the site."""
     enumerated: ClassVar[bool] = False
     """Whether the site takes all values of its :meth:`support` in place of a sample."""
+    holds_guide_parameters: ClassVar[bool] = False
+    """Whether the guide scores the value with its parameters held: the log density moves with the value
+    and those of other sites that the distribution depends on, and with nothing else."""
     min_particles: ClassVar[int] = 1
     """Particles that the ELBO has to have."""
     iid_particles: ClassVar[bool] = False

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -23,6 +24,7 @@ from ..noise import NoiseSource
 from .at_once import is_at_once
 from .axes import Visible
 from .control_flow import ControlFlow, provenance_of, untracked
+from .held import held_distributions
 from .recorder import Recorder
 from .terms import Term, left_padded, log_prob_of
 
@@ -119,7 +121,8 @@ class OrdinaryRun(Recorder):
 class OrdinaryGuide:
     """Results of the ordinary run of the guide: its trace, its sites and their cost terms.
 
-    ``trace`` is what the guide itself saw, ``nodes`` has its sample sites with all dims.
+    ``trace`` is what the guide itself saw, ``nodes`` has its sample sites with all dims, ``held`` the
+    distributions of those whose estimators hold the guide's parameters.
     """
 
     trace: Trace
@@ -131,6 +134,7 @@ class OrdinaryGuide:
     tracked: set[str]
     control: ControlFlow
     source: NoiseSource
+    held: Mapping[str, TorchDistribution] = field(default_factory=dict)
 
 
 def run_guide(guide: Callable[..., Any], args: tuple, kwargs: dict, recorder: Recorder) -> Trace:
@@ -157,6 +161,16 @@ def ordinary_guide(
     """Runs the guide once and collects its sites in the order they were sampled."""
     trace = run_guide(guide, args, kwargs, run)
     sites, terms = [], []
+    held = held_distributions(
+        [
+            name
+            for name, estimator in run.estimators.items()
+            if estimator.holds_guide_parameters and not run.nodes[name]["is_observed"]
+        ],
+        partial(run_guide, guide, args, kwargs),
+        run,
+        trace,
+    )
     for name in trace.nodes:
         if name not in run.draws:
             continue
@@ -167,6 +181,8 @@ def ordinary_guide(
             upstream = run.upstream.get(name, frozenset()) | (run.tracked & {name})
             upstream |= provenance_of(log_prob) | run.controlled_by[name]
             log_prob, score = untracked(log_prob), untracked(score)
+        if name in held:
+            log_prob = log_prob_of(name, estimator.guide_log_prob, held[name], draw)
         term = Term.of_guide(node, log_prob, score, upstream)
         site = Site(
             name=name,
@@ -191,6 +207,7 @@ def ordinary_guide(
         run.tracked,
         run.control,
         run.source,
+        held,
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,6 +33,7 @@ from ..estimators.protocol import Draw, Site
 from ..numerics.shapes import cat_rows
 from .alternatives_pass import AlternativesPass, cat, one
 from .control_flow import ControlFlow, provenance_of, untracked
+from .held import held_distributions
 from .ordinary import run_guide, scored
 from .program import Program, Span
 from .recorder import Recorder
@@ -144,15 +146,21 @@ def _run_guide(
         site = ordinary.sites[first]
         draw = messenger.assemble(first, site.fn)
         node = ordinary.nodes[site.name]
-        terms = [*ordinary.terms[:first], guide_term(site, node, draw, relaxed)]
+        term = guide_term(site, node, draw, relaxed, ordinary.held.get(site.name))
+        terms = [*ordinary.terms[:first], term]
         return GuideRun(ordinary.trace, ordinary.sites, {site.name: draw}, terms)
     trace = run_guide(program.guide, program.args, program.kwargs, messenger)
-    sites, terms = [], []
-    for name in trace.nodes:
-        if name in messenger.draws:
-            site, draw = messenger.sites[name], messenger.draws[name]
-            sites.append(site)
-            terms.append(guide_term(site, messenger.nodes[name], draw, relaxed))
+    sites = [messenger.sites[name] for name in trace.nodes if name in messenger.draws]
+    held = held_distributions(
+        [site.name for site in sites if site.estimator.holds_guide_parameters and not site.observed],
+        partial(run_guide, program.guide, program.args, program.kwargs),
+        messenger,
+        trace,
+    )
+    terms = []
+    for site in sites:
+        node, draw = messenger.nodes[site.name], messenger.draws[site.name]
+        terms.append(guide_term(site, node, draw, relaxed, held.get(site.name)))
     return GuideRun(trace, sites, messenger.changed, terms)
 
 
@@ -285,10 +293,17 @@ class GuideRun:
     terms: list[Term]
 
 
-def guide_term(site: Site, node: dict[str, Any], draw: Draw, relaxed: bool) -> Term:
+def guide_term(
+    site: Site,
+    node: dict[str, Any],
+    draw: Draw,
+    relaxed: bool,
+    held: TorchDistribution | None = None,
+) -> Term:
     """The term of a guide site at another draw.
 
-    ``relaxed``: whether derivatives are taken in values of discrete sites.
+    ``relaxed``: whether derivatives are taken in values of discrete sites. ``held``: what scores it in
+    place of its own distribution.
     """
     if relaxed and _is_relaxable(site):
         log_prob = score = _linear(node["fn"], draw)
@@ -296,7 +311,7 @@ def guide_term(site: Site, node: dict[str, Any], draw: Draw, relaxed: bool) -> T
         # Only the value of a hard site's log density enters, unless it weighs an expectation.
         graph = site.estimator.differentiable or site.estimator.enumerated
         with torch.set_grad_enabled(graph and torch.is_grad_enabled()):
-            log_prob, score = scored(site.name, site.estimator, node["fn"], draw)
+            log_prob, score = scored(site.name, site.estimator, held or node["fn"], draw)
     return Term.of_guide(node, log_prob, score)
 
 

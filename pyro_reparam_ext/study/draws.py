@@ -14,7 +14,7 @@ from ..elbo import TraceEstimator_ELBO
 from ..errors import CannotCapture
 from ..evaluation.invisible import modules_of
 from .sampler import Gradients, Sampler
-from .substitution import Substitution
+from .substitution import BatchedDraws
 
 FLOATS = 2**21
 """Draws made at once: as many as take about this many floats per tensor, which fit a cache."""
@@ -80,7 +80,7 @@ class Draws:
 
         def surrogate(values: list[Tensor]) -> Tensor:
             pairs = zip(originals, values, strict=True)
-            with Substitution({id(leaf): value for leaf, value in pairs}):
+            with BatchedDraws({id(leaf): value for leaf, value in pairs}):
                 return self.sampler.surrogate()
 
         def gradient(_: Tensor, values: list[Tensor]) -> list[Tensor]:

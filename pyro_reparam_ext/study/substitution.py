@@ -1,4 +1,4 @@
-"""Running a program with other tensors in place of its parameters."""
+"""Running many draws of a program at once, with other tensors in place of its parameters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
-from torch.overrides import TorchFunctionMode
+
+from ..numerics.substitution import Substitution
 
 
 def _cross_entropy(logits: Tensor, target: Tensor, **options: Any) -> Tensor:
@@ -35,10 +36,9 @@ _FILLS: dict[Callable[..., Any], Callable[..., Tensor]] = {
 """Fills of a tensor that is the same for all draws, which ``vmap`` refuses, out of place."""
 
 
-class Substitution(TorchFunctionMode):
-    """While entered, every torch function sees ``replacements[id(x)]`` in place of ``x``.
+class BatchedDraws(Substitution):
+    """A substitution under which a program can be batched by ``vmap``, so that draws are independent.
 
-    It reaches parameters wherever they are kept: in the parameter store, in a module, in a closure.
     Functions that ``vmap`` can't batch, or not well, are replaced by equal ones that it can: the cross
     entropy of Bernoulli likelihoods, and random fills of new tensors, which from then on stand for what
     they were filled with. A tensor made elsewhere, as a buffer, is filled in place, by which one draw
@@ -46,8 +46,7 @@ class Substitution(TorchFunctionMode):
     """
 
     def __init__(self, replacements: Mapping[int, Tensor]) -> None:
-        super().__init__()
-        self.replacements = dict(replacements)
+        super().__init__(replacements)
         self._new: dict[int, Tensor] = {}  # and alive, as an id may be taken again
 
     def __torch_function__(
@@ -58,8 +57,8 @@ class Substitution(TorchFunctionMode):
         kwargs: Any = None,
     ) -> Any:
         target = id(args[0]) if args else None
-        args = tuple(self._replaced(x) for x in args)
-        kwargs = {key: self._replaced(x) for key, x in (kwargs or {}).items()}
+        args = self.replaced(args)
+        kwargs = {key: self.replaced(x) for key, x in (kwargs or {}).items()}
         if func is binary_cross_entropy_with_logits:
             return _cross_entropy(*args, **kwargs)
         if func in _FILLS and target in self._new:
@@ -69,12 +68,3 @@ class Substitution(TorchFunctionMode):
         if func in _NEW:
             self._new[id(result)] = result
         return result
-
-    def _replaced(self, x: object) -> object:
-        if isinstance(x, Tensor):
-            return self.replacements.get(id(x), x)
-        if type(x) is list:
-            return [self._replaced(y) for y in x]
-        if type(x) is tuple:
-            return tuple(self._replaced(y) for y in x)
-        return x

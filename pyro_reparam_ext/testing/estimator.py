@@ -18,7 +18,7 @@ from ..errors import EstimatorError
 from ..estimators.base import Estimator
 from ..evaluation.at_once import is_at_once
 from ..evaluation.modes import MODES, Vectorize
-from ..study.substitution import Substitution
+from ..study.substitution import BatchedDraws
 from .families import Family
 from .given import Graph, OneWay, check_class, named, supported
 from .programs import GUIDE, PROGRAMS, CostOutside, InAPlate, InSequence, Parameters, Program
@@ -218,7 +218,7 @@ class _Check:
         known = {t.key: t.upstream for t in run.passes[0].terms if t.upstream is not None}
 
         def losses(p: Parameters) -> tuple[Tensor, Tensor]:
-            with Substitution({}):
+            with BatchedDraws({}):
                 runs = elbo.evaluate(program.model, program.guide, (p,), {}, known)
                 estimate = elbo.surrogate(runs, learn=False)
             return estimate.surrogate, estimate.loss

@@ -17,7 +17,7 @@ from ..distributions.rules.discrete_noise import hard_sample
 from ..distributions.rules.wrappers import coordinate_support, coordinates
 from ..evaluation.invisible import same_random_state
 from ..noise import NoiseSource
-from ..study.substitution import Substitution
+from ..study.substitution import BatchedDraws
 from .quadrature import evenly, nodes
 
 DTYPE = torch.float64
@@ -81,7 +81,7 @@ class Family:
         """Whether ``vmap`` can draw many values at once, and change them by common random numbers."""
 
         def draw(theta: Tensor) -> tuple[Tensor, Tensor]:
-            with Substitution({}):
+            with BatchedDraws({}):
                 fn = self.make(theta)
                 value = hard_sample(fn, NoiseSource())
                 return fn.log_prob(value).sum(), couple(fn, value, self.make(theta + 0.1))

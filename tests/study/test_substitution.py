@@ -9,7 +9,7 @@ from torch.func import vmap
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from pyro_reparam_ext import gradient_study
-from pyro_reparam_ext.study.substitution import Substitution
+from pyro_reparam_ext.study.substitution import BatchedDraws
 
 from ..statistics import assert_follows, assert_z
 
@@ -18,7 +18,7 @@ def test_parameters_are_replaced_wherever_they_are_kept():
     layer, kept = nn.Linear(2, 2), torch.ones(2)
     lstm = nn.LSTM(2, 2)
     new = {id(p): torch.zeros_like(p) for p in [*layer.parameters(), *lstm.parameters()]}
-    with Substitution({**new, id(kept): torch.full((2,), 3.0)}):
+    with BatchedDraws({**new, id(kept): torch.full((2,), 3.0)}):
         assert torch.equal(layer(torch.ones(2)), torch.zeros(2))
         assert torch.equal(torch.stack([kept, kept]), torch.full((2, 2), 3.0))
         assert torch.equal(kept * 2, torch.full((2,), 6.0))
@@ -37,7 +37,7 @@ def test_parameters_are_replaced_wherever_they_are_kept():
     ids=["normal", "uniform", "exponential", "cauchy"],
 )
 def test_random_fills_are_batched_with_the_right_law(fill, distribution):
-    with Substitution({}):
+    with BatchedDraws({}):
         draws = vmap(lambda _: fill(torch.empty(50)), randomness="different")(torch.arange(100))
     uniform = distribution.cdf(draws.double())
     assert_follows(uniform, stats.uniform.cdf)
@@ -53,7 +53,7 @@ def test_a_new_tensor_keeps_what_it_is_filled_with(fill):
         x.mul_(2)
         return x + 0, returned
 
-    with Substitution({}):
+    with BatchedDraws({}):
         x, returned = vmap(program, randomness="different")(torch.arange(3))
     assert (x != 0).all() and (x[0] != x[1]).all()
     assert torch.equal(x, returned)
@@ -65,9 +65,9 @@ def test_a_new_tensor_keeps_what_it_is_filled_with(fill):
 def test_a_tensor_that_outlives_the_call_is_filled_in_place(part):
     """In all draws alike, hence not under ``vmap``."""
     held = torch.zeros(4)
-    with Substitution({}), pytest.raises(RuntimeError, match="randomness on an unbatched tensor"):
+    with BatchedDraws({}), pytest.raises(RuntimeError, match="randomness on an unbatched tensor"):
         vmap(lambda _: part(held).normal_(), randomness="different")(torch.arange(3))
-    with Substitution({}):
+    with BatchedDraws({}):
         part(held).normal_()
     assert (part(held) != 0).all()
 
@@ -99,6 +99,6 @@ def test_cross_entropy_is_the_same():
     logits, target = torch.randn(5, 4) * 30, torch.rand(5, 4)
     for options in ({"reduction": "none"}, {}, {"reduction": "sum"}):
         expected = binary_cross_entropy_with_logits(logits, target, **options)
-        with Substitution({}):
+        with BatchedDraws({}):
             given = binary_cross_entropy_with_logits(logits, target, **options)
         torch.testing.assert_close(given, expected)

@@ -1,0 +1,71 @@
+"""The distributions of guide sites with the parameters of the guide held.
+
+A site's distribution may depend on other sites, through which it has to be differentiated: held are not
+its tensors, but the parameters that these are made of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import torch
+from pyro.distributions import TorchDistribution
+from pyro.poutine.trace_struct import Trace
+from torch import Tensor
+
+from ..errors import EstimatorError
+from ..numerics.substitution import Substitution
+from .control_flow import ControlFlow
+from .recorder import Recorder
+
+
+class HeldRun(Recorder):
+    """A guide at the values of another run of it."""
+
+    def __init__(self, run: Recorder, trace: Trace) -> None:
+        super().__init__(run.axes, ControlFlow(), tracking=False)
+        self.values = {name: node["value"] for name, node in run.nodes.items()}
+        self.replayed = trace
+
+    def sample(self, message: dict[str, Any], fn: TorchDistribution) -> frozenset[str]:
+        if not message["is_observed"]:
+            self.give(message, self.values[message["name"]])
+        return frozenset()
+
+    def subsample(self, message: dict[str, Any]) -> None:
+        message["value"], message["done"] = self.replayed.nodes[message["name"]]["value"], True
+
+
+def held_parameters(trace: Trace) -> dict[int, Tensor]:
+    """By the ``id`` of each unconstrained parameter in a trace: the same, detached."""
+    nodes = [node for node in trace.nodes.values() if node["type"] == "param"]
+    parameters = [node["value"].unconstrained() for node in nodes]
+    return {id(parameter): parameter.detach() for parameter in parameters}
+
+
+def held_distributions(
+    names: Collection[str],
+    run_again: Callable[[Recorder], object],
+    run: Recorder,
+    trace: Trace,
+) -> Mapping[str, TorchDistribution]:
+    """By name, the distributions of some sites with the guide's parameters held.
+
+    Args:
+        run_again: runs the guide under a recorder.
+        run: that has recorded the guide, at whose values it is run again.
+        trace: of that run.
+    """
+    if not names or not torch.is_grad_enabled():
+        return {}
+    again, before = HeldRun(run, trace), torch.get_rng_state()
+    with Substitution(held_parameters(trace)):
+        run_again(again)
+    if not torch.equal(before, torch.get_rng_state()):
+        raise EstimatorError(
+            f"site '{min(names)}': its estimator scores it by another run of the guide, in which the "
+            f"guide drew random numbers outside of its sample sites; expected the same run. Draw them "
+            f"at a sample site, or use Pathwise."
+        )
+    return {name: again.nodes[name]["fn"] for name in names}
