@@ -84,8 +84,7 @@ class GumbelSoftmax(Tempered, LinearlyScored, Estimator):
         return Draw(to_value(base, x), x, noise)
 
     def redraw(self, site: Site, fn: TorchDistribution) -> Draw:
-        base, noise = coordinates(fn), site.draw.noise
-        assert noise is not None
+        base, noise = coordinates(fn), site.noise
         x = coordinate(base, noisy_logits(base, noise), current_value(self.temperature))
         return Draw(to_value(base, x), x)
 
@@ -93,7 +92,12 @@ class GumbelSoftmax(Tempered, LinearlyScored, Estimator):
         if self.score == "discrete":
             return super().log_prob(fn, draw)
         x, temperature = draw.coordinate, current_value(self.temperature)
-        assert x is not None
+        if x is None:
+            raise EstimatorError(
+                "GumbelSoftmax scores a relaxed value by the coordinate that it was made of, was given "
+                "a value by a handler (such as poutine.replay); expected one of its own. Let the site "
+                "be sampled, or say score='discrete'."
+            )
         return log_prob_by(lambda base: relaxed_log_prob(base, x, temperature), fn)
 
     def guide_log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:

@@ -12,6 +12,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from ..distributions.rules.wrappers import coordinates
+from ..errors import EstimatorError
 
 if TYPE_CHECKING:
     from .base import Estimator
@@ -32,7 +33,7 @@ class Draw:
     """A value of a site; with its unconstrained coordinate where it is relaxed, or with its noise.
 
     A relaxed ``value`` alone loses the ``coordinate`` to rounding: in float32 ``sigmoid(17.)`` is 1.
-    ``noise`` is what an estimator chose to remember of how it made the value.
+    ``noise`` is any tensor that an estimator chose to remember of how it made the value.
     """
 
     value: Tensor
@@ -67,6 +68,22 @@ class Site:
     @property
     def value(self) -> Tensor:
         return self.draw.value
+
+    @property
+    def noise(self) -> Tensor:
+        """The tensor that the estimator's ``draw`` has kept of how it made the value.
+
+        Raises:
+            EstimatorError: the estimator did not make it.
+        """
+        if self.draw.noise is None:
+            raise EstimatorError(
+                f"site '{self.name}': {type(self.estimator).__name__} needs the noise that the value "
+                f"was made of, was given a value by a handler (such as poutine.replay), or its own "
+                f"draw kept none; expected Draw(value, noise=...). Let the site be sampled, or "
+                f"configure another estimator for it."
+            )
+        return self.draw.noise
 
     @cached_property
     def base(self) -> TorchDistribution:

@@ -163,9 +163,15 @@ def _learning_term(learners: list[Evaluations]) -> Tensor | float:
 
 
 def _check_gradient(one: Evaluations, term: Tensor) -> None:
-    """Raises for a surrogate without a gradient, from which nothing would be learned."""
+    """Raises for a surrogate of other dims than a batch, or without a gradient to learn from."""
+    name, dims = type(one.site.estimator).__name__, one.costs.dim() - 1
+    if term.dim() != dims:
+        raise EstimatorError(
+            f"site '{one.site.name}': the surrogate of {name} has shape {tuple(term.shape)}, expected "
+            f"the {dims} dims of site.log_prob, {tuple(one.site.log_prob.shape)}: sums over plates and "
+            f"particles are taken later. Sum coordinates by sum_rightmost(x, num_coordinate_dims(fn))."
+        )
     if not term.requires_grad:
-        name = type(one.site.estimator).__name__
         raise EstimatorError(
             f"site '{one.site.name}': the surrogate of {name} has no gradient; expected a tensor whose "
             f"gradient is the estimate, such as site.log_prob times detached costs. Return None where "

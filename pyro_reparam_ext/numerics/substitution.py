@@ -34,7 +34,7 @@ class Substitution(TorchFunctionMode):
         return func(*self.replaced(args), **{k: self.replaced(x) for k, x in (kwargs or {}).items()})
 
     def replaced(self, x: Any) -> Any:
-        """What functions see in place of an argument, or of what is in a list or tuple."""
+        """The tensors that functions see in place of an argument, or of what is in a list or tuple."""
         if isinstance(x, Tensor):
             return self.replacements.get(id(x), x)
         if type(x) in (list, tuple):

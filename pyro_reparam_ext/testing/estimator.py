@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyro
 import torch
+from pyro import poutine
 from pyro.infer import SVI
 from pyro.optim import SGD
 from torch import Tensor
@@ -18,7 +20,7 @@ from ..errors import EstimatorError
 from ..estimators.base import Estimator
 from ..evaluation.at_once import is_at_once
 from ..evaluation.modes import MODES, Vectorize
-from ..study.substitution import BatchedDraws
+from .draws import MANY, Step, calls, draws, gradient, joined, varies
 from .families import Family
 from .given import Graph, OneWay, check_class, named, supported
 from .programs import GUIDE, PROGRAMS, CostOutside, InAPlate, InSequence, Parameters, Program
@@ -28,12 +30,8 @@ from .surroundings import isolated, unchanged
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-CHUNKS, AT_ONCE = 3, 500
-"""Times that draws of a gradient are made, and how many at once."""
-CALLS, MANY = 30, 100
-"""Calls in place of draws where a sampler can't be batched, and their particles."""
-LOOPED, FEW = 200, 4
-"""Draws of a program that is run in a loop, and those of the same loss that are enough."""
+LOOPED = 200
+"""Draws of a program that is run in a loop."""
 STEPS = 4
 """Steps that are compared with those of a graph."""
 SUSPICIOUS, MORE = 0.01, 8
@@ -45,7 +43,10 @@ TIGHT, LOOSE = 1e-9, 1e-5
 
 
 def check_estimator(
-    make: Callable[[], Estimator], distributions: Sequence[Family] | None = None, *, seed: int = 0
+    given: Estimator | Callable[[], Estimator],
+    distributions: Sequence[Family] | None = None,
+    *,
+    seed: int = 0,
 ) -> DataFrame:
     r"""Checks an estimator as those of this package are checked.
 
@@ -59,13 +60,15 @@ def check_estimator(
     - all ways of running a program (``vectorize_particles``) have the same gradient;
     - the gradient can be drawn under ``torch.func.vmap``, and captured as a graph, with the same
       numbers: nothing branches on a value;
+    - a site whose value is given, as by ``poutine.replay``, is served, or refused by an
+      ``EstimatorError``;
     - ``evaluations`` are as many as are run, and what is handed over has the right shapes and dtypes;
     - the class is a frozen dataclass, and a step changes nothing global but the random state.
 
     Takes about 20 seconds, less for an estimator of few distributions.
 
     Args:
-        make: returns the estimator, such as the class itself.
+        given: the estimator; or its class, or a function, that makes one.
         distributions: those of the sites. None: all of a list that the estimator supports, which has
             Bernoulli, OneHotCategorical, Categorical, Binomial, Normal and Poisson.
         seed: of the random numbers.
@@ -86,9 +89,10 @@ def check_estimator(
     """
     from pandas import DataFrame
 
+    make = (lambda: given) if isinstance(given, Estimator) else given
     who = getattr(make, "__name__", repr(make))
     with isolated(seed):
-        with named(who, "can't be made"):
+        with named(who, "can't be made without options (pass an instance)"):
             estimator = make()
         who = type(estimator).__name__
         check_class(who, estimator)
@@ -98,8 +102,6 @@ def check_estimator(
     return DataFrame(check.rows)
 
 
-Step = tuple[Tensor, Parameters]
-"""Losses, and gradients by the names of parameters; draws of them on the leftmost dim."""
 Case = tuple[str, Callable[[], None]]
 """Where something is checked, and what checks it."""
 
@@ -135,6 +137,7 @@ class _Check:
         for family in {families[0]: None, families[-1]: None}:
             program = InSequence(family)
             yield f"{family}, {program.name}, in a loop", partial(self._loop, program)
+            yield f"{family}, {program.name}, at given values", partial(self._given, program)
             program = InAPlate(family, torch.float32)
             yield f"{family}, in single precision", partial(self._single, program)
         for family in {family: None for family in (graphs[:1] + graphs[-1:])}:
@@ -145,25 +148,28 @@ class _Check:
 
     def _mean(self, program: Program) -> None:
         """The gradient has the exact mean."""
-        draws = self._draws if program.family.is_batched else self._calls
-        p = self._compare(program, "at once", *draws(program, 1))
+        if program.family.is_batched:
+            sample = partial(draws, self._elbo(program, particles=2))
+        else:
+            sample = partial(calls, self._elbo(program, particles=MANY))
+        p = self._compare(program, "at once", *sample(program, 1))
         if p < SUSPICIOUS:
-            self._compare(program, "at once, anew", *draws(program, MORE))
+            self._compare(program, "at once, anew", *sample(program, MORE))
 
     def _loop(self, program: Program) -> None:
         """So it has where a program is run evaluation by evaluation."""
         elbo = self._elbo(program, False)
-        calls: list[Step] = []
-        while len(calls) < LOOPED and _varies([loss for loss, _ in calls]):
-            calls.append(self._gradient(elbo, program))
-        self._compare(program, "in a loop", *_joined(calls, torch.stack))
+        steps: list[Step] = []
+        while len(steps) < LOOPED and varies([loss for loss, _ in steps]):
+            steps.append(gradient(elbo, program))
+        self._compare(program, "in a loop", *joined(steps, torch.stack))
 
     def _hidden(self, program: Program) -> None:
         """A program that does not see the dim of evaluations has the gradient of one that does."""
         state, found = torch.get_rng_state(), []
         for mode in MODES[:2]:
             torch.set_rng_state(state)
-            found.append(self._gradient(self._elbo(program, mode, particles=3), program))
+            found.append(gradient(self._elbo(program, mode, particles=3), program))
         self._same(found[1], found[0], TIGHT)
 
     def _outside(self, program: Program) -> None:
@@ -172,7 +178,7 @@ class _Check:
             self._mean(program)
             return
         try:
-            self._gradient(self._elbo(program), program)
+            gradient(self._elbo(program), program)
         except EstimatorError as error:
             if "outside" in str(error):
                 return
@@ -208,44 +214,12 @@ class _Check:
                 f"with dtype=site.value.dtype."
             )
 
-    # -- gradients --------------------------------------------------------------------------------
-
-    def _draws(self, program: Program, times: int) -> Step:
-        """Draws under vmap."""
-        elbo, parameters = self._elbo(program, particles=2), program.leaves()
-        elbo.complete(program.model, program.guide, (parameters,), {})
-        (run,) = elbo.evaluate(program.model, program.guide, (parameters,), {})
-        known = {t.key: t.upstream for t in run.passes[0].terms if t.upstream is not None}
-
-        def losses(p: Parameters) -> tuple[Tensor, Tensor]:
-            with BatchedDraws({}):
-                runs = elbo.evaluate(program.model, program.guide, (p,), {}, known)
-                estimate = elbo.surrogate(runs, learn=False)
-            return estimate.surrogate, estimate.loss
-
-        def gradient(_: Tensor, p: Parameters) -> Step:
-            gradients, loss = torch.func.grad(losses, has_aux=True)(p)
-            return loss, gradients
-
-        draws = torch.vmap(gradient, in_dims=(0, None), randomness="different")
-        with pyro.validation_enabled(False), torch.no_grad():
-            few = draws(torch.arange(FEW), program.initial)
-            if not _varies(list(few[0])):
-                return few
-            chunks = [draws(torch.arange(AT_ONCE), program.initial) for _ in range(CHUNKS * times)]
-        return _joined(chunks, torch.cat)
-
-    def _calls(self, program: Program, times: int) -> Step:
-        """Calls with many particles."""
-        elbo = self._elbo(program, particles=MANY)
-        return _joined([self._gradient(elbo, program) for _ in range(CALLS * times)], torch.stack)
-
-    def _gradient(self, elbo: TraceEstimator_ELBO, program: Program) -> Step:
-        """Loss and gradient of one call, as in training."""
-        leaves = program.leaves()
-        loss = elbo.differentiable_loss(program.model, program.guide, leaves)
-        gradients = torch.autograd.grad(loss, list(leaves.values()), materialize_grads=True)
-        return loss.detach(), dict(zip(leaves, gradients, strict=True))
+    def _given(self, program: Program) -> None:
+        """Values that a handler gives are served, or refused."""
+        elbo, parameters = self._elbo(program), program.leaves()
+        values = poutine.trace(program.guide).get_trace(parameters)
+        with suppress(EstimatorError):
+            elbo.loss_and_grads(program.model, poutine.replay(program.guide, values), parameters)
 
     # -- parts ------------------------------------------------------------------------------------
 
@@ -281,16 +255,16 @@ class _Check:
         exact_loss, exact = program.exact_gradient()
         guide = [name for name in exact if name.startswith(GUIDE)]
         model = [name for name in exact if name not in guide]
-        for quantity, draws, mean in (
+        for quantity, found, mean in (
             ("gradient of the guide", _flat(gradients, guide, 1), _flat(exact, guide)),
             ("gradient of the model", _flat(gradients, model, 1), _flat(exact, model)),
             ("loss", loss.reshape(-1, 1), exact_loss.reshape(1)),
         ):
-            if not draws.isfinite().all():
+            if not found.isfinite().all():
                 raise AssertionError(
                     f"{self.who} at {self.where}: the {quantity} is not finite in every draw."
                 )
-            p = p_value(draws, mean)
+            p = p_value(found, mean)
             self.rows.append(
                 {
                     "distribution": program.family.name,
@@ -304,37 +278,25 @@ class _Check:
             if unbiased and p < self.rate:
                 raise AssertionError(
                     f"{self.who} at {self.where}: the {quantity} is biased (p = {p:.1e}): its mean is "
-                    f"{_rounded(draws.mean(0))}, expected {_rounded(mean)}. "
-                    + self._remedy(program, quantity, draws, mean)
+                    f"{_rounded(found.mean(0))}, expected {_rounded(mean)}. "
+                    + self._remedy(program, quantity, found, mean)
                 )
             least = min(least, p) if unbiased else least
         return least
 
-    def _remedy(self, program: Program, quantity: str, draws: Tensor, mean: Tensor) -> str:
+    def _remedy(self, program: Program, quantity: str, found: Tensor, mean: Tensor) -> str:
         if isinstance(program, CostOutside):
             return (
                 "It is right where all costs lie inside the plate: if alternatives change one "
                 "coordinate in all elements of a plate at once, say coordinatewise = True."
             )
         if quantity == "gradient of the guide":
-            return likeness(draws, mean)
+            return likeness(found, mean)
         return (
             "Model parameters and loss are a mean of the costs by the weights of the branches: say "
             "weights only of alternatives that follow the law of the site, each with its share of 1 in "
             "that mean, the ordinary value having the rest; and let draw sample that law."
         )
-
-
-def _varies(losses: Sequence[Tensor]) -> bool:
-    """Whether more draws may say more: not after a few that had the same loss."""
-    return len(losses) < FEW or any(not torch.equal(loss, losses[0]) for loss in losses)
-
-
-def _joined(steps: Sequence[Step], join: Callable[[list[Tensor]], Tensor]) -> Step:
-    """Draws of all steps on the leftmost dim."""
-    gradients = [gradient for _, gradient in steps]
-    joined = {name: join([gradient[name] for gradient in gradients]) for name in gradients[0]}
-    return join([loss for loss, _ in steps]), joined
 
 
 def _flat(tensors: Parameters, names: Sequence[str], start: int = 0) -> Tensor:

@@ -20,8 +20,8 @@ def check_class(who: str, estimator: object) -> None:
     """Its facts, and that its options can't be changed."""
     if not isinstance(estimator, Estimator):
         raise AssertionError(
-            f"{who}: expected an instance of pre.estimators.Estimator, was given {estimator!r}. Pass a "
-            f"callable that returns one, such as the class."
+            f"{who}: expected an instance of pre.estimators.Estimator, was given {estimator!r}. Pass "
+            f"the class, an instance, or a function that returns one."
         )
     if not isinstance(estimator.unbiased, bool):
         raise AssertionError(
@@ -72,9 +72,10 @@ def _told(error: BaseException) -> str:
     if "data-dependent control flow" not in str(first):
         return told(error)
     return (
-        f"under torch.func.vmap a value is read as a Python number (a branch, .item(), a loop over it) "
-        f"at {line_of(first) or 'an unknown line'}, expected tensor operations. Use torch.where and "
-        f"torch.stack in place of Python's if and for."
+        f"under torch.func.vmap a value is read as a Python number (a branch, .item(), a loop over it, "
+        f"or in a function such as one_hot or nonzero) at {line_of(first) or 'an unknown line'}, "
+        f"expected tensor operations. Use torch.where and torch.stack in place of Python's if and for, "
+        f"and index == torch.arange(n) in place of one_hot."
     )
 
 

@@ -54,6 +54,11 @@ def likeness(draws: Tensor, exact: Tensor) -> str:
         return "It is the exact one with the wrong sign."
     if is_multiple and any(abs(factor / usual - 1) < 0.05 for usual in FACTORS):
         return f"It is {factor:.2f} times the exact one: look for a missing factor."
+    if is_multiple and abs(factor - 1) > 0.02:
+        return (
+            f"It is {factor:.2f} times the exact one: look for a wrong factor, or for a coefficient "
+            f"that carries a gradient (a missing .detach())."
+        )
     return (
         "It is no simple multiple of the exact one: look for a coefficient that carries a gradient (a "
         "missing .detach()), for noise that is not that of the value, and for coordinates that are not "

@@ -61,7 +61,7 @@ class ARMS(Estimator):
 
     def alternatives(self, site):
         probs, n = site.base.probs.detach(), self.num_samples
-        first = 1 - (1 - site.draw.noise) ** (1 / (n - 1))  # of a Dirichlet vector
+        first = 1 - (1 - site.noise) ** (1 / (n - 1))  # of a Dirichlet vector
         rest = -torch.rand((n - 1, *probs.shape), dtype=probs.dtype).log()
         rest = (1 - first) * rest / rest.sum(0)
         values = (1 - (1 - rest) ** (n - 1) < probs).to(probs.dtype)

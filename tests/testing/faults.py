@@ -33,12 +33,12 @@ class Twin(Estimator):
 
     @torch.no_grad()
     def alternatives(self, site):
-        twin = site.draw.noise > 1 - site.base.probs
+        twin = site.noise > 1 - site.base.probs
         return (Branch.of(twin.to(site.value.dtype)[None], weights=0.5),)
 
     def surrogate(self, evaluations):
         site, costs = evaluations.site, evaluations.costs
-        weight = (site.draw.noise - 0.5) * site.base.logits
+        weight = (site.noise - 0.5) * site.base.logits
         return (costs[1] - costs[0]) * sum_rightmost(weight, num_coordinate_dims(site.fn))
 
 
@@ -175,7 +175,26 @@ class Refused(Flip):
 
 class Doubles(Twin):
     def surrogate(self, evaluations):
-        return super().surrogate(evaluations) * torch.ones(1, dtype=torch.float64)
+        return super().surrogate(evaluations).double()
+
+
+class Whole(Twin):
+    def surrogate(self, evaluations):
+        return super().surrogate(evaluations).sum()
+
+
+class Unsummed(Twin):
+    def surrogate(self, evaluations):
+        site, costs = evaluations.site, evaluations.costs
+        return (costs[1] - costs[0]) * (site.noise - 0.5) * site.base.logits
+
+
+class Given(Twin):
+    """Counts on noise that a value from elsewhere does not have."""
+
+    def alternatives(self, site):
+        twin = site.draw.noise > 1 - site.base.probs
+        return (Branch.of(twin.to(site.value.dtype)[None], weights=0.5),)
 
 
 class Changeable(Estimator):
@@ -202,6 +221,9 @@ FAULTS = {
     DefaultDtype: "the default dtype is torch.float64 after a step",
     Refused: "outside the plate: nothing was raised.*coordinatewise",
     Doubles: "in single precision.*torch.float64",
+    Whole: r"the surrogate of Whole has shape .*dims of site.log_prob",
+    Unsummed: r"the surrogate of Unsummed has shape .*Sum coordinates by sum_rightmost",
+    Given: "at given values",
     Changeable: "expected a frozen dataclass.*@dataclass",
 }
 """Mistakes, and what is said of them: those that are made most first."""
