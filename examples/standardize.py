@@ -219,7 +219,7 @@ def main(args: argparse.Namespace) -> None:
     report.table(measured, "Gradients of E[f(x)] through the noise, against exact ones")
     report.table(price, PRICE, "price")
     report.table(
-        by_hand(steps, args.seed, args.svi), "Reparameterised models and decentred ones", "models"
+        by_hand(steps, args.seed, args.svi), "Reparameterised models and noncentred ones", "models"
     )
     report.picture(picture(samples, measured, vector(2), draws))
 

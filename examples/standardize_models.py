@@ -1,4 +1,4 @@
-"""A model reparameterised by a handler, beside the decentred program written by hand."""
+"""A model reparameterised by a handler, beside the noncentred program written by hand."""
 
 from __future__ import annotations
 
@@ -94,11 +94,11 @@ def trained(model: Callable[[], None], steps: int, seed: int, svi: type[SVI] = S
 
 
 def by_hand(steps: int, seed: int, svi: type[SVI] = SVI) -> pd.DataFrame:
-    """Same loss and gradient as the decentred program's; and what is gained over the centred one."""
+    """Same loss and gradient as the noncentred program's; and what is gained over the centred one."""
     rows = []
-    for family, (reparam, centred, decentred) in PROGRAMS.items():
+    for family, (reparam, centred, noncentred) in PROGRAMS.items():
         handled = pyro.poutine.reparam(schools(centred), config={"x": reparam})
-        written = schools(decentred)
+        written = schools(noncentred)
         pyro.clear_param_store()
         pyro.set_rng_seed(seed)
         guide = AutoNormal(written)
@@ -114,7 +114,7 @@ def by_hand(steps: int, seed: int, svi: type[SVI] = SVI) -> pd.DataFrame:
                 "largest difference of gradients": (gradient - by_hand).abs().max().item(),
                 "norm of gradient": gradient.norm().item(),
                 "trained ELBO, centred": trained(schools(centred), steps, seed, svi),
-                "decentred": trained(handled, steps, seed, svi),
+                "noncentred": trained(handled, steps, seed, svi),
             }
         )
     return pd.DataFrame(rows)

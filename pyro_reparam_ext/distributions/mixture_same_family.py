@@ -25,7 +25,7 @@ from ..numerics.mixture_transform import (
 from ..numerics.shapes import broadcast_shapes
 from .rules.known_defects import register_differentiable_once
 from .rules.pathwise import has_pathwise, pathwise_at, register_pathwise
-from .rules.score import score
+from .rules.log_density_slope import log_density_slope
 from .rules.tails import has_tails, register_tails, tails
 from .supports.bounds import BOUNDS, bounds, bounds_differ, varies
 
@@ -173,7 +173,7 @@ class MixtureSameFamily(dist.MixtureSameFamily):
             return normal_mixture.at(value, log_weights, loc, scale).reshape(shape)
         component = _unchecked(_univariate(self.component_distribution))
         x = spread(value.reshape(shape), self._num_component, events)
-        tensors = (pathwise_at(component, x), component.log_prob(x), score(component, x))
+        tensors = (pathwise_at(component, x), component.log_prob(x), log_density_slope(component, x))
         with torch.no_grad():
             below, above = tails(component, x)
         flat = (y.flatten(-events) for y in (*tensors, below, above))

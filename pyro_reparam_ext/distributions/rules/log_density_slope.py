@@ -14,7 +14,7 @@ from .dispatch import defines
 Rule = Callable[[Any, Tensor], Tensor]
 
 
-def score(fn: Distribution, value: Tensor) -> Tensor:
+def log_density_slope(fn: Distribution, value: Tensor) -> Tensor:
     """d log f(x) / dx at ``value``, as a constant; ``fn`` univariate."""
     rule = _RULES.get(defines(type(fn), "log_prob"))
     with torch.no_grad():

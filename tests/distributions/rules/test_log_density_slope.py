@@ -4,7 +4,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from pyro_reparam_ext.distributions.rules.score import score
+from pyro_reparam_ext.distributions.rules.log_density_slope import log_density_slope
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,6 @@ from pyro_reparam_ext.distributions.rules.score import score
 def test_slope_of_the_log_density(fn):
     x = torch.linspace(0.1, 3.0, 7, requires_grad=True)
     (slope,) = torch.autograd.grad(fn.log_prob(x).sum(), x)
-    ours = score(fn, x.detach())
+    ours = log_density_slope(fn, x.detach())
     assert not ours.requires_grad
     torch.testing.assert_close(ours, slope)
