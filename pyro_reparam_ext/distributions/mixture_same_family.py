@@ -24,8 +24,8 @@ from ..numerics.mixture_transform import (
 )
 from ..numerics.shapes import broadcast_shapes
 from .rules.known_defects import register_differentiable_once
-from .rules.pathwise import has_pathwise, pathwise_at, register_pathwise
 from .rules.log_density_slope import log_density_slope
+from .rules.pathwise import has_pathwise, pathwise_at, register_pathwise
 from .rules.tails import has_tails, register_tails, tails
 from .supports.bounds import BOUNDS, bounds, bounds_differ, varies
 
