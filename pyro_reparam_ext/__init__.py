@@ -18,10 +18,10 @@ from .estimators import (
     StraightThrough,
     StraightThroughGumbelSoftmax,
 )
+from .schedule import ExponentialDecay, LinearWarmup
 from .study.driver import gradient_study
 from .study.result import GradientStudy
 from .study.variant import Variant
-from .temperature import ExponentialDecay
 
 __version__ = "0.1.0"
 
@@ -34,6 +34,7 @@ __all__ = [
     "GradientStudy",
     "GumbelSoftmax",
     "LeaveOneOut",
+    "LinearWarmup",
     "LocalExpectation",
     "Pathwise",
     "REBAR",

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from ..errors import EstimatorError
 from ..evaluation.invisible import parameter_restorer
-from ..temperature import measuring
+from ..schedule import measuring
 from .measured import Job, Measured, direction_of, kept_draws, measure, needed
 from .moments import Moments
 from .names import Names, select, shared
