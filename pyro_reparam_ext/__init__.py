@@ -20,6 +20,7 @@ from .estimators import (
 )
 from .study.driver import gradient_study
 from .study.result import GradientStudy
+from .study.selection import Selection, select_estimators
 from .study.variant import Variant
 from .temperature import ExponentialDecay
 
@@ -38,6 +39,7 @@ __all__ = [
     "Pathwise",
     "REBAR",
     "ScoreFunction",
+    "Selection",
     "StraightThrough",
     "StraightThroughGumbelSoftmax",
     "TraceEstimator_ELBO",
@@ -49,5 +51,6 @@ __all__ = [
     "nn",
     "reparam",
     "run_svi",
+    "select_estimators",
     "testing",
 ]

@@ -96,6 +96,7 @@ COVERED_BY = {
     "study/result.py": "study/test_driver.py",
     "study/sampler.py": "study/test_driver.py",
     "study/variant.py": "study/test_driver.py",
+    "study/pilot.py": "study/test_selection.py",
 }
 """Modules whose tests lie under another name than their own."""
 
