@@ -21,6 +21,7 @@ from .estimators import (
 from .schedule import ExponentialDecay, LinearWarmup
 from .study.driver import gradient_study
 from .study.result import GradientStudy
+from .study.selection import Selection, select_estimators
 from .study.variant import Variant
 
 __version__ = "0.1.0"
@@ -39,6 +40,7 @@ __all__ = [
     "Pathwise",
     "REBAR",
     "ScoreFunction",
+    "Selection",
     "StraightThrough",
     "StraightThroughGumbelSoftmax",
     "TraceEstimator_ELBO",
@@ -50,5 +52,6 @@ __all__ = [
     "nn",
     "reparam",
     "run_svi",
+    "select_estimators",
     "testing",
 ]
