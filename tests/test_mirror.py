@@ -92,9 +92,11 @@ COVERED_BY = {
     "study/elbo_call.py": "study/test_driver.py",
     "study/measured.py": "study/test_driver.py",
     "study/names.py": "study/test_driver.py",
+    "study/pick_freeze.py": "study/test_attribution.py",
     "study/plot.py": "study/test_driver.py",
     "study/result.py": "study/test_driver.py",
     "study/sampler.py": "study/test_driver.py",
+    "study/streams.py": "study/test_attribution.py",
     "study/variant.py": "study/test_driver.py",
 }
 """Modules whose tests lie under another name than their own."""
