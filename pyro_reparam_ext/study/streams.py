@@ -50,7 +50,7 @@ class SourceStreams(Messenger):
         seed = seed_of(ELSEWHERE)
         random.seed(seed)
         np.random.seed(seed % 2**32)
-        torch.manual_seed(seed)
+        _seed(seed)
         begin, begin_of_others = _state(), _state_of_others()
         with drawn_apart(self), self:
             yield
@@ -68,7 +68,7 @@ class SourceStreams(Messenger):
         if source in self._states:
             _set_state(self._states[source])
         else:
-            torch.manual_seed(self._seed_of(source))
+            _seed(self._seed_of(source))
         before = _state()
         try:
             yield
@@ -97,20 +97,28 @@ def seeds(*of: object) -> SeedOf:
     return seed_of
 
 
+def _generators() -> list[torch.Generator]:
+    """Torch's generators, of the CPU and of every GPU in use."""
+    of_gpus = torch.cuda.default_generators if torch.cuda.is_initialized() else ()
+    return [torch.default_generator, *of_gpus]
+
+
+def _seed(seed: int) -> None:
+    for generator in _generators():  # without what torch.manual_seed notes for GPUs not in use
+        generator.manual_seed(seed)
+
+
 def _state() -> _State:
-    """The states of torch's generators, of the CPU and of every GPU in use."""
-    of_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    return [torch.get_rng_state(), *of_gpus]
+    return [generator.get_state() for generator in _generators()]
 
 
-def _set_state(state: _State) -> None:
-    torch.set_rng_state(state[0])
-    if state[1:]:
-        torch.cuda.set_rng_state_all(state[1:])
+def _set_state(states: _State) -> None:
+    for generator, state in zip(_generators(), states, strict=False):  # a GPU's may be new
+        generator.set_state(state)
 
 
-def _is_same(state: _State, other: _State) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(state, other, strict=True))
+def _is_same(states: _State, others: _State) -> bool:
+    return len(states) == len(others) and all(map(torch.equal, states, others))
 
 
 def _state_of_others() -> tuple[Any, ...]:
