@@ -293,3 +293,32 @@ class GradientStudy:
         from .plot import plot_summary
 
         return plot_summary(self.summary(params), axes)
+
+    def plot_tradeoff(self, params: Names = None, axes: Any = None) -> Any:
+        """Squared bias against variance, both relative, with the time of a gradient as the area.
+
+        Args:
+            params: names of parameters, or a predicate of them, to restrict it to.
+            axes: matplotlib axes; made if not given.
+
+        Returns:
+            The axes.
+        """
+        from .plot_tradeoff import plot_tradeoff
+
+        return plot_tradeoff(self.summary(params), axes)
+
+    def plot_attribution(self, label: str | None = None, axes: Any = None, **options: Any) -> Any:
+        """The shares of all sources of noise, as a stacked bar for every parameter.
+
+        Args:
+            label: of the study; the only one, or :meth:`best`.
+            axes: matplotlib axes; made if not given.
+            **options: of :meth:`attribution`.
+
+        Returns:
+            The axes.
+        """
+        from .plot_attribution import plot_shares
+
+        return plot_shares(self.attribution(label, intervals=True, **options), axes)

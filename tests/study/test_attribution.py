@@ -240,7 +240,7 @@ def test_errors():
 def test_a_gradient_without_variance_has_no_shares():
     def guide():
         pyro.sample("z", dist.Normal(pyro.param("loc", torch.tensor(0.2)), 1.0))
-        pyro.factor("fixed", -pyro.param("weight", torch.tensor(0.5)) ** 2, has_rsample=True)
+        pyro.factor("fixed", -(pyro.param("weight", torch.tensor(0.5)) ** 2), has_rsample=True)
 
     def model():
         pyro.sample("z", dist.Normal(0.0, 1.0))
