@@ -12,6 +12,8 @@ SOURCE = Path(pyro_reparam_ext.__file__).parent
 TESTS = Path(__file__).parent
 
 COVERED_BY = {
+    "study/again.py": "study/test_attribution.py",
+    "study/plot_attribution.py": "study/test_attribution.py",
     "testing/given.py": "testing/test_estimator.py",
     "testing/point.py": "testing/test_distribution.py",
     "distributions/supports/bounds.py": "distributions/test_mixture_same_family.py",

@@ -218,11 +218,10 @@ class GradientStudy:
             parameter
             loc           0.5     0.5          0.0
         """
-        again = self._again("attribution")
         label = self._label(label)
         key = label, num_pairs, seed
         if key not in self.attributions:
-            names = self.names
+            again, names = self._again("attribution"), self.names
             self.attributions[key] = attribution(again, label, names, num_pairs, seed, progress)
         return self.attributions[key].table(select(self.names, params), intervals)
 

@@ -2,6 +2,7 @@
 
 from itertools import combinations
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pyro
 import pyro.distributions as dist
@@ -89,8 +90,8 @@ def study_of(model, guide, **estimators):
 WAYS = {
     "broadcast": (lambda: pre.Pathwise(), 1000),
     "vmap": (lambda: pre.TraceEstimator_ELBO(vectorize_particles="vmap"), 1000),
-    "loop": (lambda: pre.TraceEstimator_ELBO(vectorize_particles=False), 150),
-    "Trace_ELBO": (lambda: Trace_ELBO(), 150),
+    "loop": (lambda: pre.TraceEstimator_ELBO(vectorize_particles=False), 80),
+    "Trace_ELBO": (lambda: Trace_ELBO(), 80),
 }
 
 
@@ -248,3 +249,46 @@ def test_a_gradient_without_variance_has_no_shares():
     shares = study_of(model, guide, pathwise=pre.Pathwise()).attribution(num_pairs=20)
     assert shares.loc["weight"].isna().all()
     assert shares.loc["loc", "site:z"] == pytest.approx(1)
+
+
+def test_what_estimators_have_learned_is_that_of_the_study():
+    """Without its warm-up a baseline is zero, and the noise of ``b`` far larger."""
+    shares = []
+    for warmup in (0, 300):
+        pyro.clear_param_store()
+        estimators = {"ema": {"b": pre.ScoreFunction("ema")}}
+        study = pre.gradient_study(
+            mixed_model, mixed_guide, estimators=estimators, num_draws=20, warmup=warmup
+        )
+        shares.append(study.attribution(num_pairs=500).loc["logit", "site:b"])
+    assert shares[1] < shares[0] - 0.1
+
+
+def test_two_layers_of_disarm():
+    """What a layer draws again in evaluations of another is its own noise: both modes agree."""
+
+    def model():
+        upper = pyro.sample("upper", dist.Bernoulli(0.5))
+        lower = pyro.sample("lower", dist.Bernoulli(logits=2 * upper - 1))
+        pyro.sample("x", dist.Normal(2 * lower + upper, 1.0), obs=torch.tensor(OBSERVED))
+
+    def guide():
+        logit = pyro.param("logit", torch.tensor(LOGIT))
+        upper = pyro.sample("upper", dist.Bernoulli(logits=logit))
+        pyro.sample("lower", dist.Bernoulli(logits=logit + upper))
+
+    elbo = pre.TraceEstimator_ELBO(pre.DisARM(), vectorize_particles=False)
+    study = study_of(model, guide, at_once=pre.DisARM(), loop=elbo)
+    exact = study.attribution("at_once", num_pairs=20_000)
+    table = study.attribution("loop", intervals=True, num_pairs=100)
+    assert_shares(table, exact.to_dict(orient="index"))
+
+
+def test_picture():
+    study = study_of(mixed_model, mixed_guide, DisARM={"b": pre.DisARM()})
+    axes = study.plot_attribution("DisARM", num_pairs=50)
+    shares = study.attribution(num_pairs=50).clip(lower=0)
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["logit", "loc"]
+    for bars, source in zip(axes.containers[::2], shares.columns, strict=True):
+        np.testing.assert_allclose([bar.get_width() for bar in bars], shares[source])
+    plt.close(axes.figure)
