@@ -14,7 +14,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
-from ..noise import drawn_apart
+from ..noise import drawn_apart, noise_of
 
 ELSEWHERE = "elsewhere"
 """The source of all noise that is drawn neither for a site nor for a plate."""
@@ -83,7 +83,7 @@ class SourceStreams(Messenger):
         if message["done"] or message["is_observed"] or message["value"] is not None:
             return
         kind = "plate" if site_is_subsample(message) else "site"
-        with self.of(kind, message["name"]):
+        with noise_of(kind, message["name"]):  # common numbers where the run is to leave no trace
             message["value"] = message["fn"](*message["args"], **message["kwargs"])
         message["done"] = True
 

@@ -1,5 +1,6 @@
 """Shares of the variance, against those of programs in which they are known in closed form."""
 
+import random
 from itertools import combinations
 
 import matplotlib.pyplot as plt
@@ -193,9 +194,10 @@ def test_parameters_are_those_of_the_study():
     pyro.clear_param_store()
     pyro.param("logit", torch.tensor(-3.0))
     torch.manual_seed(3)
-    state = torch.get_rng_state()
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
     assert again.attribution(num_pairs=20).equals(before)
-    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == states[1:]
     assert list(pyro.get_param_store()) == ["logit"]
     assert pyro.param("logit").item() == -3.0
 
