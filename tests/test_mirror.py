@@ -12,8 +12,6 @@ SOURCE = Path(pyro_reparam_ext.__file__).parent
 TESTS = Path(__file__).parent
 
 COVERED_BY = {
-    "study/again.py": "study/test_attribution.py",
-    "study/plot_attribution.py": "study/test_attribution.py",
     "testing/given.py": "testing/test_estimator.py",
     "testing/point.py": "testing/test_distribution.py",
     "distributions/supports/bounds.py": "distributions/test_mixture_same_family.py",
@@ -90,12 +88,14 @@ COVERED_BY = {
     "reparam/image.py": "reparam/test_estimators_of_images.py",
     "reparam/strategy.py": "reparam/test_auto_relax.py",
     "replay.py": "reparam/test_noncentered.py",
+    "study/again.py": "study/test_attribution.py",
     "study/conditions.py": "study/test_verdict.py",
     "study/elbo_call.py": "study/test_driver.py",
     "study/measured.py": "study/test_driver.py",
     "study/names.py": "study/test_driver.py",
     "study/pick_freeze.py": "study/test_attribution.py",
     "study/plot.py": "study/test_driver.py",
+    "study/plot_attribution.py": "study/test_attribution.py",
     "study/result.py": "study/test_driver.py",
     "study/sampler.py": "study/test_driver.py",
     "study/streams.py": "study/test_attribution.py",

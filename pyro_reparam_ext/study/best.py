@@ -17,9 +17,10 @@ from .measured import Measured
 class Best:
     """The unbiased label of a study with the least work-normalised variance.
 
-    ``label``: its name. ``estimators``: what the study was given under it, to be used as
-    ``estimators=`` again. ``elbo``: the ELBO that was measured, to train by. ``ties``: other unbiased
-    labels whose work-normalised variance may be as small.
+    ``label``: its name. ``estimators``: what the study was given under it; one estimator, a mapping or
+    a callable is what ``TraceEstimator_ELBO`` takes as ``estimators=``, too. ``elbo``: the ELBO that
+    was measured, to train by. ``ties``: other unbiased labels whose work-normalised variance may be as
+    small.
     """
 
     label: str

@@ -9,9 +9,9 @@ independent draws of everything, the four gradients
 
 have :math:`E[(c - a)(b - d)] = 2 \operatorname{Var}(E[g \mid u_i])`, since :math:`b, c` share
 :math:`u_i'`, :math:`a, d` share :math:`u_i`, and :math:`a, b` and :math:`c, d` share nothing. No mean
-has to be known; a source without influence gives exactly 0, and one that adds to the others half of
-:math:`\lVert h(u_i') - h(u_i) \rVert^2`. In the same way :math:`E[(a - b)^2] = E[(c - d)^2] = 2
-\operatorname{Var}(g)`.
+has to be known: the product is exactly 0 for a source without influence, and
+:math:`\lVert h(u_i') - h(u_i) \rVert^2` for one that merely adds :math:`h(u_i)`. In the same way
+:math:`E[(a - b)^2] = E[(c - d)^2] = 2 \operatorname{Var}(g)`.
 """
 
 from __future__ import annotations
@@ -31,10 +31,14 @@ PROBES = 16
 KINDS = ["site", "plate", ELSEWHERE]
 """The order of sources."""
 ADDITIVE = 4
-"""Up to as many sources, the variance of a sum of their noises has only terms of single sources."""
+"""Sources up to which the variance is estimated so that noises that merely add do so exactly.
+
+It is a mean of the squared differences of ``a, b`` and of ``c, d`` of every source, so weighted that
+products of the noises of two sources cancel.
+"""
 
 Rows = dict[str, np.ndarray]
-"""Per parameter, a row for every pair: variance, share of each source in it, and squared norm."""
+"""Per parameter, a row for every pair: the variance, the part of each source, and the squared norm."""
 
 
 class PickFreeze:

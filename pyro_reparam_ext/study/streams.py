@@ -45,7 +45,7 @@ class SourceStreams(Messenger):
 
     @contextmanager
     def seeded(self, seed_of: SeedOf) -> Iterator[None]:
-        """What runs inside, one gradient or many at once, begins every stream anew."""
+        """A context for one gradient, or many at once, that begins every stream anew."""
         self._seed_of, self._states = seed_of, {}
         seed = seed_of(ELSEWHERE)
         random.seed(seed)

@@ -149,6 +149,28 @@ def test_shares_of_disarm_beside_a_pathwise_site(seed):
     assert study.attribution("DisARM", num_pairs=2000, seed=seed).index.name == "parameter"
 
 
+@pytest.mark.parametrize("count", [3, 6])
+def test_noises_that_add_do_not_interact(count):
+    """Exactly so for up to four sources; for more, in the mean."""
+    sizes = [0.5 + 0.3 * number for number in range(count)]
+
+    def guide():
+        loc = pyro.param("loc", torch.tensor(0.2))
+        for number, size in enumerate(sizes):
+            pyro.sample(f"z{number}", dist.Normal(loc, size))
+
+    def model():
+        for number in range(count):
+            pyro.sample(f"z{number}", dist.Normal(0.0, 1.0))
+
+    table = study_of(model, guide, pathwise=pre.Pathwise()).attribution(intervals=True)
+    exact = np.square(sizes) / np.square(sizes).sum()
+    shares = {f"site:z{number}": share for number, share in enumerate(exact)}
+    assert_shares(table, {"loc": {**shares, "interaction": 0.0}})
+    interval = table.loc["loc", "interaction"]
+    assert (interval["high"] - interval["low"] < 1e-5) == (count <= 4)
+
+
 def test_errors_are_about_three_hundredths():
     """By default, as the documentation says."""
     study = study_of(mixed_model, mixed_guide, DisARM={"b": pre.DisARM()})
