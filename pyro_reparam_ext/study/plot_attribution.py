@@ -31,7 +31,7 @@ def plot_shares(table: pd.DataFrame, axes: Any = None) -> Any:
     if axes is None:
         _, axes = plt.subplots(figsize=(8, 1.6 + 0.45 * len(table)), layout="constrained")
     places = np.arange(len(table))[::-1]
-    left = np.zeros(len(table))
+    left, furthest = np.zeros(len(table)), 1.0
     own = [source for source in sources if source not in NEUTRAL]
     for source in sources:
         shares = table[source]["share"].fillna(0).clip(lower=0).to_numpy()
@@ -51,6 +51,7 @@ def plot_shares(table: pd.DataFrame, axes: Any = None) -> Any:
         shown = shares > 0
         half = (table[source]["high"] - table[source]["low"]).to_numpy()[shown] / 2
         ends = (left + shares)[shown]
+        furthest = max([furthest, *(ends + half)])
         axes.errorbar(
             ends, places[shown], xerr=half, fmt="none", ecolor="#333333", elinewidth=1, capsize=2
         )
@@ -69,7 +70,7 @@ def plot_shares(table: pd.DataFrame, axes: Any = None) -> Any:
         if unknown:
             axes.text(0.01, place, "no variance", va="center", fontsize=8)
     axes.set_yticks(places, table.index)
-    axes.set_xlim(0, max(1.0, float(left.max())) * 1.02)
+    axes.set_xlim(0, 1.02 * furthest)
     axes.set_xlabel("share in the variance of the gradient")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=min(len(sources), 4), frameon=False)
     axes.grid(axis="x", alpha=0.3)

@@ -169,10 +169,10 @@ class GradientStudy:
 
         .. math:: S_i = \operatorname{Var}(E[g \mid u_i]) / \operatorname{Var}(g),
 
-        the first-order Sobol index: by so much the variance falls if the noise of this source alone is
-        averaged out. A better estimator at one site can gain from :math:`S_i` to :math:`S_i` plus the
-        interaction. That the noise is shared means that the random numbers are: a site further down
-        moves with those above it.
+        the first-order Sobol index. Were the noise of one source averaged out, as by an exact estimator
+        at that site, the variance would fall by :math:`S_i` at least, and by :math:`S_i` plus the
+        interaction at most. Noise means the random numbers that are drawn: the value of a site further
+        down moves with those above it.
 
         It is estimated by pairs of gradients that share the noise of one source, or of all but one
         (see :mod:`~pyro_reparam_ext.study.pick_freeze`), at the parameters of the study and with what

@@ -9,10 +9,12 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from matplotlib.container import BarContainer
 from pyro.infer import Trace_ELBO
 from scipy import stats
 
 import pyro_reparam_ext as pre
+from pyro_reparam_ext.study.plot_attribution import plot_shares
 
 from ..statistics import assert_p
 
@@ -304,15 +306,22 @@ def test_two_layers_of_disarm():
     elbo = pre.TraceEstimator_ELBO(pre.DisARM(), vectorize_particles=False)
     study = study_of(model, guide, at_once=pre.DisARM(), loop=elbo)
     exact = study.attribution("at_once", num_pairs=20_000)
-    table = study.attribution("loop", intervals=True, num_pairs=100)
+    table = study.attribution("loop", intervals=True, num_pairs=60)
     assert_shares(table, exact.to_dict(orient="index"))
 
 
 def test_picture():
-    study = study_of(mixed_model, mixed_guide, DisARM={"b": pre.DisARM()})
-    axes = study.plot_attribution("DisARM", num_pairs=50)
+    """With a site that has no share at all, and with a parameter that has no variance."""
+    study = study_of(linear_model, linear_guide, pathwise=pre.Pathwise())
+    axes = study.plot_attribution(num_pairs=50)
     shares = study.attribution(num_pairs=50).clip(lower=0)
-    assert [text.get_text() for text in axes.get_yticklabels()] == ["logit", "loc"]
-    for bars, source in zip(axes.containers[::2], shares.columns, strict=True):
-        np.testing.assert_allclose([bar.get_width() for bar in bars], shares[source])
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["loc_a", "loc_b"]
+    bars = [x for x in axes.containers if isinstance(x, BarContainer)]
+    for parts, source in zip(bars, shares.columns, strict=True):
+        np.testing.assert_allclose([part.get_width() for part in parts], shares[source])
+    plt.close(axes.figure)
+    table = study.attribution(num_pairs=50, intervals=True)
+    table.loc["loc_b"] = np.nan
+    axes = plot_shares(table)
+    assert [text.get_text() for text in axes.texts][-1] == "no variance"
     plt.close(axes.figure)
