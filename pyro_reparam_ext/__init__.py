@@ -18,6 +18,7 @@ from .estimators import (
     StraightThrough,
     StraightThroughGumbelSoftmax,
 )
+from .monitoring.gradient_monitor import GradientMonitor
 from .schedule import ExponentialDecay, LinearWarmup
 from .study.driver import gradient_study
 from .study.result import GradientStudy
@@ -32,6 +33,7 @@ __all__ = [
     "Enumeration",
     "EstimatorError",
     "ExponentialDecay",
+    "GradientMonitor",
     "GradientStudy",
     "GumbelSoftmax",
     "LeaveOneOut",

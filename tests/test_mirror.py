@@ -102,6 +102,8 @@ COVERED_BY = {
     "study/variant.py": "study/test_driver.py",
     "testing/draws.py": "testing/test_estimator.py",
     "study/pilot.py": "study/test_selection.py",
+    "monitoring/collapse.py": "monitoring/test_gradient_monitor.py",
+    "monitoring/running.py": "monitoring/test_gradient_monitor.py",
 }
 """Modules whose tests lie under another name than their own."""
 

@@ -31,6 +31,7 @@ HOUSE = [
     {"elbo"},
     {"reparam", "nn", "compiled"},
     {"study"},
+    {"monitoring"},
     {"testing"},
 ]
 """Rooms from the entrance on: each may know those before it, and none after it."""

@@ -1,0 +1,1 @@
+"""The gradient's noise followed along training."""
