@@ -109,6 +109,7 @@ def modules() -> list[str]:
     found = [
         *SOURCE.glob("*.py"),
         *SOURCE.glob("compiled/*.py"),
+        *SOURCE.glob("diagnostics/*.py"),
         *SOURCE.glob("distributions/**/*.py"),
         *SOURCE.glob("estimators/*.py"),
         *SOURCE.glob("evaluation/*.py"),
