@@ -25,9 +25,8 @@ def guide():
 
 
 def dependent(model, guide):
-    (costs,) = pre.TraceEstimator_ELBO(pre.LeaveOneOut(), num_particles=2).evaluate(
-        model, guide, (), {}
-    )
+    elbo = pre.TraceEstimator_ELBO(num_particles=2, vectorize_particles="vmap")
+    (costs,) = elbo.evaluate(model, guide, (), {})
     return DependentCosts.of(costs)
 
 
