@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pyro.distributions import Delta
-
-from ..distributions.rules.wrappers import innermost
 from ..evaluation.costs import Costs
 from ..evaluation.plain import PlainRun, plain_run
 from ..evaluation.terms import Term
@@ -15,7 +12,7 @@ from ..evaluation.verify import ordinary_values
 
 @dataclass(frozen=True, eq=False)
 class DependentCosts:
-    """The terms of a program, with the sites that each depends on; nothing where that can't be told."""
+    """The terms of a program, and the sites that each depends on, as far as that can be told."""
 
     costs: Costs
     plain: PlainRun | None
@@ -30,21 +27,21 @@ class DependentCosts:
         return cls(costs, plain)
 
     def terms(self, site: str) -> list[Term]:
-        """The terms of guide and model whose value depends on that of a site."""
+        """The terms of guide and model that depend on the value of a site, or on that of a later one
+        that depends on it."""
         if self.plain is None:
             return []
         moved = self._moved_by(site)
-        terms = self.plain.terms.values()
-        return [t for t in terms if not moved.isdisjoint(t.upstream or ()) or t.key == ("guide", site)]
+        return [t for t in self.plain.terms.values() if _depends(t, moved)]
 
     def _moved_by(self, site: str) -> set[str]:
-        """A site, and those that are functions of it, as in an autoguide."""
+        """A site, and the later ones whose distribution depends on it."""
         assert self.plain is not None
         moved = {site}
-        for name, other in self.plain.sites.items():  # in the order in which they are sampled
+        for name in self.plain.sites:  # in the order in which they are sampled
             term = self.plain.terms.get(("guide", name))
-            if isinstance(innermost(other.fn), Delta) and term is not None:
-                moved |= {name} if not moved.isdisjoint(term.upstream or ()) else set()
+            if term is not None and _depends(term, moved):
+                moved.add(name)
         return moved
 
     def words(self, site: str) -> str:
@@ -54,7 +51,15 @@ class DependentCosts:
 
     def are_inside(self, site: str) -> bool:
         """Whether all of them lie inside the plates of a site, and no element depends on another's."""
-        if self.plain is None or any(crossing[0] == site for crossing in self.costs.program.crossed):
+        if self.plain is None:
+            return False
+        moved = self._moved_by(site)
+        if any(crossing[0] in moved for crossing in self.costs.program.crossed):
             return False
         plates = self.plain.sites[site].plates
         return all(plates <= set(term.plates) for term in self.terms(site))
+
+
+def _depends(term: Term, sites: set[str]) -> bool:
+    own = term.side == "guide" and term.name in sites
+    return own or not sites.isdisjoint(term.upstream or ())

@@ -32,7 +32,7 @@ def dependent(model, guide):
 
 def test_terms_of_guide_and_model():
     found = dependent(model, guide)
-    assert found.words("a") == "q(a) q(b) p(a) p(b) p(y)"
+    assert found.words("a") == "q(a) q(b) p(a) p(b) p(x) p(y) p(of_all)"
     assert found.words("b") == "q(b) p(b) p(x) p(of_all)"
 
 
@@ -40,6 +40,19 @@ def test_a_cost_outside_of_a_plate():
     found = dependent(model, guide)
     assert found.are_inside("a")
     assert not found.are_inside("b")
+
+
+def test_a_cost_outside_of_a_plate_that_depends_on_a_later_site_in_it():
+    def chain():
+        with pyro.plate("rows", 3):
+            a = pyro.sample("a", dist.Bernoulli(0.5))
+            b = pyro.sample("b", dist.Bernoulli(0.2 + 0.5 * a))
+        return b
+
+    def outside():
+        pyro.sample("y", dist.Normal(chain().sum(-1), 1.0), obs=torch.tensor(0.0))
+
+    assert not dependent(outside, chain).are_inside("a")
 
 
 def test_an_element_that_depends_on_another():
@@ -55,7 +68,7 @@ def test_an_element_that_depends_on_another():
     assert not dependent(crossing, bits).are_inside("b")
 
 
-def test_what_is_a_function_of_a_site_counts_as_the_site():
+def test_what_depends_on_a_function_of_a_site():
     def normal():
         loc = pyro.sample("loc", dist.Normal(0.0, 1.0))
         pyro.sample("x", dist.Normal(loc, 1.0), obs=torch.tensor(0.0))
