@@ -21,6 +21,7 @@ from ..evaluation.invisible import invisible
 from ..evaluation.modes import Way
 from ..temperature import measuring
 from .dependent_costs import DependentCosts
+from .failed_run import defects_noted
 from .recommendation import Recommendation, Surroundings, enumerable_size, recommend
 from .sampler_words import sampler_words
 from .words import distribution_words, num_numbers, plate_words, support_size
@@ -69,7 +70,8 @@ def inspect_sites(
         - ``recommended``: another distribution or estimator, and ``why``; empty where all is well.
 
     Raises:
-        EstimatorError: ``elbo`` is another one. What else the ELBO raises for the program.
+        EstimatorError: ``elbo`` is another one. What the ELBO raises for the program stays as it is, with
+            a note on defects of the guide's distributions, if there are any.
 
     Example:
         >>> import pyro, pyro.distributions as dist, torch
@@ -90,7 +92,8 @@ def inspect_sites(
 
     ours = _untouched(elbo)
     with invisible(model, guide), torch.enable_grad(), measuring():
-        runs = ours.evaluate(model, guide, args, kwargs)
+        with defects_noted(guide, args, kwargs):
+            runs = ours.evaluate(model, guide, args, kwargs)
         way = ours.way(model, guide, args, kwargs)
         rows = _rows(runs, ours, way)
     table = pd.DataFrame.from_dict(rows, orient="index")
