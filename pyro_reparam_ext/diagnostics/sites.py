@@ -70,8 +70,8 @@ def inspect_sites(
         - ``recommended``: another distribution or estimator, and ``why``; empty where all is well.
 
     Raises:
-        EstimatorError: ``elbo`` is another one. What the ELBO raises for the program stays as it is, with
-            a note on defects of the guide's distributions, if there are any.
+        EstimatorError: ``elbo`` is another one. What the ELBO raises for the program stays as it is,
+            with a note on the defects of the guide's distributions, if there are any.
 
     Example:
         >>> import pyro, pyro.distributions as dist, torch
