@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pyro.distributions import Delta, TorchDistribution
 
+from ..distributions.mixins.held_score import HeldScore
 from ..distributions.rules.known_defects import defects, is_biased_sampler, is_scored_otherwise
 from ..distributions.rules.wrappers import innermost
 from ..estimators.pathwise import is_partly_reparameterised
@@ -22,5 +23,6 @@ def sampler_words(fn: TorchDistribution) -> str:
     if is_scored_otherwise(fn):
         return "relaxed, scored as discrete: biased"
     if fn.has_rsample:
-        return "pathwise in part" if is_partly_reparameterised(fn) else "pathwise"
+        in_part = is_partly_reparameterised(fn) and not isinstance(innermost(fn), HeldScore)
+        return "pathwise in part" if in_part else "pathwise"
     return "discrete" if is_discrete(fn) else "no pathwise sampler"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,13 +24,12 @@ from ..temperature import measuring
 from .dependent_costs import DependentCosts
 from .failed_run import defects_noted
 from .recommendation import Recommendation, Surroundings, enumerable_size, recommend
+from .row import Row
 from .sampler_words import sampler_words
-from .words import distribution_words, num_numbers, plate_words, support_size
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Row = dict[str, Any]
 MODES = {True: "broadcast", "vmap": "vmap", False: "loop"}
 
 
@@ -96,8 +96,8 @@ def inspect_sites(
             runs = ours.evaluate(model, guide, args, kwargs)
         way = ours.way(model, guide, args, kwargs)
         rows = _rows(runs, ours, way)
-    table = pd.DataFrame.from_dict(rows, orient="index")
-    return table.rename_axis(index="site")
+    columns = [column.name for column in fields(Row)]
+    return pd.DataFrame(map(vars, rows.values()), index=pd.Index(rows, name="site"), columns=columns)
 
 
 def _untouched(elbo: ELBO | None) -> TraceEstimator_ELBO:
@@ -145,7 +145,7 @@ def _row_of_guide(
     mode: tuple[str, str],
 ) -> Row:
     source = dependent.costs.program.ordinary.source
-    return _row(
+    return Row.of(
         node,
         mode,
         sampler=sampler_words(site.fn),
@@ -158,38 +158,9 @@ def _row_of_guide(
 
 
 def _row_of_model(node: Mapping[str, Any], mode: tuple[str, str]) -> Row:
-    return _row(
+    return Row.of(
         node,
         mode,
         sampler="drawn by the model",
         advice=Recommendation(f"sample '{node['name']}' in the guide", "it keeps its prior"),
     )
-
-
-def _row(
-    node: Mapping[str, Any],
-    mode: tuple[str, str],
-    *,
-    sampler: str,
-    advice: Recommendation,
-    estimator: str = "",
-    chosen_by: str = "",
-    evaluations: int = 1,
-    costs: str = "",
-) -> Row:
-    """A row whose columns are in order: of those in the middle ``print`` leaves some out."""
-    return {
-        "distribution": distribution_words(node["fn"]),
-        "sampler": sampler,
-        "plates": plate_words(node),
-        "coordinates": num_numbers(node["fn"]),
-        "values": support_size(node["fn"]),
-        "estimator": estimator,
-        "chosen_by": chosen_by,
-        "evaluations": evaluations,
-        "mode": mode[0],
-        "costs": costs,
-        "mode_reason": mode[1],
-        "why": advice.why,
-        "recommended": advice.what,
-    }

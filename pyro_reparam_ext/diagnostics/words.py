@@ -39,11 +39,16 @@ def distribution_words(fn: TorchDistribution) -> str:
 def _class_words(base: Any) -> str:
     name = type(base).__name__
     if name == "TransformedDistribution":
-        transforms = ", ".join(type(transform).__name__ for transform in base.transforms)
+        transforms = ", ".join(map(_transform_words, base.transforms))
         return f"{_class_words(innermost(base.base_dist))} through {transforms or 'nothing'}"
     if isinstance(base, td.MixtureSameFamily):
         return f"{name} of {_class_words(innermost(base.component_distribution))}"
     return name
+
+
+def _transform_words(transform: Any) -> str:
+    name = type(transform).__name__
+    return f"inverse {type(transform.inv).__name__}" if name == "_InverseTransform" else name
 
 
 def plate_words(node: Mapping[str, Any]) -> str:

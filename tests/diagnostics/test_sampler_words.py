@@ -28,6 +28,7 @@ class Drawn(dist.TorchDistribution):
         (RejectionStandardGamma(4 * HALF), "pathwise in part"),
         (Drawn(), "no pathwise sampler"),
         (dist.VonMises(HALF, 1.0), "no pathwise sampler"),
+        (ours.RelaxedBernoulli(0.5, logits=HALF), "pathwise"),
         (ours.StraightThroughBernoulli(0.5, logits=HALF), "straight-through, biased"),
         (
             ours.RelaxedBernoulli(0.5, logits=HALF, score="discrete"),

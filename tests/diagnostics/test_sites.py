@@ -159,6 +159,23 @@ def test_a_row_for_each_site():
     assert list(table.recommended) == ["", "", ""]
 
 
+def test_no_site_at_all():
+    def model():
+        pyro.sample("y", dist.Normal(pyro.param("loc", torch.tensor(0.0)), 1.0), obs=Y[0])
+
+    table = pre.inspect_sites(model, lambda: None)
+    assert (len(table), list(table.columns)) == (0, COLUMNS)
+
+
+def test_a_site_that_occurs_in_some_runs_alone():
+    def branching():
+        if pyro.sample("b", dist.Bernoulli(0.5)) > 0:
+            pyro.sample("more", dist.Normal(0.0, 1.0))
+
+    elbo = pre.TraceEstimator_ELBO({"b": pre.Enumeration()}, vectorize_particles=False)
+    assert list(pre.inspect_sites(branching, branching, elbo=elbo).index) == ["b", "more"]
+
+
 def test_a_site_of_the_model_alone():
     def guide():
         guide_of_several()

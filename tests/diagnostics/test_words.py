@@ -39,6 +39,11 @@ SITES = {
         1,
         math.nan,
     ),
+    "Gamma through inverse ExpTransform": (
+        dist.TransformedDistribution(dist.Gamma(1.0, 1.0), dist.transforms.ExpTransform().inv),
+        1,
+        math.nan,
+    ),
     "StraightThroughBernoulli, to_event(1)": (
         pre.distributions.StraightThroughBernoulli(0.5, logits=HALF).to_event(1),
         3,
