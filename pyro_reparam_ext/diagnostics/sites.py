@@ -20,7 +20,6 @@ from ..estimators.protocol import Site
 from ..evaluation.costs import Costs
 from ..evaluation.invisible import invisible
 from ..evaluation.modes import Way
-from ..temperature import measuring
 from .dependent_costs import DependentCosts
 from .failed_run import defects_noted
 from .recommendation import Recommendation, Surroundings, enumerable_size, recommend
@@ -91,7 +90,7 @@ def inspect_sites(
     import pandas as pd
 
     ours = _untouched(elbo)
-    with invisible(model, guide), torch.enable_grad(), measuring():
+    with invisible(model, guide), torch.enable_grad():
         with defects_noted(guide, args, kwargs):
             runs = ours.evaluate(model, guide, args, kwargs)
         way = ours.way(model, guide, args, kwargs)
@@ -116,7 +115,7 @@ def _untouched(elbo: ELBO | None) -> TraceEstimator_ELBO:
 
 def _rows(runs: list[Costs], elbo: TraceEstimator_ELBO, way: Way) -> dict[str, Row]:
     """By site; one that occurs in several runs is described by the first of these."""
-    mode = MODES[way.mode], "; ".join(way.reasons)
+    mode = MODES[way.mode], _on_one_line("; ".join(way.reasons))
     rows: dict[str, Row] = {}
     for run in runs:
         nodes, latent = run.program.ordinary.nodes, [s for s in run.program.sites if not s.observed]
@@ -149,7 +148,7 @@ def _row_of_guide(
         node,
         mode,
         sampler=sampler_words(site.fn),
-        estimator=repr(site.estimator),
+        estimator=_on_one_line(repr(site.estimator)),
         chosen_by=choose(elbo.estimators, dict(node), source)[1],
         evaluations=site.estimator.evaluations(site.fn),
         costs=dependent.words(site.name),
@@ -164,3 +163,7 @@ def _row_of_model(node: Mapping[str, Any], mode: tuple[str, str]) -> Row:
         sampler="drawn by the model",
         advice=Recommendation(f"sample '{node['name']}' in the guide", "it keeps its prior"),
     )
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -85,6 +85,15 @@ def test_many_small_sites_are_not_enumerated_together():
     assert set(recommended) == {"LocalExpectation(max_evaluations=None)"}
 
 
+def test_a_site_is_not_enumerated_beside_one_of_many_values():
+    def program():
+        pyro.sample("many", bits(10)(), infer={"estimator": pre.Enumeration()})
+        pyro.sample("z", bits(3)())
+
+    recommended = pre.inspect_sites(program, program).recommended
+    assert recommended["z"] == "LocalExpectation(max_evaluations=None)"
+
+
 def test_a_biased_estimator_has_an_unbiased_one_recommended():
     model, guide = program(bits(4), (-1,))
     elbo = pre.TraceEstimator_ELBO({"z": pre.GumbelSoftmax(0.5)})

@@ -32,10 +32,13 @@ def beta_draws_below(concentration1: Tensor, concentration0: Tensor, log_bound: 
 
 
 def kumaraswamy_draws_at_ends(fn: Any) -> float:
-    """The share of draws that round to 0 or 1, where the density is NaN; the largest of a batch."""
+    r"""The share of draws that round to 0 or 1, where the density is NaN; the largest of a batch.
+
+    Torch takes the root :math:`1 / a` of :math:`1 - v`, with :math:`v < t` of probability :math:`t^b`.
+    """
     a, b = _double(fn.concentration1), _double(fn.concentration0)
-    step = math.log1p(-torch.finfo(fn.concentration1.dtype).eps / 2)
-    at_one = (b * log1mexp(a * step)).exp()
+    rounds = a.clamp(min=1.0) * torch.finfo(fn.concentration1.dtype).eps / 4
+    at_one = (b * rounds.log().clamp(max=0.0)).exp()
     at_zero = -(b * log1mexp(a * log_least(fn.concentration1))).expm1()
     return _largest(at_one + at_zero)
 

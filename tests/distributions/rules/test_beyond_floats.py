@@ -32,6 +32,12 @@ def kumaraswamy_near_one():
     return ~fn.log_prob(fn.rsample()).isfinite(), beyond.kumaraswamy_draws_at_ends(fn)
 
 
+def kumaraswamy_of_a_large_concentration():
+    a, b = torch.tensor(5.0), torch.tensor(0.2)
+    fn = dist.Kumaraswamy(a.expand(N), b)
+    return fn.rsample() == 1, beyond.kumaraswamy_draws_at_ends(fn)
+
+
 def kumaraswamy_near_zero():
     a = torch.tensor(0.05)
     fn = dist.Kumaraswamy(a.expand(N), 3 * ONE)
@@ -56,6 +62,7 @@ def relaxed_one_hot():
         gamma,
         beta,
         kumaraswamy_near_one,
+        kumaraswamy_of_a_large_concentration,
         kumaraswamy_near_zero,
         relaxed_bernoulli,
         relaxed_one_hot,

@@ -134,8 +134,8 @@ RANGES = {
     ),
     "StudentT": (lambda df: dist.StudentT(df), single(0.4), single(0.5)),
     "StudentT: float64": (lambda df: dist.StudentT(df), double(0.05), double(0.06)),
-    "Kumaraswamy: one": (lambda b: dist.Kumaraswamy(torch.ones(()), b), single(0.8), single(0.9)),
-    "Kumaraswamy: zero": (lambda a: dist.Kumaraswamy(a, 1.5 * a / a), single(0.13), single(0.15)),
+    "Kumaraswamy: one": (lambda b: dist.Kumaraswamy(torch.ones(()), b), single(0.75), single(0.85)),
+    "Kumaraswamy: zero": (lambda a: dist.Kumaraswamy(a, single(1.5)), single(0.13), single(0.15)),
     "RelaxedOneHotCategorical": (lambda t: relaxed_one_hot(t, 10), single(0.15), single(0.2)),
     "RelaxedOneHotCategorical: float64": (
         lambda t: relaxed_one_hot(t, 3),
