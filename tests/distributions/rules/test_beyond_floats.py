@@ -9,7 +9,7 @@ from pyro_reparam_ext.distributions.rules import beyond_floats as beyond
 
 from ...statistics import assert_p
 
-N = 20_000
+N = 100_000
 ONE = torch.ones(())
 LIMITS = torch.finfo(torch.float32)
 
