@@ -45,9 +45,10 @@ def kumaraswamy_near_zero():
 
 
 def relaxed_bernoulli():
-    temperature = torch.tensor(0.2)
-    fn = dist.RelaxedBernoulli(temperature, logits=torch.ones(N))
-    return fn.rsample() >= 1 - LIMITS.eps, beyond.relaxed_bernoulli_draws_at_ends(fn)
+    temperature, logits = torch.tensor(0.2), torch.ones(N)
+    expected = beyond.relaxed_bernoulli_draws_at_ends(dist.RelaxedBernoulli(temperature, logits=logits))
+    finer = dist.RelaxedBernoulli(temperature.double(), logits=logits.double())
+    return finer.rsample() > 1 - LIMITS.eps, expected
 
 
 def relaxed_one_hot():
