@@ -50,6 +50,9 @@ def draw(
     calibration.axline((0, 0), slope=1, color="grey", linestyle=":")
     calibration.set(xlim=(0, 1), ylim=(0, 1), xlabel=across, ylabel=up)
     calibration.set_title("Calibration on the test set")
+    for part in (variance, bias):
+        part.set_xticks(gradients["step"].unique(), gradients["step"].unique())
+        part.minorticks_off()
     for part in axes.flat:
         part.grid(alpha=0.3)
     figure.legend(*variance.get_legend_handles_labels(), loc="outside lower center", ncols=4)

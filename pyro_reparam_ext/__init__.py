@@ -19,10 +19,11 @@ from .estimators import (
     StraightThrough,
     StraightThroughGumbelSoftmax,
 )
+from .schedule import ExponentialDecay, LinearWarmup
 from .study.driver import gradient_study
 from .study.result import GradientStudy
+from .study.selection import Selection, select_estimators
 from .study.variant import Variant
-from .temperature import ExponentialDecay
 
 __version__ = "0.1.0"
 
@@ -35,10 +36,12 @@ __all__ = [
     "GradientStudy",
     "GumbelSoftmax",
     "LeaveOneOut",
+    "LinearWarmup",
     "LocalExpectation",
     "Pathwise",
     "REBAR",
     "ScoreFunction",
+    "Selection",
     "StraightThrough",
     "StraightThroughGumbelSoftmax",
     "TraceEstimator_ELBO",
@@ -51,5 +54,6 @@ __all__ = [
     "nn",
     "reparam",
     "run_svi",
+    "select_estimators",
     "testing",
 ]

@@ -34,7 +34,7 @@ from .evaluation.program import Dependencies
 from .evaluation.second_derivative import first_order
 from .evaluation.surrogate import Surrogate, surrogate_loss
 from .noise import NoiseSource
-from .temperature import training_step
+from .schedule import training_step
 
 
 class TraceEstimator_ELBO(ELBO):

@@ -3,119 +3,15 @@
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from contextvars import ContextVar
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
-from pyro.poutine.runtime import _PYRO_STACK
-from pyro.poutine.trace_messenger import TraceMessenger
 from torch import Tensor, nn
 
-from .contexts import Holding
 from .errors import EstimatorError
 from .numerics.shapes import broadcast_shapes
-
-
-class _Step:
-    """Stands for one step of training; schedules only compare it."""
-
-
-_current: ContextVar[_Step | None] = ContextVar("current", default=None)
-_measuring: ContextVar[bool] = ContextVar("measuring", default=False)
-
-
-def training_step() -> AbstractContextManager[None]:
-    """Says that what runs inside is one step of training, also where no ``SVI`` does."""
-    return Holding(_current, _Step())
-
-
-def measuring() -> AbstractContextManager[None]:
-    """Says that nothing inside is a step of training: schedules are read as they stand."""
-    return Holding(_measuring, True)
-
-
-def _step_under_way() -> object | None:
-    """A mark of the step of training that runs now: the same object all through it.
-
-    ``SVI.step`` records the parameters of its whole step by one trace, whatever the ELBO.
-    """
-    if _measuring.get():
-        return None
-    for messenger in _PYRO_STACK:
-        if isinstance(messenger, TraceMessenger) and messenger.param_only:
-            return messenger
-    return _current.get()
-
-
-class ExponentialDecay(nn.Module):
-    r"""A temperature that falls from ``start`` to ``end``: :math:`\max(end, start\, e^{-rate\, t})`.
-
-    ``t`` counts the steps of training before this one. The schedule notices by itself that a step has
-    begun when it is read: within ``SVI.step``, by any ELBO that runs the programs, and within
-    ``loss_and_grads`` of :class:`~pyro_reparam_ext.TraceEstimator_ELBO`; also if the step then fails.
-    In another training loop, such as one of ``elbo(model, guide)`` and an optimiser of torch, call
-    :meth:`step`. The count is a buffer, so ``state_dict`` saves and restores it, also as a part of a
-    guide that is a module and has the schedule as an attribute.
-
-    Args:
-        start: temperature at step 0.
-        end: temperature that is never gone below, ``0 < end <= start``.
-        rate: decay per step, at least 0.
-
-    Raises:
-        EstimatorError: the numbers are not ordered so; or the schedule is read by a traced ELBO, which
-            would keep its first value.
-
-    Example:
-        >>> import pyro_reparam_ext as pre
-        >>> temperature = pre.ExponentialDecay(start=1.0, end=0.5, rate=0.1)
-        >>> for _ in range(3):
-        ...     temperature.step()
-        >>> temperature()
-        tensor(0.7408)
-    """
-
-    steps: Tensor
-    _seen: weakref.ref | None = None
-
-    def __init__(self, start: float, end: float, rate: float) -> None:
-        super().__init__()
-        if not (0 < end <= start < math.inf and 0 <= rate < math.inf):
-            raise EstimatorError(
-                f"ExponentialDecay: expected 0 < end <= start and rate >= 0, was given start={start}, "
-                f"end={end}, rate={rate}."
-            )
-        self.start, self.end, self.rate = start, end, rate
-        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
-
-    def forward(self) -> Tensor:
-        """The temperature now, a scalar tensor."""
-        if torch._C._get_tracing_state():
-            raise EstimatorError(
-                "ExponentialDecay: a traced ELBO, such as JitTrace_ELBO, would keep the temperature of "
-                "its first step; expected one that runs the programs. Use Trace_ELBO or "
-                "TraceEstimator_ELBO, or a constant temperature."
-            )
-        step = _step_under_way()
-        if step is not None and (self._seen is None or self._seen() is not step):
-            self._seen = weakref.ref(step)
-            self.step()
-        # The step that runs has been counted already.
-        before = self.steps - 1 if step is not None else self.steps
-        return (self.start * (-self.rate * before).exp()).clamp(min=self.end)
-
-    def step(self) -> None:
-        """Advances by one step."""
-        self.steps.add_(1)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: x for name, x in self.__dict__.items() if name != "_seen"}
-
-    def extra_repr(self) -> str:
-        return f"start={self.start}, end={self.end}, rate={self.rate}"
+from .schedule import Schedule
 
 
 class LearnedTemperature(nn.Module):
@@ -166,7 +62,7 @@ def current_value(temperature: Temperature) -> float | Tensor:
     if not callable(temperature):
         return temperature
     value = temperature()
-    if isinstance(temperature, (ExponentialDecay, LearnedTemperature)):
+    if isinstance(temperature, (Schedule, LearnedTemperature)):
         return value  # in range, or NaN already
     if isinstance(value, Tensor):
         return torch.where((value > 0) & (value < math.inf), value, math.nan)

@@ -22,6 +22,7 @@ HOUSE = [
         "elbo_module",
     },
     {"numerics"},
+    {"schedule"},
     {"temperature"},
     {"distributions"},
     {"estimators"},

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..elbo import TraceEstimator_ELBO
 from ..evaluation.invisible import invisible
 from ..parameters import ParametersMet
-from ..temperature import measuring
+from ..schedule import measuring
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ..elbo import TraceEstimator_ELBO
 from ..errors import CannotCapture, CompilerFault
-from ..temperature import training_step
+from ..schedule import training_step
 from .backends import Backend
 from .graph import agree, copied, kept_if_finite
 from .halves import Halves, over_ranks

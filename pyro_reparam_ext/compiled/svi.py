@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from pyro.infer import ELBO, SVI
 from pyro.optim import PyroOptim
+from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
@@ -304,7 +305,7 @@ class CompiledSVI(SVI):
                 list(dict.fromkeys(params.values())),
                 args,
                 kwargs,
-                modules=modules_of(self.model, self.guide),  # the first step may have made some
+                modules=modules_of(self.model, self.guide, *_PYRO_STACK),  # a step may make some
                 expected=expected,
                 finite=self._finite,
                 backend=type(self).backend,

@@ -18,7 +18,7 @@ from ..elbo import TraceEstimator_ELBO
 from ..errors import CannotCapture
 from ..evaluation.invisible import modules_of, same_random_state
 from ..parameters import ParametersMet
-from ..temperature import measuring
+from ..schedule import measuring
 from .optimizers import optimizer_of
 from .ranks import Layout, Ranks, noise_mark
 

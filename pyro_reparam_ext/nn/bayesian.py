@@ -136,6 +136,14 @@ class BayesianModule(PyroModule):
         _as_buffers(module, set(self._rules))
         self.module = module
 
+    @property
+    def sites(self) -> list[str]:
+        """The names of the sites that it samples: its parameters', and those of their priors."""
+        return [
+            *map(self._site, self._rules),
+            *(x for h in self._hyperpriors.values() for x in h.sites),
+        ]
+
     def initial_values(self) -> dict[str, Tensor]:
         """Site -> the value that the parameter had, for ``init_to_value``."""
         return {self._site(name): self.module.get_buffer(name).clone() for name in self._rules}

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from ..errors import EstimatorError
 from ..evaluation.invisible import parameter_restorer
-from ..temperature import measuring
+from ..schedule import measuring
 from .measured import Job, Measured, direction_of, kept_draws, measure, needed
 from .moments import Moments
 from .names import Names, select, shared
@@ -112,7 +112,7 @@ def gradient_study(
         )
     if num_draws < 2:
         raise EstimatorError(f"num_draws: expected at least 2, was given {num_draws}.")
-    with _restored(model, guide), measuring():
+    with restored(model, guide), measuring():
         samplers = {}
         for label, value in estimators.items():
             samplers[label] = Sampler(call_of(label, value, model, guide, args, kwargs))
@@ -219,7 +219,7 @@ def _check_label(reference: str, samplers: dict[str, Sampler]) -> str:
 
 
 @contextmanager
-def _restored(*programs: Any) -> Iterator[None]:
+def restored(*programs: Any) -> Iterator[None]:
     """Puts back the random state, the parameter store and the buffers of modules."""
     restore = parameter_restorer()
     modules = [program for program in programs if isinstance(program, nn.Module)]

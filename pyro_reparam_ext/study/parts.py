@@ -18,7 +18,7 @@ import torch
 from pyro.poutine.runtime import _PYRO_STACK
 
 from ..errors import EstimatorError
-from ..temperature import measuring
+from ..schedule import measuring
 from .draws import Draws
 from .moments import Moments
 

@@ -1,0 +1,134 @@
+"""The selection of estimators: what is measured best is chosen, on programs where that is known."""
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+import pyro_reparam_ext as pre
+
+DATA = torch.tensor([0.3, 1.2, -0.5, 2.0])
+
+
+def coins(size, **infer):
+    """The sum of some coins, as a guide and a model."""
+
+    def model():
+        z = pyro.sample("z", dist.Bernoulli(torch.full((size,), 0.3)).to_event(1))
+        pyro.sample("x", dist.Normal(z.sum(-1), 0.5), obs=torch.tensor(1.0))
+
+    def guide():
+        logits = pyro.param("logits", torch.linspace(-0.5, 0.5, size))
+        pyro.sample("z", dist.Bernoulli(logits=logits).to_event(1), infer=infer)
+
+    return model, guide
+
+
+def mixed():
+    """A coin, and normal variables in a plate."""
+
+    def model():
+        z = pyro.sample("z", dist.Bernoulli(torch.tensor(0.3)))
+        with pyro.plate("data", 4):
+            w = pyro.sample("w", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z + w, 0.5), obs=DATA)
+
+    def guide():
+        pyro.sample("z", dist.Bernoulli(logits=pyro.param("logit", torch.tensor(0.2))))
+        with pyro.plate("data", 4):
+            pyro.sample("w", dist.Normal(pyro.param("loc", torch.zeros(4)), 0.7))
+
+    return model, guide
+
+
+def jumping():
+    """A cost that jumps in a normal variable."""
+
+    def model():
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.sample("x", dist.Normal(torch.where(z > 0, 3.0, 0.0), 0.5), obs=torch.tensor(2.0))
+
+    def guide():
+        pyro.sample("z", dist.Normal(pyro.param("loc", torch.tensor(0.1)), 1.0))
+
+    return model, guide
+
+
+def test_what_is_exact_at_the_least_cost():
+    selection = pre.select_estimators(*coins(1))
+    assert dict(selection) == {"z": selection["z"]}
+    assert isinstance(selection["z"], (pre.DisARM, pre.LocalExpectation, pre.Enumeration))
+    report = selection.report.loc["z"]
+    chosen = report[report["chosen"]]
+    assert len(chosen) == 1 and chosen.index[0] == repr(selection["z"])
+    assert chosen["variance"].item() < 1e-10
+    assert chosen["evaluations"].item() == 2
+    assert report["unbiased"].all()
+
+
+def test_every_site_has_its_own():
+    selection = pre.select_estimators(*mixed(), max_plate_nesting=1)
+    assert isinstance(selection["w"], pre.Pathwise)
+    assert not isinstance(selection["z"], (pre.ScoreFunction, pre.Pathwise))
+    report = selection.report
+    for site in ("z", "w"):
+        product = report.loc[site, "work_normalized_variance"]
+        best = product[report.loc[site, "tied"] | report.loc[site, "chosen"]].min()
+        assert best <= 1.1 * product.min() or product.min() == 0
+
+
+def test_a_biased_estimator_counts_by_its_error():
+    candidates = [pre.GumbelSoftmax(3.0), pre.LocalExpectation()]
+    report = pre.select_estimators(*coins(4), candidates=candidates).report.loc["z"]
+    by_variance = report["variance"] * report["seconds_per_gradient"]
+    extra = report["work_normalized_variance"] / by_variance
+    assert extra[report["unbiased"]].item() == pytest.approx(1)
+    assert extra[~report["unbiased"]].item() > 1.3
+
+
+def test_what_is_biased_in_this_program_is_not_chosen():
+    selection = pre.select_estimators(*jumping())
+    assert not isinstance(selection["z"], pre.Pathwise)
+    assert not selection.report.loc[("z", "Pathwise()"), "unbiased"]
+
+
+def test_particles_come_with_it():
+    candidates = [pre.LeaveOneOut()]
+    selection = pre.select_estimators(*coins(3), candidates=candidates)
+    assert selection.num_particles >= 2
+    elbo = selection.elbo(max_plate_nesting=0)
+    assert elbo.num_particles == selection.num_particles
+    assert elbo.loss_and_grads(*coins(3)) > 0
+
+
+def test_sites_that_have_one_keep_it():
+    selection = pre.select_estimators(*coins(2, estimator=pre.DisARM()))
+    assert len(selection) == 0 and selection.report.empty
+
+
+def test_it_changes_nothing():
+    model, guide = coins(2)
+    guide()
+    before = pyro.param("logits").clone()
+    state = torch.get_rng_state()
+    pre.select_estimators(model, guide, budget=0.0)
+    assert torch.equal(state, torch.get_rng_state())
+    assert torch.equal(before, pyro.param("logits"))
+    assert pyro.param("logits").grad is None
+
+
+def test_no_round_is_begun_beyond_the_budget():
+    report = pre.select_estimators(*mixed(), budget=0.0, max_plate_nesting=1).report
+    assert report["draws"].max() <= 50
+
+
+@pytest.mark.parametrize(
+    ("candidates", "match"),
+    [
+        ({"y": [pre.DisARM()]}, "site 'y' is unknown.*expected some of 'z'"),
+        ({"z": [pre.Pathwise()]}, "none of those for site 'z' can serve.*Pathwise.*Use some of DisARM"),
+    ],
+)
+def test_errors(candidates, match):
+    with pytest.raises(pre.EstimatorError, match=match):
+        pre.select_estimators(*coins(2), candidates=candidates)
