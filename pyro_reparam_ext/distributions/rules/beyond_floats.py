@@ -18,7 +18,7 @@ from torch import Tensor
 from ...numerics.log1mexp import log1mexp
 
 
-def gamma_draws_below(concentration: Tensor, log_bound: float) -> float:
+def gamma_draws_below(concentration: Tensor, log_bound: Tensor | float) -> float:
     """The share of a standard Gamma law below a tiny number; the largest of a batch."""
     a = _double(concentration)
     return _largest((a * log_bound - (a + 1).lgamma()).exp())
@@ -29,6 +29,16 @@ def beta_draws_below(concentration1: Tensor, concentration0: Tensor, log_bound: 
     a, b = _double(concentration1), _double(concentration0)
     log_beta = a.lgamma() + b.lgamma() - (a + b).lgamma()
     return _largest((a * log_bound - a.log() - log_beta).exp())
+
+
+def student_t_draws_of_nan_gradient(fn: Any) -> float:
+    r"""The share of draws whose gradient in the degrees of freedom is NaN; the largest of a batch.
+
+    Torch divides by the root of a variable :math:`w = \chi^2_\nu / \nu`, whose derivative
+    :math:`w^{-3/2}` overflows where it is too small.
+    """
+    log_w = -2 / 3 * math.log(torch.finfo(fn.df.dtype).max)
+    return gamma_draws_below(fn.df / 2, log_w + (_double(fn.df) / 2).log())
 
 
 def kumaraswamy_draws_at_ends(fn: Any) -> float:
@@ -74,8 +84,8 @@ def log_least(x: Tensor) -> float:
     return log_tiny(x) + math.log(torch.finfo(x.dtype).eps)
 
 
-def _double(x: Tensor) -> Tensor:
-    return x.detach().double()
+def _double(x: Tensor | float) -> Tensor:
+    return torch.as_tensor(x).detach().double()
 
 
 def _largest(share: Tensor) -> float:

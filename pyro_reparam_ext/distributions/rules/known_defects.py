@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from .beyond_floats import (
     log_tiny,
     relaxed_bernoulli_draws_at_ends,
     relaxed_one_hot_draws_with_a_zero,
+    student_t_draws_of_nan_gradient,
 )
 from .dispatch import Rules
 from .wrappers import innermost
@@ -231,9 +231,7 @@ def _beta_like(a: Tensor, b: Tensor, instead: str) -> Iterator[Defect]:
 
 @register_defects(td.StudentT)
 def _student_t(fn: Any) -> Iterator[Defect]:
-    # A draw is divided by the root of a chi-squared variable, whose derivative overflows below this.
-    log_chi2 = -2 / 3 * math.log(torch.finfo(fn.df.dtype).max)
-    share = gamma_draws_below(fn.df / 2, log_chi2 - math.log(2))
+    share = student_t_draws_of_nan_gradient(fn)
     if share > NAN:
         yield Defect(f"NaN gradient for {_percent(share)} of draws", "StudentT")
 

@@ -26,6 +26,13 @@ def beta():
     return hit, beyond.beta_draws_below(a, a, beyond.log_tiny(a))
 
 
+def student_t():
+    df = torch.tensor(0.1).expand(N).clone().requires_grad_()
+    fn = dist.StudentT(df)
+    (gradient,) = torch.autograd.grad(fn.log_prob(fn.rsample()).sum(), df)
+    return ~gradient.isfinite(), beyond.student_t_draws_of_nan_gradient(fn)
+
+
 def kumaraswamy_near_one():
     b = torch.tensor(0.2)
     fn = dist.Kumaraswamy(b.expand(N), b)
@@ -62,6 +69,7 @@ def relaxed_one_hot():
     [
         gamma,
         beta,
+        student_t,
         kumaraswamy_near_one,
         kumaraswamy_of_a_large_concentration,
         kumaraswamy_near_zero,
@@ -79,6 +87,13 @@ def test_so_many_draws_are_beyond(law):
 def test_two_zeros_of_a_relaxed_row_count_twice():
     fn = dist.RelaxedOneHotCategorical(torch.tensor(1e-3), logits=torch.zeros(3))
     assert beyond.relaxed_one_hot_draws_with_a_zero(fn) == 1.0
+
+
+def test_a_temperature_may_be_a_number():
+    one_hot = dist.RelaxedOneHotCategorical(0.05, logits=torch.zeros(2))
+    tensor = dist.RelaxedOneHotCategorical(torch.tensor(0.05), logits=torch.zeros(2))
+    given = map(beyond.relaxed_one_hot_draws_with_a_zero, (one_hot, tensor))
+    assert len({round(share, 6) for share in given}) == 1
 
 
 def test_the_largest_share_of_a_batch_is_meant():

@@ -216,6 +216,18 @@ def test_the_small_concentration_beside_a_large_one(b, right):
         assert abs(moved.mean() - 1) > 0.3
 
 
+@pytest.mark.parametrize("cls", [dist.MixtureOfDiagNormals, ours.MixtureOfDiagNormals])
+def test_the_logits_of_a_mixture(cls):
+    locs = torch.tensor([[2.0, 2.0], [-2.0, 2.0]]).expand(20_000, 2, 2)
+    logits = torch.zeros(20_000, 2, requires_grad=True)
+    x = cls(locs, torch.ones(20_000, 2, 2), logits).rsample()
+    moved = torch.autograd.grad(x.prod(-1).sum(), logits)[0][:, 1]  # half of -4, of the mean product 0
+    if cls is ours.MixtureOfDiagNormals:
+        assert_p(stats.ttest_1samp(moved.numpy(), -2.0).pvalue)
+    else:
+        assert abs(moved.mean() + 2) > 1
+
+
 def test_backward_of_wishart():
     scale = torch.eye(2, requires_grad=True)
     with pytest.warns(UserWarning, match="Singular"):
