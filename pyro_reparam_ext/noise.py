@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
+from typing import ClassVar, Protocol
 
 import torch
 from pyro.distributions import TorchDistribution
 from torch import Size, Tensor
+
+from .contexts import Holding
 
 
 def standard_uniform(shape: Size, like: Tensor) -> Tensor:
@@ -43,6 +47,31 @@ def logistic_like(x: Tensor) -> Tensor:
 def signs_like(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """-1 or 1 with equal probability, in the dtype of ``x``."""
     return torch.randint(0, 2, shape, dtype=x.dtype, device=x.device).mul_(2).sub_(1)
+
+
+class Streams(Protocol):
+    """Random numbers that are kept apart by what they are drawn for."""
+
+    def of(self, kind: str, name: str) -> AbstractContextManager[None]:
+        """Entered around what is drawn for one site, or one plate."""
+
+
+_streams: ContextVar[Streams | None] = ContextVar("streams", default=None)
+_COMMON = nullcontext()
+
+
+def noise_of(kind: str, name: str) -> AbstractContextManager[None]:
+    """A context around all that is drawn for one source of noise: ``"site"`` or ``"plate"``.
+
+    Random numbers are the common ones of torch there, unless :func:`drawn_apart` says otherwise.
+    """
+    streams = _streams.get()
+    return _COMMON if streams is None else streams.of(kind, name)
+
+
+def drawn_apart(streams: Streams | None) -> AbstractContextManager[None]:
+    """The noise of each source comes from a stream of its own inside; None: it does not."""
+    return Holding(_streams, streams)
 
 
 class NoiseSource:

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..distributions.rules.copies import rows
 from ..errors import CannotVectorize, EstimatorError
 from ..estimators.protocol import COUPLED, Draw, Site
+from ..noise import noise_of
 from ..numerics.shapes import cat_rows
 from .control_flow import ControlFlow
 from .program import Program, Span
@@ -47,7 +48,9 @@ class AlternativesPass(Rerun):
         if name not in self.index:
             self.sites[name] = site = self._new_site(message)
             source = self.program.ordinary.source
-            self.draws[name] = self.changed[name] = draw = site.estimator.draw(fn, source)
+            with noise_of("site", name):
+                draw = site.estimator.draw(fn, source)
+            self.draws[name] = self.changed[name] = draw
         else:
             self.draws[name] = draw = self.assemble(self.index[name], fn)
             if draw is not self.program.ordinary.sites[self.index[name]].draw:
@@ -75,6 +78,10 @@ class AlternativesPass(Rerun):
 
     def assemble(self, number: int, fn: TorchDistribution) -> Draw:
         """The draws of site ``number`` in all evaluations; its ordinary one if they don't differ."""
+        with noise_of("site", self.program.sites[number].name):
+            return self._assembled(number, fn)
+
+    def _assembled(self, number: int, fn: TorchDistribution) -> Draw:
         program, site = self.program, self.program.sites[number]
         natural = program.ordinary.sites[number]
         depends = not program.vectorized or len(fn.batch_shape) > program.batch_dims

@@ -13,7 +13,7 @@ import torch
 from ..callers import told
 from ..errors import CannotVectorize, EstimatorError
 from ..estimators.protocol import Branch, Site
-from ..noise import NoiseSource
+from ..noise import NoiseSource, noise_of
 from .axes import Hidden, Visible
 from .branches import checked, is_asked
 from .costs import Costs
@@ -176,7 +176,8 @@ def _branches(sites: list[Site]) -> dict[int, tuple[Branch, ...]]:
     if torch.is_grad_enabled():
         for number, site in enumerate(sites):
             if is_asked(site):
-                branches = checked(site, site.estimator.alternatives(site))
+                with noise_of("site", site.name):
+                    branches = checked(site, site.estimator.alternatives(site))
                 if branches:
                     found[number] = branches
     return found

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ..callers import is_of_the_user
+from ..noise import drawn_apart
 
 CONTAINERS = (dict, OrderedDict, defaultdict, list, set)
 LIBRARIES = ("torch", "pyro", "numpy")
@@ -97,7 +98,7 @@ def same_random_state() -> Iterator[None]:
     on_cuda = torch.cuda.is_initialized()
     devices = range(torch.cuda.device_count()) if on_cuda else ()
     try:
-        with torch.random.fork_rng(devices):
+        with torch.random.fork_rng(devices), drawn_apart(None):
             yield
     finally:
         random.setstate(of_python)

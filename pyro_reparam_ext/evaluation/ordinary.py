@@ -20,7 +20,7 @@ from ..distributions.rules.wrappers import coordinates, is_masked, num_coordinat
 from ..errors import EstimatorError
 from ..estimators.base import Estimator
 from ..estimators.protocol import Draw, Site
-from ..noise import NoiseSource
+from ..noise import NoiseSource, noise_of
 from .at_once import is_at_once
 from .axes import Visible
 from .control_flow import ControlFlow, provenance_of, untracked
@@ -89,7 +89,8 @@ class OrdinaryRun(Recorder):
         if estimator.enumerated:
             draw = self._enumerate(message, fn, estimator)
         else:
-            draw = estimator.draw(fn, self.source)
+            with noise_of("site", name):
+                draw = estimator.draw(fn, self.source)
         # The program gets the value with the provenance of what it was drawn from, estimators without.
         upstream = provenance_of(draw.value)
         if self.tracking:

@@ -30,6 +30,7 @@ from ..errors import CannotVectorize, EstimatorError
 from ..estimators.base import Estimator
 from ..estimators.hinted import check_model_site
 from ..estimators.protocol import Draw, Site
+from ..noise import noise_of
 from ..numerics.shapes import cat_rows
 from .alternatives_pass import AlternativesPass, cat, one
 from .control_flow import ControlFlow, provenance_of, untracked
@@ -279,7 +280,9 @@ class ModelRun(Recorder):
         if not message["done"] and not message["is_observed"]:
             self.control.noisy = True
             if self.axes.hides:
-                self.give(message, fn())
+                with noise_of("site", message["name"]):
+                    value = fn()
+                self.give(message, value)
         return frozenset()
 
 

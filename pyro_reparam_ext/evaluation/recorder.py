@@ -11,6 +11,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 
 from ..distributions.rules.wrappers import is_subclass
+from ..noise import noise_of
 from .axes import Visible
 from .control_flow import ControlFlow, provenance_of, untracked, without_provenance
 
@@ -70,7 +71,8 @@ class Recorder(TraceMessenger):
     def subsample(self, message: dict[str, Any]) -> None:
         """The indices of a plate are one draw for all particles and evaluations."""
         if self.axes.hides and message["value"] is None:
-            message["value"] = message["fn"](*message["args"], **message["kwargs"])
+            with noise_of("plate", message["name"]):
+                message["value"] = message["fn"](*message["args"], **message["kwargs"])
             message["done"] = True
 
     def _pyro_param(self, message: dict[str, Any]) -> None:

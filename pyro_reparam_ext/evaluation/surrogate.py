@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import EstimatorError
 from ..estimators.protocol import Evaluations
+from ..noise import noise_of
 from .bound import charged, log_weights
 from .costs import Costs
 from .gradients import gradients
@@ -61,7 +62,8 @@ def surrogate_loss(
             elif one.site.estimator.min_particles > 1:
                 one = replace(one, others=_mean_of_others(one, costs, runs, evaluations))
             estimator, state = one.site.estimator, one.site.state
-            term = estimator.surrogate(one)
+            with noise_of("site", one.site.name):
+                term = estimator.surrogate(one)
             if term is not None:
                 _check_gradient(one, term)
                 term = costs.weighted(term, number).sum()

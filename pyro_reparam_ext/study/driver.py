@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from ..errors import EstimatorError
 from ..evaluation.invisible import parameter_restorer
 from ..schedule import measuring
+from .again import Again
 from .measured import Job, Measured, direction_of, kept_draws, measure, needed
 from .moments import Moments
 from .names import Names, select, shared
@@ -151,6 +152,7 @@ def gradient_study(
             for number, job in enumerate(jobs):
                 bar.set_postfix_str(job.label)
                 measured[job.sampler] = measure(job, names, direction, (seed, number), executor, bar)
+        again = Again(estimators, {job.label: job for job in jobs[: len(samplers)]}, seed)
     results = {label: measured[sampler] for label, sampler in samplers.items()}
     moments = measured[taken].moments if taken else None
     checked = measured[witness].moments if witness else None
@@ -165,7 +167,7 @@ def gradient_study(
     if moments is None and checked and not any(result.unbiased for result in results.values()):
         moments = checked
     settings = {"num_draws": num_draws, "seed": seed, "warmup": warmup, "draws_kept": keep}
-    return GradientStudy(results, names, moments, label_of_reference, settings)
+    return GradientStudy(results, names, moments, label_of_reference, settings, again)
 
 
 def _unconditional(results: dict[str, Measured]) -> list[Moments]:

@@ -114,7 +114,7 @@ class _Running:
         if self.draws is None:
             self.draws = Draws(self.sampler, names)
             # The least, as others on the machine only add to it.
-            self.seconds = min(self.sampler.seconds(names, 1) for _ in range(TIMED))
+            self.seconds = min(self.sampler.seconds(names, TIMED))
         needed = min(count, 1) if self.sampler.deterministic else count
         for chunk in self.draws.chunks(max(needed - self.moments.count, 0)):
             self.moments.add(chunk)
@@ -129,6 +129,7 @@ class _Running:
             sampler.evaluations,
             self.seconds,
             batched,
+            (self.seconds, self.seconds),
         )
 
 

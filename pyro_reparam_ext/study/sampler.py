@@ -131,8 +131,8 @@ class Sampler:
         for p in learned:
             p.grad = None
 
-    def seconds(self, names: list[str], repeats: int) -> float:
-        """Median wall-clock time of one gradient, computed as in training."""
+    def seconds(self, names: list[str], repeats: int) -> list[float]:
+        """Wall-clock times of single gradients, computed as in training."""
         leaves = {name: self.parameters[name] for name in names}
         times = []
         with self.call.context():
@@ -140,7 +140,7 @@ class Sampler:
                 start = time.perf_counter()
                 self.gradient(leaves)
                 times.append(time.perf_counter() - start)
-        return sorted(times)[repeats // 2]
+        return times
 
 
 def _is_random(fn: TorchDistribution) -> bool:
