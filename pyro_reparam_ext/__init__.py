@@ -4,6 +4,7 @@ from . import distributions, estimators, nn, reparam, testing
 from .compiled.run import run_svi
 from .compiled.svi import CompiledSVI
 from .config import config_estimator
+from .diagnostics.sites import inspect_sites
 from .elbo import TraceEstimator_ELBO
 from .errors import EstimatorError
 from .estimators import (
@@ -51,6 +52,7 @@ __all__ = [
     "distributions",
     "estimators",
     "gradient_study",
+    "inspect_sites",
     "nn",
     "reparam",
     "run_svi",

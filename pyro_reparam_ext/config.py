@@ -65,26 +65,37 @@ def check_names(configuration: Configuration, sites: Iterable[str]) -> None:
 
 
 def resolve(configuration: Configuration, message: Message, source: NoiseSource) -> Estimator:
-    """The estimator of a site, checked.
-
-    The first that there is of: its own ``infer["estimator"]``; what the configuration says of this very
-    site, by its name or by a callable; what it asks of other ELBOs (:func:`hinted`); the one estimator
-    that is configured for all sites; the default. ``source``: of the noise of all sites.
+    """The estimator of a site, checked. ``source``: of the noise of all sites.
 
     Raises:
         EstimatorError: the estimator can't serve the site.
     """
-    name, fn = message["name"], message["fn"]
-    estimator = message["infer"].get("estimator")
-    if estimator is not None:
-        _require_estimator(estimator, name)
-    else:
-        given = configured(configuration, message)
-        if given is None or isinstance(configuration, Estimator):
-            given = hinted(message, given) or given
-        estimator = given or default_estimator(fn, source)
-    estimator.check(name, fn, source)
+    estimator, _ = choose(configuration, message, source)
+    estimator.check(message["name"], message["fn"], source)
     return estimator
+
+
+def choose(
+    configuration: Configuration, message: Message, source: NoiseSource
+) -> tuple[Estimator, str]:
+    """The estimator of a site, and what has chosen it.
+
+    The first that there is of: its own ``infer["estimator"]``; what the configuration says of this very
+    site, by its name or by a callable; what it asks of other ELBOs (:func:`hinted`); the one estimator
+    that is configured for all sites; the default.
+    """
+    name, infer = message["name"], message["infer"]
+    if infer.get("estimator") is not None:
+        return _require_estimator(infer["estimator"], name), "infer['estimator']"
+    given = configured(configuration, message)
+    if given is not None and not isinstance(configuration, Estimator):
+        return given, "estimators="
+    hint = hinted(message, given)
+    if hint:
+        return hint, "infer['enumerate']" if hint.enumerated else "infer['baseline']"
+    if given:
+        return given, "estimators="
+    return default_estimator(message["fn"], source), "default"
 
 
 class _ConfigMessenger(Messenger):

@@ -77,7 +77,7 @@ def diagnose(
         return
     if _is_of_a_distribution(error):
         raise EstimatorError(f"{cause} {REMEDY}") from error
-    _add_note(error, f"{cause} {REMEDY}")
+    add_note(error, f"{cause} {REMEDY}")
 
 
 def _is_of_a_distribution(error: Exception) -> bool:
@@ -89,7 +89,8 @@ def _is_of_a_distribution(error: Exception) -> bool:
     return raised_in.startswith(("torch.distributions", "pyro.distributions", f"{__package__}."))
 
 
-def _add_note(error: Exception, note: str) -> None:
+def add_note(error: Exception, note: str) -> None:
+    """Says more of an error without changing what it is."""
     if hasattr(error, "add_note"):
         error.add_note(note)
     else:  # before Python 3.11

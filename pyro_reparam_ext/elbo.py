@@ -199,7 +199,7 @@ class TraceEstimator_ELBO(ELBO):
             return estimator
 
         try:
-            way = self._way(model, guide, args, kwargs)
+            way = self.way(model, guide, args, kwargs)
             runs = None
             while runs is None:
                 try:
@@ -223,23 +223,10 @@ class TraceEstimator_ELBO(ELBO):
         compared = False
         while not compared:
             self.evaluate(model, guide, args, kwargs)
-            last = self._way(model, guide, args, kwargs).last
+            last = self.way(model, guide, args, kwargs).last
             compared = last is not None and last.complete
 
-    def surrogate(self, runs: list[Costs], *, learn: bool) -> Surrogate:
-        """Loss and surrogate loss. ``learn``: baselines and control variates learn from them too."""
-        return surrogate_loss(runs, self.num_particles, learn, self.objective)
-
-    def register(self) -> None:
-        """Hands what estimators learn to the parameter store, so that ``SVI`` trains and saves it."""
-        if not len(self.states) or pyro.settings.get("module_local_params"):
-            return
-        for key, state in self.states.items():
-            pyro.module(f"estimators/{key}", state, update_module_params=True)
-
-    # -- parts ------------------------------------------------------------------------------------
-
-    def _way(
+    def way(
         self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict
     ) -> Way:
         """How this program is run; it is looked at when it is first seen."""
@@ -253,6 +240,19 @@ class TraceEstimator_ELBO(ELBO):
         way = Way((model, guide), self.vectorize_particles, plates)
         self._ways.appendleft(way)
         return way
+
+    def surrogate(self, runs: list[Costs], *, learn: bool) -> Surrogate:
+        """Loss and surrogate loss. ``learn``: baselines and control variates learn from them too."""
+        return surrogate_loss(runs, self.num_particles, learn, self.objective)
+
+    def register(self) -> None:
+        """Hands what estimators learn to the parameter store, so that ``SVI`` trains and saves it."""
+        if not len(self.states) or pyro.settings.get("module_local_params"):
+            return
+        for key, state in self.states.items():
+            pyro.module(f"estimators/{key}", state, update_module_params=True)
+
+    # -- parts ------------------------------------------------------------------------------------
 
     def _run(
         self,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import pyro_reparam_ext as pre
-from pyro_reparam_ext.config import resolve
+from pyro_reparam_ext.config import choose, resolve
 from pyro_reparam_ext.estimators.default import default_estimator
 from pyro_reparam_ext.noise import NoiseSource
 
@@ -36,6 +36,23 @@ def test_precedence(configuration):
 def test_default_where_nothing_is_said(configuration):
     assert isinstance(resolve(configuration, _message(), NoiseSource()), pre.ScoreFunction)
     assert isinstance(resolve(configuration, _message(), NoiseSource(2)), pre.LeaveOneOut)
+
+
+@pytest.mark.parametrize(
+    ("configuration", "infer", "chooser"),
+    [
+        (pre.DisARM(), {"estimator": pre.REBAR()}, "infer['estimator']"),
+        ({"z": pre.DisARM()}, {"enumerate": "parallel"}, "estimators="),
+        (pre.DisARM(), {}, "estimators="),
+        (pre.DisARM(), {"enumerate": "parallel"}, "infer['enumerate']"),
+        (None, {"baseline": {"use_decaying_avg_baseline": True}}, "infer['baseline']"),
+        (pre.Pathwise(), {}, "default"),
+    ],
+)
+def test_what_has_chosen_it(configuration, infer, chooser):
+    estimator, by = choose(configuration, _message(**infer), NoiseSource())
+    assert by == chooser
+    assert repr(estimator) == repr(resolve(configuration, _message(**infer), NoiseSource()))
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,8 @@ class Way:
     ``last``: what is known of it at the shapes of its last call. ``crossed``: what was found to depend
     on other elements of a plate than its own. ``random``: whether the program's own random numbers may
     differ between evaluations. ``reads``: whether it reads values as numbers, so that what depends on
-    what may change from call to call.
+    what may change from call to call. ``reasons``: why it is not run in each mode that was tried before
+    this one, of which ``told`` have been told.
     """
 
     programs: tuple[Callable[..., Any], Callable[..., Any]]
@@ -115,7 +116,8 @@ class Way:
     initialised: bool = False
     random: bool = False
     reads: bool = False
-    reasons: list[CannotVectorize] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    told: int = 0
 
     def serves(self, model: Callable[..., Any], guide: Callable[..., Any]) -> bool:
         """Whether this is the way of a program, or of one that was made anew of the same parts."""
@@ -181,17 +183,16 @@ class Way:
         if self.mode == "vmap" and not self.random and "same randomness" in str(error):
             self.random = True
             return
-        self.reasons.append(error)
+        self.reasons.append(str(error).rstrip("."))
         self.mode = MODES[MODES.index(self.mode) + 1] if error.ever else False
         self.shapes.clear()
         self.last = None
 
     def say(self, given: Vectorize) -> None:
         """Warns, once a way has been found, that it is not the one that was asked for."""
-        if not self.reasons:
+        if self.told == len(self.reasons):
             return
-        reason = str(self.reasons[0]).rstrip(".")
-        self.reasons.clear()
+        reason, self.told = self.reasons[self.told], len(self.reasons)
         warnings.warn(
             f"{reason[:1].upper()}{reason[1:]}. Evaluations are run "
             + (

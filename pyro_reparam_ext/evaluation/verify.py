@@ -158,9 +158,6 @@ def _row_of_alternative(costs: Costs, owner: int) -> _Row | None:
     return None
 
 
-# -- comparing --------------------------------------------------------------------------------------
-
-
 def _check_terms(costs: Costs) -> None:
     """Every term has the dims that its sites say: none left of the evaluations, none of other sizes."""
     for run in costs.passes:
@@ -292,8 +289,7 @@ def _look_for_crossings(costs: Costs, done: set[Hashable]) -> bool:
     sites = [site for site in program.ordinary.sites if _is_charged(site) and site.name not in done]
     if not sites:
         return True
-    row = _Row(costs.passes[0], 0, _last(costs))
-    draws, values = _values_at(costs, row)
+    draws, values = ordinary_values(costs)
     try:
         plain = plain_run(program, draws, values)
     except Exception:  # not to be scored at a given value: nothing can be told
@@ -321,6 +317,11 @@ def _is_charged(site: Site) -> bool:
     charged = site.estimator.contributes(site.fn) and site.log_prob.requires_grad
     charged = charged or site.estimator.enumerated
     return bool(site.plates) and not site.observed and charged
+
+
+def ordinary_values(costs: Costs) -> tuple[dict[str, Draw], dict[str, dict[str, Any]]]:
+    """The plain values of one particle of the ordinary evaluation, of guide and model."""
+    return _values_at(costs, _Row(costs.passes[0], 0, _last(costs)))
 
 
 def _values_at(costs: Costs, row: _Row) -> tuple[dict[str, Draw], dict[str, dict[str, Any]]]:

@@ -55,7 +55,7 @@ def num_coordinate_dims(fn: TorchDistribution) -> int:
 
 def num_coordinates(fn: TorchDistribution) -> int:
     """How many coordinates one batch element of ``fn`` has."""
-    return fn.event_shape[: num_coordinate_dims(fn)].numel()
+    return torch.Size(fn.event_shape[: num_coordinate_dims(fn)]).numel()  # some have a tuple
 
 
 def coordinate_support(base: TorchDistribution) -> torch.Tensor:
