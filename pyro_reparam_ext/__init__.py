@@ -4,7 +4,6 @@ from . import distributions, estimators, nn, reparam, testing
 from .compiled.run import run_svi
 from .compiled.svi import CompiledSVI
 from .config import config_estimator
-from .diagnostics.sites import inspect_sites
 from .elbo import TraceEstimator_ELBO
 from .errors import EstimatorError
 from .estimators import (
@@ -19,6 +18,7 @@ from .estimators import (
     StraightThrough,
     StraightThroughGumbelSoftmax,
 )
+from .inspection.sites import inspect_sites
 from .monitoring.gradient_monitor import GradientMonitor
 from .schedule import ExponentialDecay, LinearWarmup
 from .study.driver import gradient_study

@@ -39,7 +39,7 @@ COVERED_BY = {
     "compiled/surroundings.py": "compiled/test_svi.py",
     "compiled/together.py": "compiled/test_ranks.py",
     "contexts.py": "test_temperature.py",
-    "diagnostics/row.py": "diagnostics/test_sites.py",
+    "inspection/row.py": "inspection/test_sites.py",
     "distributions/bartlett.py": "distributions/test_wishart.py",
     "distributions/mixins/directional.py": "distributions/test_von_mises_fisher.py",
     "distributions/mixins/held_score.py": "distributions/test_straight_through_in_elbos.py",

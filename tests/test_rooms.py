@@ -31,7 +31,7 @@ HOUSE = [
     {"elbo"},
     {"reparam", "nn", "compiled"},
     {"study"},
-    {"monitoring", "diagnostics"},
+    {"monitoring", "inspection"},
     {"testing"},
 ]
 """Rooms from the entrance on: each may know those before it, and none after it."""

@@ -6,7 +6,7 @@ import torch
 from pyro.infer.autoguide import AutoDiagonalNormal
 
 import pyro_reparam_ext as pre
-from pyro_reparam_ext.diagnostics.dependent_costs import DependentCosts
+from pyro_reparam_ext.inspection.dependent_costs import DependentCosts
 
 
 def model():

@@ -6,7 +6,7 @@ import torch
 from pyro.distributions.testing.rejection_gamma import RejectionStandardGamma
 
 import pyro_reparam_ext as pre
-from pyro_reparam_ext.diagnostics.sampler_words import sampler_words
+from pyro_reparam_ext.inspection.sampler_words import sampler_words
 
 HALF = torch.tensor([0.5])
 ours = pre.distributions

@@ -9,7 +9,7 @@ import torch
 from pyro import poutine
 
 import pyro_reparam_ext as pre
-from pyro_reparam_ext.diagnostics.words import (
+from pyro_reparam_ext.inspection.words import (
     distribution_words,
     num_numbers,
     plate_words,

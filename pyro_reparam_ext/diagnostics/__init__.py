@@ -1,1 +1,0 @@
-"""Answers to a user's questions about a model and a guide."""
