@@ -4,6 +4,9 @@ from . import distributions, estimators, nn, reparam, testing
 from .compiled.run import run_svi
 from .compiled.svi import CompiledSVI
 from .config import config_estimator
+from .convergence.converged import Converged
+from .convergence.loss_converged import LossConverged
+from .convergence.rule import StoppingRule, Verdict
 from .elbo import TraceEstimator_ELBO
 from .errors import EstimatorError
 from .estimators import (
@@ -27,6 +30,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CompiledSVI",
+    "Converged",
     "DisARM",
     "Enumeration",
     "EstimatorError",
@@ -35,13 +39,16 @@ __all__ = [
     "GumbelSoftmax",
     "LeaveOneOut",
     "LocalExpectation",
+    "LossConverged",
     "Pathwise",
     "REBAR",
     "ScoreFunction",
+    "StoppingRule",
     "StraightThrough",
     "StraightThroughGumbelSoftmax",
     "TraceEstimator_ELBO",
     "Variant",
+    "Verdict",
     "config_estimator",
     "distributions",
     "estimators",

@@ -28,6 +28,7 @@ HOUSE = [
     {"config", "evaluation"},
     {"diagnosis"},
     {"elbo"},
+    {"convergence"},
     {"reparam", "nn", "compiled"},
     {"study"},
     {"testing"},
