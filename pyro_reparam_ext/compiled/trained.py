@@ -27,7 +27,8 @@ class Trained:
         offsets = [sum(sizes[:i]) for i in range(len(sizes))]
         chosen = [own + offset for own, offset in zip(places, offsets, strict=True)]
         first = next(iter(self.params.values()))
-        self._watched = None if whole else torch.cat(chosen).to(first.device)
+        self.watched = None if whole else torch.cat(chosen).to(first.device)
+        """Places in the vector of the coordinates that are watched; None if all of them are."""
         self._values = [p.detach() for p in self.params.values()]
         self._views: list[Tensor] | None = [x.reshape(-1) for x in self._values]
         if not all(x.is_contiguous() and x.device == first.device for x in self._values):
@@ -43,10 +44,6 @@ class Trained:
             return torch.cat(self._views)
         device = self._values[0].device
         return torch.cat([x.reshape(-1).to(device) for x in self._values])
-
-    def watched(self, vector: Tensor) -> Tensor:
-        """The coordinates that are watched."""
-        return vector if self._watched is None else vector[self._watched]
 
     def write(self, vector: Tensor) -> None:
         """Gives the parameters these values, in place."""

@@ -54,8 +54,11 @@ class Watch:
         if self._trained is None:
             self._trained = Trained(self._svi)
         vector = self._trained.vector()
-        self._means.add(vector)
-        self._new.append(self._trained.watched(vector))
+        if self._trained.watched is None:
+            self._new.append(vector)
+            return
+        self._new.append(vector[self._trained.watched])
+        self._sum = vector if self._sum is None else self._sum.add_(vector)
 
     def look(self, losses: Tensor) -> bool:
         """Takes the losses since the last look; whether to stop, if it is time to ask."""
@@ -65,8 +68,11 @@ class Watch:
             return False
         self._losses.extend(losses)
         if self._new:
-            self._iterates.extend(torch.stack(self._new).cpu())
-            self._new = []
+            rows = torch.stack(self._new)
+            self._iterates.extend(rows.cpu())
+            mean = rows.mean(0) if self._sum is None else self._sum / len(rows)
+            self._means.add(mean, len(rows))
+            self._new, self._sum = [], None
         if len(self._losses.rows) < self._next:
             return False
         self._ask()
@@ -115,6 +121,7 @@ class Watch:
     _iterates: Growing
     _means: BlockMeans
     _new: list[Tensor]
+    _sum: Tensor | None
     _verdict: Verdict
 
     def _restart(self) -> None:
@@ -126,7 +133,8 @@ class Watch:
     def _begin(self, rule: StoppingRule) -> None:
         """Begins a phase: losses and iterates that the rule has not seen."""
         self._rule, self._next, self._verdict = rule, rule.next_look(0), Verdict(False)
-        self._losses, self._iterates, self._means, self._new = Growing(), Growing(), BlockMeans(), []
+        self._losses, self._iterates, self._means = Growing(), Growing(), BlockMeans()
+        self._new, self._sum = [], None
 
     def _ask(self) -> None:
         """Asks the rule, and averages if it says so."""

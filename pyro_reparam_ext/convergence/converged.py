@@ -11,7 +11,7 @@ from .rule import LOOK, SPACING, Verdict
 from .stationary import Average, average, most_stationary, typical_rhat
 from .windows import starts
 
-GROWTH = 1.1
+GROWTH = 1.15
 """Factor by which a run is longer at a look than at the one before."""
 FEWEST = 200
 """Rows of a window, at least."""
@@ -80,7 +80,7 @@ class Converged:
         >>> pyro.set_rng_seed(0)
         >>> svi = pyro.infer.SVI(model, guide, pyro.optim.Adam({"lr": 0.05}), pre.TraceEstimator_ELBO())
         >>> result = pre.run_svi(svi, 10_000, until=pre.Converged(), progress=False)
-        >>> result.converged, len(result.losses) < 5000, abs(guide.median()["z"].item() - 1.0) < 0.05
+        >>> result.converged, len(result.losses) < 10_000, abs(guide.median()["z"].item() - 1.0) < 0.05
         (True, True, True)
     """
 
@@ -103,7 +103,7 @@ class Converged:
 
     def next_look(self, step: int) -> int:
         """Later and later: the time of looks is a fixed share of the run."""
-        return max(step + LOOK, int(GROWTH * step))
+        return max(step + LOOK, int(GROWTH * step), FEWEST * SPACING)
 
     def observe(self, losses: Tensor, iterates: Tensor) -> Verdict:
         """Whether the iterates are stationary, and their mean is known well enough."""

@@ -34,12 +34,12 @@ class LossConverged:
         EstimatorError: a window of less than 100 steps, or a tolerance that is not positive.
 
     Example:
-        >>> fall = 100 * torch.exp(-torch.arange(6000) / 300.0) + 50
-        >>> noise = torch.randn(6000, generator=torch.Generator().manual_seed(0))
+        >>> noise = 0.1 * torch.randn(6000, generator=torch.Generator().manual_seed(0))
+        >>> losses = 50 + 100 * torch.exp(-torch.arange(6000) / 300.0) + noise
         >>> rule = LossConverged()
-        >>> rule.observe((fall + noise)[:1000], torch.zeros(100, 0)).stop
+        >>> rule.observe(losses[:1000], torch.zeros(100, 0)).stop
         False
-        >>> any(rule.observe((fall + noise)[:n], torch.zeros(0, 0)) for n in range(3000, 6000, 500))
+        >>> rule.observe(losses, torch.zeros(600, 0)).stop
         True
     """
 

@@ -10,7 +10,7 @@ from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor
 
 BATCHES = 50
-"""Batches that a window is cut into, at most."""
+"""Batches that a window is cut into: fewer where it has fewer rows."""
 ROUNDING = 1e-6
 """Share of its largest size by which a coordinate may move and still be called constant."""
 
@@ -44,13 +44,12 @@ def most_stationary(iterates: Tensor, firsts: Sequence[int]) -> tuple[int, Tenso
         >>> first, bool((rhat < 1.1).all())
         (250, True)
     """
-    found = []
-    for first in firsts:
-        means = batch_means(iterates[first:])
-        rhat = split_gelman_rubin(means[None], chain_dim=0, sample_dim=1)
-        found.append(rhat.masked_fill(_constant(means.std(0), iterates), 1.0))
-    best = int(torch.stack(found).amax(-1).argmin())
-    return firsts[best], found[best]
+    count = min(BATCHES, *(len(iterates) - first for first in firsts))
+    windows = torch.stack([_batch_means(iterates[first:], count) for first in firsts], 1)
+    rhat = split_gelman_rubin(windows[None], chain_dim=0, sample_dim=1)
+    rhat = rhat.masked_fill(_constant(windows.std(0), iterates), 1.0)
+    best = int(rhat.amax(-1).argmin())
+    return firsts[best], rhat[best]
 
 
 def typical_rhat(coordinates: int) -> float:
@@ -87,7 +86,7 @@ class Average:
 
 def average(iterates: Tensor) -> Average:
     """The mean of ``iterates``, of shape ``(rows, coordinates)``."""
-    means = batch_means(iterates)
+    means = _batch_means(iterates, min(BATCHES, len(iterates)))
     spread = iterates.double().std(0)
     moves = ~_constant(spread, iterates)
     ess = torch.full_like(spread, torch.inf)
@@ -101,11 +100,10 @@ def _constant(spread: Tensor, iterates: Tensor) -> Tensor:
     return spread <= ROUNDING * iterates.abs().amax(0)
 
 
-def batch_means(rows: Tensor) -> Tensor:
-    """The means of up to :data:`BATCHES` batches of consecutive rows, in double precision.
+def _batch_means(rows: Tensor, count: int) -> Tensor:
+    """The means of so many batches of consecutive rows, in double precision.
 
     Rows that fill no batch are left out, in the beginning.
     """
-    size = -(-len(rows) // BATCHES)
-    count = len(rows) // size
+    size = len(rows) // count
     return rows[len(rows) - size * count :].double().unflatten(0, (count, size)).mean(1)

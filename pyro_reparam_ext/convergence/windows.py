@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .rule import LOOK, SPACING
+
 BLOCKS = 8
 """Blocks that a run is cut into, at most: so many copies of the parameters are kept."""
-SHORTEST = 10
-"""Rows of a block in the beginning."""
+SHORTEST = LOOK // SPACING
+"""Rows of a block in the beginning: those between two looks."""
 
 
 def block_length(rows: int) -> int:
@@ -36,18 +38,18 @@ class BlockMeans:
         self.rows = 0
         self._means: list[Tensor] = []
 
-    def add(self, row: Tensor) -> None:
-        """Takes one more row, of shape ``(parameters,)``."""
-        length = block_length(self.rows + 1)
+    def add(self, mean: Tensor, rows: int) -> None:
+        """Takes the mean of the next rows, of shape ``(parameters,)``: of ten, or fewer at the end."""
+        length = block_length(self.rows + rows)
         if length != block_length(self.rows):
             pairs = zip(self._means[::2], self._means[1::2], strict=True)
             self._means = [torch.lerp(a, b, 0.5) for a, b in pairs]
         count = self.rows % length
-        self.rows += 1
+        self.rows += rows
         if not count:
-            self._means.append(row.clone())
+            self._means.append(mean.clone())
         else:
-            self._means[-1].lerp_(row, 1 / (count + 1))
+            self._means[-1].lerp_(mean, rows / (count + rows))
 
     def last(self, rows: int) -> tuple[Tensor, int]:
         """The mean of the last ``rows`` rows, and how many: those from the nearest block on."""
