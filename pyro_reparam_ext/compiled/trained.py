@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pyro
 import torch
 from pyro.infer import SVI
+from pyro.optim.lr_scheduler import PyroLRScheduler
 from torch import Tensor, nn
 
 from ..convergence.coordinates import labels, watched
@@ -19,7 +20,8 @@ class Trained:
 
     def __init__(self, svi: SVI) -> None:
         self._ids = _ids(svi)
-        self.params = dict(sorted(zip(_names(svi), svi.optim.optim_objs, strict=True)))
+        named = dict(zip(_names(svi), svi.optim.optim_objs, strict=True))
+        self.params = {name: named[name] for name in sorted(named)}
         places = watched([p.numel() for p in self.params.values()])
         self.names = tuple(labels(self.params, places))
         sizes = [p.numel() for p in self.params.values()]
@@ -58,8 +60,6 @@ def check_rates(svi: SVI) -> None:
     Raises:
         EstimatorError: there is a scheduler.
     """
-    from pyro.optim.lr_scheduler import PyroLRScheduler
-
     if isinstance(svi.optim, PyroLRScheduler):
         raise EstimatorError(
             f"until: it reduces learning rates, which the scheduler of {type(svi.optim).__name__} sets "
@@ -82,8 +82,9 @@ def _ids(svi: SVI) -> list[int]:
 
 def _names(svi: SVI) -> Sequence[str]:
     """The names of parameters, in the store or else in the modules of the programs."""
-    modules = [program for program in (svi.model, svi.guide) if isinstance(program, nn.Module)]
-    local = {p: name for module in modules for name, p in module.named_parameters()}
+    programs = {"model": svi.model, "guide": svi.guide}
+    modules = {kind: x for kind, x in programs.items() if isinstance(x, nn.Module)}
+    local = {p: f"{kind}.{name}" for kind, x in modules.items() for name, p in x.named_parameters()}
     store = pyro.get_param_store()
     found = ((p, store.param_name(p) or local.get(p)) for p in svi.optim.optim_objs)
     return [name or f"parameter {i}" for i, (_, name) in enumerate(found)]

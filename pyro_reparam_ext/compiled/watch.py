@@ -52,6 +52,8 @@ class Watch:
     def record(self) -> None:
         """Notes the parameters as they are, after every tenth step."""
         if self._trained is None:
+            if not self._svi.optim.optim_objs:
+                return  # nothing is trained
             self._trained = Trained(self._svi)
         vector = self._trained.vector()
         if self._trained.watched is None:
@@ -85,7 +87,7 @@ class Watch:
 
     def result(self, losses: Tensor) -> Losses:
         """The result of the run; with a warning if the rule was not met."""
-        if not self._verdict.stop and len(self._losses.rows):
+        if not self._verdict.stop and len(self._losses.rows) > self._asked:
             self._ask()
         if not self._verdict.stop:
             warnings.warn(
@@ -104,7 +106,7 @@ class Watch:
             errors=self._errors,
             reductions=tuple(self._reductions),
             iterates=iterates,
-            steps=torch.arange(last - SPACING * (len(iterates) - 1), last + 1, SPACING),
+            steps=last - SPACING * torch.arange(len(iterates)).flip(0),
             names=() if self._trained is None else self._trained.names,
         )
 
@@ -117,6 +119,7 @@ class Watch:
     _errors: dict[str, float]
     _rule: StoppingRule
     _next: int
+    _asked: int
     _losses: Growing
     _iterates: Growing
     _means: BlockMeans
@@ -132,15 +135,16 @@ class Watch:
 
     def _begin(self, rule: StoppingRule) -> None:
         """Begins a phase: losses and iterates that the rule has not seen."""
-        self._rule, self._next, self._verdict = rule, rule.next_look(0), Verdict(False)
+        self._rule, self._next, self._asked = rule, rule.next_look(0), 0
+        self._verdict = Verdict(False, "the rule was yet to look")
         self._losses, self._iterates, self._means = Growing(), Growing(), BlockMeans()
         self._new, self._sum = [], None
 
     def _ask(self) -> None:
         """Asks the rule, and averages if it says so."""
-        seen = len(self._losses.rows)
+        self._asked = len(self._losses.rows)
+        self._next = self._rule.next_look(self._asked)
         answer = self._rule.observe(self._losses.rows, self._iterates.rows)
-        self._next = self._rule.next_look(seen)
         self._verdict = answer if isinstance(answer, Verdict) else Verdict(bool(answer))
         rows = self._verdict.averaged
         if rows is None or self._trained is None:
@@ -154,7 +158,9 @@ class Watch:
 
     def _said(self) -> str:
         """The reason, with the parameter that it speaks of."""
-        reason, place = self._verdict.reason or f"{self._rule} gave no reason", self._verdict.coordinate
-        if place is None or self._trained is None:
-            return reason
-        return f"{reason}, for {self._trained.names[place]}"
+        reason, place = self._verdict.reason or "the rule gave no reason", self._verdict.coordinate
+        if place is not None and self._trained is not None:
+            reason += f", for {self._trained.names[place]}"
+        return (
+            reason if self._verdict.rate is None else f"{reason}; learning rates were yet to be reduced"
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from ..errors import EstimatorError
@@ -107,7 +108,7 @@ class Converged:
 
     def observe(self, losses: Tensor, iterates: Tensor) -> Verdict:
         """Whether the iterates are stationary, and their mean is known well enough."""
-        verdict, found = self.judge(iterates)
+        verdict, found = self._judge(iterates)
         if found is None or self.reduce is None:
             return verdict
         then = _Reduced(self, found.spread, found.mean)
@@ -115,7 +116,7 @@ class Converged:
             False, verdict.reason, verdict.averaged, verdict.errors, rate=self.reduce, then=then
         )
 
-    def judge(self, iterates: Tensor, unit: Tensor | None = None) -> tuple[Verdict, Average | None]:
+    def _judge(self, iterates: Tensor, unit: Tensor | None = None) -> tuple[Verdict, Average | None]:
         """Whether to stop at one learning rate, and the average then.
 
         ``unit``: what standard errors are measured in, in the place of the iterates' own deviation.
@@ -131,8 +132,8 @@ class Converged:
         if rhat[worst] >= bound:
             return Verdict(False, f"{said} {where}", coordinate=worst), None
         found = average(iterates[first:])
-        share = found.error / (found.spread if unit is None else unit)
-        share = share.masked_fill(found.spread == 0, 0.0)
+        unit = found.spread if unit is None else torch.where(unit > 0, unit, found.spread)
+        share = (found.error / unit).masked_fill(found.spread == 0, 0.0)
         worst = int((share / self.mcse).maximum(self.ess / found.ess).argmax())
         reason = (
             f"{said}, the standard error of the mean is {share[worst]:.3f} of the iterates' deviation "
@@ -163,7 +164,7 @@ class _Reduced:
         return self.rule.next_look(step)
 
     def observe(self, losses: Tensor, iterates: Tensor) -> Verdict:
-        verdict, found = self.rule.judge(iterates, self.unit)
+        verdict, found = self.rule._judge(iterates, self.unit)
         if found is None or self.rule.reduce is None:
             return verdict
         shift = ((found.mean - self.before) / self.unit)[self.unit > 0].square().mean().sqrt()

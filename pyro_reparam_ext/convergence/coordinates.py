@@ -51,4 +51,6 @@ def labels(params: Mapping[str, Tensor], places: Sequence[Tensor]) -> list[str]:
 def _spread(size: int, count: int) -> Tensor:
     """So many of the places 0, 1, ..., ``size - 1``."""
     count = min(count, size)
-    return torch.linspace(0, size - 1, count).round().long() if count > 1 else torch.arange(count)
+    if count < 2:
+        return torch.arange(count)
+    return torch.linspace(0, size - 1, count, dtype=torch.float64).round().long()

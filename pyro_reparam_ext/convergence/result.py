@@ -21,10 +21,9 @@ class Losses:
         losses: of shape ``(steps,)``, on the CPU.
         converged: whether the stopping rule ended the run; None if there was none.
         reason: why it ended, or how far it was.
-        averaged: the steps after whose first, and until whose last, parameters were averaged; None if
-            they are those of the last step.
-        errors: Monte Carlo standard errors of the averaged parameters, unconstrained, by coordinate:
-            of those that were watched.
+        averaged: the steps between which parameters were averaged; None if they are those of the last.
+        errors: Monte Carlo standard errors of the averaged parameters, unconstrained, by the names of
+            coordinates.
         reductions: the steps after which learning rates were reduced.
         iterates: unconstrained parameters after every tenth step, of shape ``(rows, coordinates)``: all
             of them, or a hundred that are spread over them.

@@ -128,6 +128,25 @@ def test_reductions_end_nearer_to_the_optimum():
     assert (place() - BEST).norm().item() < off / 2
 
 
+def test_a_run_that_ends_where_rates_would_be_reduced_says_so():
+    verdict = pre.Verdict(False, "stationary", averaged=5, rate=0.25, then=After(200))
+    with pytest.warns(UserWarning, match="stationary; learning rates were yet to be reduced"):
+        result = pre.run_svi(svi_of(), 350, until=After(350, verdict, every=400), progress=False)
+    assert result.converged is False
+    assert result.reductions == ()
+
+
+def test_a_program_without_parameters_has_only_a_loss():
+    def loss(model, guide):
+        return torch.ones(()).requires_grad_() * 3
+
+    svi = SVI(torch.sin, torch.cos, pyro.optim.SGD({"lr": 0.1}), loss)
+    result = pre.run_svi(svi, 300, until=After(200), progress=False)
+    assert result.converged
+    assert result.names == ()
+    plt.close(result.plot()[0].figure)
+
+
 def test_schedulers_keep_their_rates():
     optim = pyro.optim.ExponentialLR(
         {"optimizer": torch.optim.Adam, "optim_args": {"lr": 0.01}, "gamma": 0.5}
