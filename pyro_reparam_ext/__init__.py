@@ -4,6 +4,9 @@ from . import distributions, estimators, nn, reparam, testing
 from .compiled.run import run_svi
 from .compiled.svi import CompiledSVI
 from .config import config_estimator
+from .convergence.converged import Converged
+from .convergence.loss_converged import LossConverged
+from .convergence.rule import StoppingRule, Verdict
 from .elbo import TraceEstimator_ELBO
 from .errors import EstimatorError
 from .estimators import (
@@ -30,6 +33,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CompiledSVI",
+    "Converged",
     "DisARM",
     "Enumeration",
     "EstimatorError",
@@ -40,14 +44,17 @@ __all__ = [
     "LeaveOneOut",
     "LinearWarmup",
     "LocalExpectation",
+    "LossConverged",
     "Pathwise",
     "REBAR",
     "ScoreFunction",
     "Selection",
+    "StoppingRule",
     "StraightThrough",
     "StraightThroughGumbelSoftmax",
     "TraceEstimator_ELBO",
     "Variant",
+    "Verdict",
     "config_estimator",
     "distributions",
     "estimators",

@@ -29,6 +29,7 @@ HOUSE = [
     {"config", "evaluation"},
     {"diagnosis"},
     {"elbo"},
+    {"convergence"},
     {"reparam", "nn", "compiled"},
     {"study"},
     {"monitoring", "inspection"},

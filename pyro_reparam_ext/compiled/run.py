@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
@@ -11,20 +10,15 @@ from pyro.infer import SVI
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..convergence.result import Losses
+from ..convergence.rule import LOOK, SPACING, StoppingRule
 from ..errors import EstimatorError
+from .watch import Watch
+
+__all__ = ["Batch", "Losses", "StoppingRule", "run_svi"]
 
 Batch: TypeAlias = Any
 """What a step gets beside the fixed arguments: a tensor, a sequence of arguments, or a mapping."""
-
-WATCH = 100
-"""Steps between two looks at the losses."""
-
-
-@dataclass(frozen=True, eq=False)
-class Losses:
-    """The result of many steps: their ``losses``, of shape ``(num_steps,)``, on the CPU."""
-
-    losses: Tensor
 
 
 def run_svi(
@@ -33,9 +27,12 @@ def run_svi(
     *args: Any,
     batches: Iterable[Batch] | None = None,
     progress: bool = True,
+    until: StoppingRule | None = None,
     **kwargs: Any,
 ) -> Losses:
     """Takes many steps of SVI, with a progress bar, and returns their losses.
+
+    With a stopping rule it takes as many as it needs: see :class:`~pyro_reparam_ext.Converged`.
 
     A :class:`~pyro_reparam_ext.CompiledSVI` does not wait for one step before it begins the next: its
     losses are looked at every 100 steps and at the end, and what is not finite raises then, with
@@ -48,10 +45,14 @@ def run_svi(
         batches: batches of data, such as a ``DataLoader``, gone through as often as it takes. A tensor
             is one more argument, a list or tuple are several, a mapping is keyword arguments.
         progress: whether to show a bar, with loss and speed; never if stderr is no terminal.
+        until: a stopping rule, such as ``pre.Converged()``, ``pre.LossConverged()``, or one of your own
+            (:class:`~pyro_reparam_ext.StoppingRule`). ``num_steps`` are then taken at most; if they are
+            not enough, a warning says how far it is.
         kwargs: keyword arguments of every step.
 
     Raises:
-        EstimatorError: ``batches`` is empty, or an iterator that ended early; or a loss is not finite.
+        EstimatorError: ``batches`` is empty, or an iterator that ended early; ``until`` is no rule, or
+            reduces learning rates that a scheduler sets; or a loss is not finite.
 
     Example:
         >>> import pyro, pyro.distributions as dist, torch
@@ -68,20 +69,23 @@ def run_svi(
 
     compiled = svi if isinstance(svi, CompiledSVI) else None
     source = _arguments(batches, args, kwargs, num_steps)
+    watch = None if until is None else Watch(svi, until)
     parts: list[Tensor] = []
     with tqdm(total=num_steps, desc="SVI", unit="step", disable=None if progress else True) as bar:
-        for start in range(0, num_steps, WATCH):
-            count = min(WATCH, num_steps - start)
+        for start in range(0, num_steps, LOOK):
+            count = min(LOOK, num_steps - start)
             given, losses = [], []
             if compiled is not None:
                 compiled.look_around()
-            for _ in range(count):
+            for number in range(1, count + 1):
                 these, named = next(source)
                 if compiled is None:
                     losses.append(torch.tensor(svi.step(*these, **named)))
-                    continue
-                losses.append(compiled.step_without_sync(*these, **named))
-                given.append((these, named))
+                else:
+                    losses.append(compiled.step_without_sync(*these, **named))
+                    given.append((these, named))
+                if watch is not None and number % SPACING == 0:
+                    watch.record()
             parts.append(torch.stack(losses).cpu())
             if compiled is not None:
                 bad = (~parts[-1].isfinite()).nonzero()
@@ -90,7 +94,10 @@ def run_svi(
                     compiled.explain(*given[first], step=start + first, missed=count - first)
             bar.set_postfix(loss=f"{float(parts[-1][-1]):.4g}", refresh=False)
             bar.update(count)
-    return Losses(torch.cat([torch.zeros(0), *parts]).to(torch.get_default_dtype()))
+            if watch is not None and watch.look(parts[-1]):
+                break
+    losses_of_all = torch.cat([torch.zeros(0), *parts]).to(torch.get_default_dtype())
+    return Losses(losses_of_all) if watch is None else watch.result(losses_of_all)
 
 
 def _arguments(

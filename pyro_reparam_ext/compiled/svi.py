@@ -23,7 +23,7 @@ from .backends import Backend, ahead_of_time
 from .eager import run_eagerly, unnoticed
 from .kinds import VALUES, difference, key_of
 from .ranks import Ranks, ranks_of
-from .run import Batch, Losses, run_svi
+from .run import Batch, Losses, StoppingRule, run_svi
 from .surroundings import Surroundings
 from .together import eager_step, kept_by, known_layout, make_parameters
 
@@ -63,9 +63,8 @@ class CompiledSVI(SVI):
             returns a loss which can be differentiated.
         fallback: what is done where a step is not one graph: ``"error"`` raises, ``"eager"`` warns
             once and steps as ``SVI`` does.
-        group: a process group of ``torch.distributed``, whose processes step together: each step takes
-            the mean of their gradients, and of what estimators average, and returns their mean loss.
-            Parameters begin with the values of its first process.
+        group: a process group of ``torch.distributed``, whose processes step together, from the
+            parameters of the first: by the mean of gradients, losses and what estimators average.
 
     Raises:
         EstimatorError: the step can't be captured; or a loss or a gradient is not finite. Parameters
@@ -130,10 +129,12 @@ class CompiledSVI(SVI):
         *args: Any,
         batches: Iterable[Batch] | None = None,
         progress: bool = True,
+        until: StoppingRule | None = None,
         **kwargs: Any,
     ) -> Losses:
         """Takes many steps, without waiting for one before the next: see :func:`run_svi`."""
-        return run_svi(self, num_steps, *args, batches=batches, progress=progress, **kwargs)
+        kwargs.update(batches=batches, progress=progress, until=until)
+        return run_svi(self, num_steps, *args, **kwargs)
 
     # -- what run_svi calls -----------------------------------------------------------------------
 

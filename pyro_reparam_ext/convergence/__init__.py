@@ -1,0 +1,1 @@
+"""Whether training has converged, from its losses and iterates alone."""
