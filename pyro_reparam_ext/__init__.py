@@ -4,6 +4,8 @@ from . import distributions, estimators, nn, reparam, testing
 from .compiled.run import run_svi
 from .compiled.svi import CompiledSVI
 from .config import config_estimator
+from .diagnostics.check import check_guide
+from .diagnostics.guide_check import GuideCheck
 from .elbo import TraceEstimator_ELBO
 from .errors import EstimatorError
 from .estimators import (
@@ -32,6 +34,7 @@ __all__ = [
     "EstimatorError",
     "ExponentialDecay",
     "GradientStudy",
+    "GuideCheck",
     "GumbelSoftmax",
     "LeaveOneOut",
     "LocalExpectation",
@@ -42,6 +45,7 @@ __all__ = [
     "StraightThroughGumbelSoftmax",
     "TraceEstimator_ELBO",
     "Variant",
+    "check_guide",
     "config_estimator",
     "distributions",
     "estimators",

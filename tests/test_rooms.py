@@ -30,6 +30,7 @@ HOUSE = [
     {"elbo"},
     {"reparam", "nn", "compiled"},
     {"study"},
+    {"diagnostics"},
     {"testing"},
 ]
 """Rooms from the entrance on: each may know those before it, and none after it."""

@@ -1,0 +1,296 @@
+r"""Draws of a guide with their importance weights, of the whole program and of the elements of plates.
+
+With :math:`z \sim q` the weights are :math:`w = p(x, z) / q(z)`. Where model and guide factorise over a
+plate, the factors of its element :math:`i` are the weights of that element by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from pyro.distributions import Delta, TorchDistribution
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.trace_struct import Trace
+from pyro.poutine.util import site_is_subsample
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..distributions.rules.wrappers import innermost
+from ..elbo import TraceEstimator_ELBO
+from ..errors import EstimatorError
+from ..estimators.protocol import Site
+from ..estimators.score_function import ScoreFunction
+from ..evaluation.axes import PARTICLES
+from ..evaluation.costs import Costs
+from ..evaluation.first_run import plain_traces
+from ..evaluation.program import Program
+from ..evaluation.terms import Term
+
+FLOATS = 2**22
+"""Draws made at once: as many as take about this many floats."""
+LOOPED = 25
+"""Draws between two movements of the progress bar where each is a run of its own."""
+REPLACED = ("estimator", "enumerate", "baseline")
+
+
+class PlainSites(Messenger):
+    """Takes off the sites of a guide what says how their gradient is found: draws are of the guide."""
+
+    def _pyro_sample(self, message: dict[str, Any]) -> None:
+        message["infer"] = {k: x for k, x in message["infer"].items() if k not in REPLACED}
+
+
+@dataclass(frozen=True, eq=False)
+class Latent:
+    """A latent site that model and guide have in common, and the guide's draws of it.
+
+    ``values`` has shape ``(draws, *shape)``, with ``shape`` that of the site's value in one run.
+    ``laws`` are the guide's distributions, one for each run of many draws. ``plates``: their dims,
+    counted from the right of the batch dims. ``point``: whether the guide gives it one value.
+    """
+
+    name: str
+    values: Tensor
+    event_dim: int
+    discrete: bool
+    laws: list[tuple[TorchDistribution, Program]]
+    plates: Mapping[str, int] = field(default_factory=dict)
+    point: bool = False
+
+    @property
+    def shape(self) -> torch.Size:
+        return self.values.shape[1:]
+
+
+@dataclass(frozen=True, eq=False)
+class WeightedDraws:
+    """Draws of a guide: their log weights, those of the elements of plates, and the latent sites.
+
+    ``log_weights``: shape ``(draws,)``. ``local``: by plate, shape ``(draws, size of the plate)``.
+    """
+
+    log_weights: np.ndarray
+    local: dict[str, np.ndarray]
+    sites: dict[str, Latent]
+
+
+def weighted_draws(
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    args: tuple,
+    kwargs: dict,
+    *,
+    num_samples: int,
+    max_plate_nesting: float,
+    progress: bool,
+) -> WeightedDraws:
+    """Draws of a guide and their weights, many in one run where the program can be vectorised.
+
+    Raises:
+        EstimatorError: a plate subsamples, so that no draw has the weight of all data.
+    """
+    with torch.no_grad():
+        traces = plain_traces(model, guide, args, kwargs)
+    _check_whole(traces)
+    footprint = sum(
+        node["value"].numel()
+        for trace in traces
+        for node in trace.nodes.values()
+        if node["type"] == "sample" and isinstance(node["value"], Tensor)
+    )
+    chunk = max(2, min(num_samples, FLOATS // max(footprint, 1)))
+    guide = PlainSites()(guide)
+    runs: list[Costs] = []
+    with tqdm(total=num_samples, desc="draws", disable=None if progress else True) as bar:
+        for costs in _runs(model, guide, args, kwargs, num_samples, chunk, max_plate_nesting):
+            runs += costs
+            bar.update(sum(run.program.num_particles for run in costs))
+    log_weights = torch.cat([_joint(run) for run in runs])[:num_samples]
+    sites = _latent_sites(runs, traces[0], num_samples)
+    local = {
+        plate: torch.cat([_of_elements(run, plate) for run in runs])[:num_samples]
+        .double()
+        .cpu()
+        .numpy()
+        for plate in _factorised(runs[0], sites)
+    }
+    return WeightedDraws(log_weights.double().cpu().numpy(), local, sites)
+
+
+def _runs(
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    args: tuple,
+    kwargs: dict,
+    num_samples: int,
+    chunk: int,
+    max_plate_nesting: float,
+) -> Iterator[list[Costs]]:
+    elbo = TraceEstimator_ELBO(
+        ScoreFunction(), num_particles=chunk, max_plate_nesting=max_plate_nesting + 1
+    )
+    with torch.no_grad():
+        done = 0
+        while done < num_samples:
+            costs = elbo.evaluate(model, guide, args, kwargs)
+            looped = not costs[0].program.vectorized
+            done += len(costs) if looped else chunk
+            yield costs
+            if looped and elbo.num_particles > LOOPED:
+                elbo = TraceEstimator_ELBO(
+                    ScoreFunction(), num_particles=LOOPED, vectorize_particles=False
+                )
+
+
+def _check_whole(traces: tuple[Trace, Trace]) -> None:
+    for trace in traces:
+        for name, node in trace.nodes.items():
+            if node["type"] == "sample" and site_is_subsample(node):
+                size = getattr(node["fn"], "size", None)
+                given = node["value"]
+                if size is not None and isinstance(given, Tensor) and len(given) < size:
+                    raise EstimatorError(
+                        f"plate '{name}': it takes {len(given)} of {size} elements at a time, expected "
+                        f"all of them: a weight is that of a draw given all data. Call with the data "
+                        f"as a whole, without subsample_size; or with a part of it as if it were the "
+                        f"data, in a plate of its size."
+                    )
+
+
+# -- weights ----------------------------------------------------------------------------------------
+
+
+def _signed(term: Term) -> Tensor:
+    """A term of the log weight: positive in the model, negative in the guide."""
+    log_prob = term.log_prob.detach()
+    return log_prob if term.side == "model" else -log_prob
+
+
+def _kept(x: Tensor, program: Program, dims: list[int | None], sizes: list[int]) -> Tensor:
+    """``x`` summed over all batch dims but ``dims`` (None: not there), in these ``sizes``."""
+    lead = [d for d in dims if d is not None]
+    width = max([x.dim(), *(-d for d in lead)])
+    x = x.reshape((1,) * (width - x.dim()) + x.shape)
+    others = [d for d in range(-width, 0) if d not in lead]
+    x = x.sum(others, keepdim=True) if others else x
+    order = [d % width for d in lead]
+    x = x.permute(*order, *(d for d in range(width) if d not in order))
+    shape = iter(x.shape[: len(lead)])
+    x = x.reshape([1 if d is None else next(shape) for d in dims])
+    return x.expand(sizes)
+
+
+def _joint(run: Costs) -> Tensor:
+    """The log weights of the draws of one run."""
+    program = run.program
+    parts = [
+        _kept(_signed(term), program, [program.particle_dim], [program.num_particles])
+        for term in run.passes[0].terms
+    ]
+    return torch.stack(parts).sum(0)
+
+
+def _of_elements(run: Costs, plate: str) -> Tensor:
+    """The log weights of the elements of a plate, shape ``(draws, size)``."""
+    program = run.program
+    terms = [term for term in run.passes[0].terms if plate in term.plates]
+    size = max(term.size(term.plates[plate]) for term in terms)
+    parts = [
+        _kept(
+            _signed(term),
+            program,
+            [program.particle_dim, term.plates[plate]],
+            [program.num_particles, size],
+        )
+        for term in terms
+    ]
+    return torch.stack(parts).sum(0)
+
+
+def _factorised(run: Costs, sites: Mapping[str, Latent]) -> list[str]:
+    """The plates over whose elements guide and model factorise, given the sites outside of them."""
+    terms = run.passes[0].terms
+    random = {s.name for s in run.program.sites if not isinstance(innermost(s.fn), Delta)}
+    plates = {plate for site in sites.values() for plate in site.plates if plate != PARTICLES}
+    inside = {p: {t.name for t in terms if p in t.plates} for p in plates}
+
+    def reaches(term: Term, names: set[str]) -> bool:
+        return term.upstream is None or bool(term.upstream & names)
+
+    def is_local(plate: str) -> bool:
+        own = inside[plate]
+        if any(crossing[2] == plate for crossing in run.program.crossed):
+            return False
+        drawn = {s.name for s in run.program.sites if s.name in own and s.name in random}
+        if not drawn:
+            return False
+        for term in terms:
+            if plate not in term.plates:
+                if term.side == "model" and term.name not in sites and reaches(term, own):
+                    return False
+                if term.name not in random or term.side == "model":
+                    if term.upstream is not None and term.upstream & (own - {term.name}):
+                        return False
+            elif term.side == "guide" and term.name not in random:
+                if term.upstream is None or not term.upstream & drawn:
+                    return False
+        return True
+
+    return sorted(plate for plate in plates if is_local(plate))
+
+
+# -- sites ------------------------------------------------------------------------------------------
+
+
+def _latent_sites(runs: list[Costs], trace: Trace, num_samples: int) -> dict[str, Latent]:
+    """The sites that occur in guide and model in every run."""
+    common = [name for name in _names(runs[0]) if all(name in _names(run) for run in runs)]
+    found = {}
+    for name in common:
+        sites = [next(s for s in run.program.sites if s.name == name) for run in runs]
+        if name not in trace.nodes:
+            continue
+        shape = trace.nodes[name]["value"].shape
+        pairs = zip(sites, runs, strict=True)
+        values = [_values(site, run.program, shape) for site, run in pairs]
+        fn = sites[0].fn
+        of_guide = next(t for t in runs[0].passes[0].terms if t.key == ("guide", name))
+        inherited = isinstance(innermost(fn), Delta) and of_guide.upstream
+        found[name] = Latent(
+            name,
+            torch.cat(values)[:num_samples].detach().cpu(),
+            len(fn.event_shape),
+            _is_discrete(fn),
+            [(site.fn, run.program) for site, run in zip(sites, runs, strict=True)],
+            {p: d for p, d in of_guide.plates.items() if p != PARTICLES},
+            isinstance(innermost(fn), Delta) and not inherited,
+        )
+    return found
+
+
+def _names(run: Costs) -> list[str]:
+    model = {term.name for term in run.passes[0].terms if term.side == "model"}
+    return [s.name for s in run.program.sites if s.name in model and not s.observed]
+
+
+def _values(site: Site, program: Program, shape: torch.Size) -> Tensor:
+    """The values of a site, draws on the left."""
+    value, draws = site.value, program.num_particles
+    if program.particle_dim is None:
+        return value.reshape(shape)[None]
+    dim = value.dim() - len(site.fn.event_shape) + program.particle_dim
+    if dim < 0:
+        return value.reshape(shape).expand(draws, *shape)
+    value = value.movedim(dim, 0)
+    return value.reshape(len(value), *shape).expand(draws, *shape)
+
+
+def _is_discrete(fn: TorchDistribution) -> bool:
+    try:
+        return bool(fn.support.is_discrete)
+    except (AttributeError, NotImplementedError):
+        return False
