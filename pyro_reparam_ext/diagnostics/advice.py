@@ -111,14 +111,11 @@ def _cause(found: Findings) -> str:
     if found.causes and found.causes[0].kind in ("funnel", "dependence"):
         return _of_cause(found.causes[0])
     if off:
-        return (
-            f"it hardly visits values of '{off[0]}' that the weights ask for, as where there are "
-            f"several modes; start from several places, enumerate the site, or let other sites depend "
-            f"on it in the guide"
-        )
+        return _of_discrete(off[0])
     if found.causes:
         return _of_cause(found.causes[0])
-    return _of_site(found.sites)
+    worst = str(found.sites.index[0])
+    return _of_discrete(worst) if worst in found.discrete else _of_site(found.sites)
 
 
 def _of_elements(plate: str, elements: list[int]) -> str:
@@ -148,6 +145,14 @@ def _of_cause(cause: Cause) -> str:
     return (
         f"the posterior of {where} has mass beyond the guide on one side, as where there are several "
         f"modes; start from several places, or take a mixture or a flow"
+    )
+
+
+def _of_discrete(site: str) -> str:
+    return (
+        f"it hardly visits values of '{site}' that the weights ask for, as where there are several "
+        f"modes; start from several places, enumerate the site, or let other sites depend on it in "
+        f"the guide"
     )
 
 

@@ -108,7 +108,7 @@ def check_guide(
         )
         _check_draws(draws)
         with torch.enable_grad():
-            left = slope(model, guide, args, kwargs, max_plate_nesting)
+            left = slope(model, guide, args, kwargs, draws.way)
         parents = _parents(model, args, kwargs)
     return _judged(draws, left, parents)
 

@@ -5,6 +5,7 @@ of the guide. Half of the draws of the gradient give a direction :math:`d = g / 
 the other half the slope :math:`d^\top g` along it, with an error that is free of the choice of
 :math:`d`. The slope after a step of the length that is right for a guide near its optimum, by the same
 random numbers, gives the curvature, and the two the gain of the best step: that of the parabola.
+A guide that is far off takes several.
 
 References:
     Amari, 1998, Natural gradient works efficiently in learning.
@@ -23,13 +24,12 @@ from pyro.distributions import Delta
 from torch import Tensor
 
 from ..distributions.rules.wrappers import innermost
-from ..elbo import TraceEstimator_ELBO
 from ..estimators.score_function import ScoreFunction
 from ..evaluation.costs import Costs
 from ..study.draws import Draws
 from ..study.elbo_call import ElboCall
 from ..study.sampler import Sampler
-from .weighted_draws import PlainSites
+from .weighted_draws import PlainSites, Way
 
 DRAWS = 128
 """Draws of the gradient, half of them for the direction."""
@@ -37,6 +37,10 @@ PARTICLES_OF_EACH = 4
 FISHER_DRAWS = 64
 SIGNS = 8
 """Random signs by which the squared scores of all draws are summed in one backward pass each."""
+STEPS = 4
+"""Steps that are looked at, of which each has a direction of its own."""
+LITTLE = 0.01
+"""Nats; a step of a smaller gain is the last."""
 LEVEL = 1e-3
 """How often a guide at its optimum may be said to have a slope."""
 
@@ -54,19 +58,36 @@ class Slope:
 
 
 def slope(
-    model: Callable[..., Any],
-    guide: Callable[..., Any],
-    args: tuple,
-    kwargs: dict,
-    max_plate_nesting: float,
+    model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict, way: Way
 ) -> Slope:
-    """The gain that is left along the gradient of the guide's parameters, by the guide's estimators."""
-    from scipy import stats
+    """The gain that is left along the gradient of the guide's parameters, by the guide's estimators.
 
-    elbo = TraceEstimator_ELBO(num_particles=PARTICLES_OF_EACH, max_plate_nesting=max_plate_nesting + 1)
+    That of a few steps, as long as they can be told from none. The parameters are then put back.
+    """
+    elbo = way.elbo(PARTICLES_OF_EACH)
     sampler = Sampler(ElboCall(elbo, model, guide, args, kwargs))
     leaves = {k: x for k, x in sampler.parameters.items() if x.requires_grad}
-    scores = _scores(model, guide, args, kwargs, leaves, max_plate_nesting)
+    gain, p_value = 0.0, 1.0
+    with _restored(leaves):
+        for number in range(STEPS):
+            try:
+                scores = _scores(model, guide, args, kwargs, leaves, way)
+                found = _step(sampler, leaves, scores)
+            except (ValueError, RuntimeError):
+                if not number:
+                    raise
+                break  # a step away the program can't be run
+            p_value = p_value if number else found.p_value
+            gain += found.gain if found.is_real else 0.0
+            if not (found.is_real and found.gain > LITTLE):
+                break
+    return Slope(gain, p_value)
+
+
+def _step(sampler: Sampler, leaves: dict[str, Tensor], scores: dict[str, Tensor]) -> Slope:
+    """Moves the parameters to the best place along the gradient, and says what that gains."""
+    from scipy import stats
+
     fisher = {name: (x**2).mean(0) for name, x in scores.items()}
     names = [name for name, x in fisher.items() if bool((x > 0).any())]
     if not names:
@@ -83,14 +104,44 @@ def slope(
     curvature, rise = float((_dot(scores, direction, names) ** 2).mean()), float(before.mean())
     if curvature == 0 or rise <= 0:
         return Slope(0.0, 1.0)
-    step = rise / curvature
-    with _moved({name: leaves[name] for name in names}, direction, step):
-        after = float(_along(draws, direction, names, seed).mean())
+    length = rise / curvature
+    _move(leaves, direction, length)
+    after = float(_along(draws, direction, names, seed).mean())
+    best, gain = _best(rise, after, length)
+    _move(leaves, direction, best - length)
     if before.std() <= 1e-9 * rise:
-        p = 0.0
-    else:
-        p = float(stats.ttest_1samp(before, 0.0, alternative="greater").pvalue)
-    return Slope(_gain(rise, after, step), p)
+        return Slope(gain, 0.0)
+    return Slope(gain, float(stats.ttest_1samp(before, 0.0, alternative="greater").pvalue))
+
+
+def _best(before: float, after: float, length: float) -> tuple[float, float]:
+    """Where the parabola of these slopes at either end of a step is highest, and how high it is.
+
+    At most two steps away, and one where the slope rises.
+    """
+    if not np.isfinite(after):
+        return 0.0, 0.0
+    if after >= before:
+        return length, length * (before + after) / 2
+    bend = (before - after) / length
+    best = min(2 * length, before / bend)
+    return best, before * best - bend * best**2 / 2
+
+
+@contextmanager
+def _restored(leaves: dict[str, Tensor]) -> Iterator[None]:
+    """Parameters are afterwards what they were, to the last digit."""
+    values = {name: leaf.detach().clone() for name, leaf in leaves.items()}
+    try:
+        yield
+    finally:
+        for name, leaf in leaves.items():
+            leaf.data.copy_(values[name])
+
+
+def _move(leaves: dict[str, Tensor], direction: dict[str, Tensor], length: float) -> None:
+    for name, step in direction.items():
+        leaves[name].data.add_(step, alpha=length)
 
 
 def _along(draws: Draws, direction: dict[str, Tensor], names: list[str], seed: int) -> np.ndarray:
@@ -98,26 +149,6 @@ def _along(draws: Draws, direction: dict[str, Tensor], names: list[str], seed: i
     torch.manual_seed(seed)
     found = [-_dot(chunk, direction, names) for chunk in draws.chunks(DRAWS // 2)]
     return torch.cat(found).double().cpu().numpy()
-
-
-def _gain(before: float, after: float, step: float) -> float:
-    """The height of a parabola of these slopes at either end of a step, at most two steps away."""
-    bend = (before - after) / step
-    best = min(2 * step, before / bend) if bend > 0 else 2 * step
-    return before * best - bend * best**2 / 2 if bend > 0 else before * best
-
-
-@contextmanager
-def _moved(leaves: dict[str, Tensor], direction: dict[str, Tensor], step: float) -> Iterator[None]:
-    """Parameters are a step away, and afterwards where they were to the last digit."""
-    values = {name: leaf.detach().clone() for name, leaf in leaves.items()}
-    try:
-        for name, leaf in leaves.items():
-            leaf.data.add_(direction[name], alpha=step)
-        yield
-    finally:
-        for name, leaf in leaves.items():
-            leaf.data.copy_(values[name])
 
 
 def _dot(rows: dict[str, Tensor], direction: dict[str, Tensor], names: list[str]) -> Tensor:
@@ -134,12 +165,10 @@ def _scores(
     args: tuple,
     kwargs: dict,
     leaves: dict[str, Tensor],
-    max_plate_nesting: float,
+    way: Way,
 ) -> dict[str, Tensor]:
     """Vectors whose mean square is the Fisher information, shape ``(SIGNS, *parameter.shape)``."""
-    elbo = TraceEstimator_ELBO(
-        ScoreFunction(), num_particles=FISHER_DRAWS, max_plate_nesting=max_plate_nesting + 1
-    )
+    elbo = way.elbo(FISHER_DRAWS, ScoreFunction())
     runs = elbo.evaluate(model, PlainSites()(guide), args, kwargs)
     log_q = torch.cat([_log_density(run) for run in runs])  # shape: (draws,)
     if not log_q.requires_grad:

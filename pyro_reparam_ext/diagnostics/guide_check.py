@@ -32,9 +32,8 @@ class GuideCheck:
         sites: one row per latent site, the worst first. ``khat``: that of the weights of the worst
             element of its plate, where model and guide factorise over it, else NaN; ``elements`` of
             that plate, ``bad`` ones among them, and the ``worst``. ``mean_shift``: how far the weights
-            move the mean, in sds of the guide; ``sd_ratio``: their sd over the guide's; both with
-            errors, of the ``coordinate`` where they are the furthest, by the element's own weights
-            where it has some.
+            of the program move the mean, in sds of the guide; ``sd_ratio``: their sd over the guide's;
+            both with errors, of the ``coordinate`` where they are the furthest.
         advice: one sentence.
         local: k-hat of each element, by plate.
         limit: the k-hat up to which so many draws suffice.

@@ -40,7 +40,7 @@ def sites_table(draws: WeightedDraws, shapes: dict[str, np.ndarray], limit: floa
         plates = [plate for plate in site.plates if plate in shapes]
         plate = max(plates, key=lambda p: shapes[p].max()) if plates else None
         of_site = shapes[plate] if plate is not None else np.array([])
-        moved = _moved(site, draws, plate, joint)
+        moved = _moved(site, joint)
         worst = moved.worst
         rows[name] = {
             "khat": of_site.max() if of_site.size else np.nan,
@@ -58,17 +58,11 @@ def sites_table(draws: WeightedDraws, shapes: dict[str, np.ndarray], limit: floa
     return pd.DataFrame.from_dict({n: rows[n] for n in names}, orient="index").rename_axis("site")
 
 
-def _moved(site: Latent, draws: WeightedDraws, plate: str | None, joint: np.ndarray) -> _Moved:
-    """The shift of a site under the weights of its own element of a plate, or else of the program."""
+def _moved(site: Latent, weights: np.ndarray) -> _Moved:
+    """The shift of a site under the weights of the program, shape ``(draws,)``."""
     values = site.values.double().numpy()
-    count, shape = len(values), values.shape[1:]
-    weights = joint.reshape(count, *(1 for _ in shape))
-    if plate is not None:
-        own = smoothed_weights(draws.local[plate])  # shape: (draws, size)
-        axis = values.ndim - site.event_dim + site.plates[plate]
-        sizes = [count if i == 0 else own.shape[1] if i == axis else 1 for i in range(values.ndim)]
-        weights = own.reshape(sizes)
-    found = shift(values.reshape(count, -1), np.broadcast_to(weights, values.shape).reshape(count, -1))
+    shape = values.shape[1:]
+    found = shift(values.reshape(len(values), -1), weights[:, None])
     worst = int(found.distance.argmax())
     index = np.unravel_index(worst, shape) if shape else ()
     return _Moved(found, worst, ", ".join(map(str, index)))

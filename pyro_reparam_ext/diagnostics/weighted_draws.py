@@ -19,6 +19,7 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..config import Configuration
 from ..distributions.rules.wrappers import innermost
 from ..elbo import TraceEstimator_ELBO
 from ..errors import EstimatorError
@@ -42,6 +43,23 @@ class PlainSites(Messenger):
 
     def _pyro_sample(self, message: dict[str, Any]) -> None:
         message["infer"] = {k: x for k, x in message["infer"].items() if k not in REPLACED}
+
+
+@dataclass(frozen=True)
+class Way:
+    """The way in which a program is run for many draws: at once in its own shapes, or one by one."""
+
+    max_plate_nesting: float
+    vectorized: bool = True
+
+    def elbo(self, num_particles: int, estimators: Configuration = None) -> TraceEstimator_ELBO:
+        """An ELBO that runs the program so."""
+        return TraceEstimator_ELBO(
+            estimators,
+            num_particles=num_particles,
+            max_plate_nesting=self.max_plate_nesting + self.vectorized,
+            vectorize_particles="vmap" if self.vectorized else False,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,11 +89,13 @@ class WeightedDraws:
     """Draws of a guide: their log weights, those of the elements of plates, and the latent sites.
 
     ``log_weights``: shape ``(draws,)``. ``local``: by plate, shape ``(draws, size of the plate)``.
+    ``way``: how the program was run.
     """
 
     log_weights: np.ndarray
     local: dict[str, np.ndarray]
     sites: dict[str, Latent]
+    way: Way
 
 
 def weighted_draws(
@@ -118,7 +138,8 @@ def weighted_draws(
         .numpy()
         for plate in _factorised(runs[0], sites)
     }
-    return WeightedDraws(log_weights.double().cpu().numpy(), local, sites)
+    way = Way(max_plate_nesting, runs[0].program.vectorized)
+    return WeightedDraws(log_weights.double().cpu().numpy(), local, sites, way)
 
 
 def _runs(
@@ -130,20 +151,16 @@ def _runs(
     chunk: int,
     max_plate_nesting: float,
 ) -> Iterator[list[Costs]]:
-    elbo = TraceEstimator_ELBO(
-        ScoreFunction(), num_particles=chunk, max_plate_nesting=max_plate_nesting + 1
-    )
+    way, done = Way(max_plate_nesting), 0
+    elbo = way.elbo(chunk, ScoreFunction())
     with torch.no_grad():
-        done = 0
         while done < num_samples:
             costs = elbo.evaluate(model, guide, args, kwargs)
-            looped = not costs[0].program.vectorized
-            done += len(costs) if looped else chunk
+            vectorized = costs[0].program.vectorized
+            done += chunk if vectorized else len(costs)
             yield costs
-            if looped and elbo.num_particles > LOOPED:
-                elbo = TraceEstimator_ELBO(
-                    ScoreFunction(), num_particles=LOOPED, vectorize_particles=False
-                )
+            if not vectorized and elbo.vectorize_particles:
+                elbo = Way(max_plate_nesting, vectorized=False).elbo(LOOPED, ScoreFunction())
 
 
 def _check_whole(traces: tuple[Trace, Trace]) -> None:
@@ -178,7 +195,7 @@ def _kept(x: Tensor, program: Program, dims: list[int | None], sizes: list[int])
     others = [d for d in range(-width, 0) if d not in lead]
     x = x.sum(others, keepdim=True) if others else x
     order = [d % width for d in lead]
-    x = x.permute(*order, *(d for d in range(width) if d not in order))
+    x = x.permute([*order, *(d for d in range(width) if d not in order)])
     shape = iter(x.shape[: len(lead)])
     x = x.reshape([1 if d is None else next(shape) for d in dims])
     return x.expand(sizes)
