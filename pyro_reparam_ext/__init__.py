@@ -6,6 +6,7 @@ from .compiled.svi import CompiledSVI
 from .config import config_estimator
 from .diagnostics.check import check_guide
 from .diagnostics.guide_check import GuideCheck
+from .diagnostics.marginals import marginals
 from .elbo import TraceEstimator_ELBO
 from .errors import EstimatorError
 from .estimators import (
@@ -50,6 +51,7 @@ __all__ = [
     "distributions",
     "estimators",
     "gradient_study",
+    "marginals",
     "nn",
     "reparam",
     "run_svi",

@@ -18,6 +18,7 @@ from .advice import Findings, point_estimate, sentence
 from .bound import bound
 from .convergence import Slope, slope
 from .guide_check import GuideCheck
+from .guide_draws import guide_draws
 from .misfit import causes
 from .pareto import tail_shapes, threshold
 from .sites import local_shapes, sites_table
@@ -97,7 +98,7 @@ def check_guide(
         )
     with invisible(model, guide), measuring():
         torch.manual_seed(seed)
-        draws = weighted_draws(
+        drawn = guide_draws(
             model,
             guide,
             args,
@@ -106,6 +107,7 @@ def check_guide(
             max_plate_nesting=max_plate_nesting,
             progress=progress,
         )
+        draws = weighted_draws(drawn, num_samples)
         _check_draws(draws)
         with torch.enable_grad():
             left = slope(model, guide, args, kwargs, draws.way)

@@ -29,7 +29,7 @@ from ..evaluation.costs import Costs
 from ..study.draws import Draws
 from ..study.elbo_call import ElboCall
 from ..study.sampler import Sampler
-from .weighted_draws import PlainSites, Way
+from .guide_draws import PlainSites, Way
 
 DRAWS = 128
 """Draws of the gradient, half of them for the direction."""

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .guide_draws import Latent
 from .pareto import smoothed_weights, tail_shapes
 from .shift import Shift, shift
-from .weighted_draws import Latent, WeightedDraws
+from .weighted_draws import WeightedDraws
 
 if TYPE_CHECKING:
     from pandas import DataFrame
