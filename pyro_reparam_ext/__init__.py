@@ -4,6 +4,7 @@ from . import distributions, estimators, nn, reparam, testing
 from .compiled.run import run_svi
 from .compiled.svi import CompiledSVI
 from .config import config_estimator
+from .diagnostics.calibration import simulate_calibration
 from .diagnostics.check import check_guide
 from .diagnostics.guide_check import GuideCheck
 from .diagnostics.marginals import marginals
@@ -55,5 +56,6 @@ __all__ = [
     "nn",
     "reparam",
     "run_svi",
+    "simulate_calibration",
     "testing",
 ]

@@ -13,8 +13,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +29,7 @@ from ..study.draws import Draws
 from ..study.elbo_call import ElboCall
 from ..study.sampler import Sampler
 from .guide_draws import PlainSites, Way
+from .held_parameters import held
 
 DRAWS = 128
 """Draws of the gradient, half of them for the direction."""
@@ -68,7 +68,7 @@ def slope(
     sampler = Sampler(ElboCall(elbo, model, guide, args, kwargs))
     leaves = {k: x for k, x in sampler.parameters.items() if x.requires_grad}
     gain, p_value = 0.0, 1.0
-    with _restored(leaves):
+    with held(leaves):
         for number in range(STEPS):
             try:
                 scores = _scores(model, guide, args, kwargs, leaves, way)
@@ -126,17 +126,6 @@ def _best(before: float, after: float, length: float) -> tuple[float, float]:
     bend = (before - after) / length
     best = min(2 * length, before / bend)
     return best, before * best - bend * best**2 / 2
-
-
-@contextmanager
-def _restored(leaves: dict[str, Tensor]) -> Iterator[None]:
-    """Parameters are afterwards what they were, to the last digit."""
-    values = {name: leaf.detach().clone() for name, leaf in leaves.items()}
-    try:
-        yield
-    finally:
-        for name, leaf in leaves.items():
-            leaf.data.copy_(values[name])
 
 
 def _move(leaves: dict[str, Tensor], direction: dict[str, Tensor], length: float) -> None:
