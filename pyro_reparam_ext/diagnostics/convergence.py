@@ -1,11 +1,11 @@
-r"""Whether a guide has converged: what a step along its gradient would still gain.
+r"""Whether a guide has converged: what a few steps along its gradient would still gain.
 
 Let :math:`g` be the ELBO's gradient in the guide's parameters and :math:`F` the Fisher information
 of the guide. Half of the draws of the gradient give a direction :math:`d = g / \operatorname{diag} F`;
 the other half the slope :math:`d^\top g` along it, with an error that is free of the choice of
 :math:`d`. The slope after a step of the length that is right for a guide near its optimum, by the same
-random numbers, gives the curvature, and the two the gain of the best step: that of the parabola.
-A guide that is far off takes several.
+random numbers, tells how far to go. What that gains is the difference of the ELBO, by random numbers
+that are the same here and there and in no step.
 
 References:
     Amari, 1998, Natural gradient works efficiently in learning.
@@ -30,17 +30,20 @@ from ..study.elbo_call import ElboCall
 from ..study.sampler import Sampler
 from .guide_draws import PlainSites, Way
 from .held_parameters import held
+from .weighted_draws import joint_log_weights
 
 DRAWS = 128
 """Draws of the gradient, half of them for the direction."""
 PARTICLES_OF_EACH = 4
-FISHER_DRAWS = 64
+CHUNK = 64
+"""Draws at once: all by which the Fisher information is found."""
+BOUND_DRAWS = 512
 SIGNS = 8
 """Random signs by which the squared scores of all draws are summed in one backward pass each."""
 STEPS = 4
 """Steps that are looked at, of which each has a direction of its own."""
 LITTLE = 0.01
-"""Nats; a step of a smaller gain is the last."""
+"""Nats: a step of a smaller gain is the last."""
 LEVEL = 1e-3
 """How often a guide at its optimum may be said to have a slope."""
 
@@ -67,31 +70,59 @@ def slope(
     elbo = way.elbo(PARTICLES_OF_EACH)
     sampler = Sampler(ElboCall(elbo, model, guide, args, kwargs))
     leaves = {k: x for k, x in sampler.parameters.items() if x.requires_grad}
+    seed = int(torch.randint(2**31, ()))
+
+    def bound() -> float:
+        return _elbo_at(model, guide, args, kwargs, way, seed)
+
     gain, p_value = 0.0, 1.0
     with held(leaves):
+        start = last = bound()
         for number in range(STEPS):
             try:
                 scores = _scores(model, guide, args, kwargs, leaves, way)
                 found = _step(sampler, leaves, scores)
+                now = bound() if found < LEVEL else last
             except (ValueError, RuntimeError):
                 if not number:
                     raise
                 break  # a step away the program can't be run
-            p_value = p_value if number else found.p_value
-            gain += found.gain if found.is_real else 0.0
-            if not (found.is_real and found.gain > LITTLE):
+            p_value = p_value if number else found
+            gain = max(gain, now - start)
+            if not now - last > LITTLE:
                 break
+            last = now
     return Slope(gain, p_value)
 
 
-def _step(sampler: Sampler, leaves: dict[str, Tensor], scores: dict[str, Tensor]) -> Slope:
-    """Moves the parameters to the best place along the gradient, and says what that gains."""
+def _elbo_at(
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    args: tuple,
+    kwargs: dict,
+    way: Way,
+    seed: int,
+) -> float:
+    """The ELBO at the parameters as they are, by random numbers that are the same at all of them."""
+    elbo, guide = way.elbo(CHUNK, ScoreFunction()), PlainSites()(guide)
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        runs = [
+            run
+            for _ in range(BOUND_DRAWS // CHUNK)
+            for run in elbo.evaluate(model, guide, args, kwargs)
+        ]
+        return float(torch.cat([joint_log_weights(run) for run in runs]).mean())
+
+
+def _step(sampler: Sampler, leaves: dict[str, Tensor], scores: dict[str, Tensor]) -> float:
+    """Moves the parameters along the gradient; the p-value of a slope of zero."""
     from scipy import stats
 
     fisher = {name: (x**2).mean(0) for name, x in scores.items()}
     names = [name for name, x in fisher.items() if bool((x > 0).any())]
     if not names:
-        return Slope(0.0, 1.0)
+        return 1.0
     draws = Draws(sampler, names)
     direction: dict[str, Tensor] = {}
     chunks = list(draws.chunks(DRAWS // 2))
@@ -103,29 +134,22 @@ def _step(sampler: Sampler, leaves: dict[str, Tensor], scores: dict[str, Tensor]
     before = _along(draws, direction, names, seed)
     curvature, rise = float((_dot(scores, direction, names) ** 2).mean()), float(before.mean())
     if curvature == 0 or rise <= 0:
-        return Slope(0.0, 1.0)
+        return 1.0
     length = rise / curvature
     _move(leaves, direction, length)
     after = float(_along(draws, direction, names, seed).mean())
-    best, gain = _best(rise, after, length)
-    _move(leaves, direction, best - length)
+    _move(leaves, direction, _best(rise, after, length) - length)
     if before.std() <= 1e-9 * rise:
-        return Slope(gain, 0.0)
-    return Slope(gain, float(stats.ttest_1samp(before, 0.0, alternative="greater").pvalue))
+        return 0.0
+    return float(stats.ttest_1samp(before, 0.0, alternative="greater").pvalue)
 
 
-def _best(before: float, after: float, length: float) -> tuple[float, float]:
-    """Where the parabola of these slopes at either end of a step is highest, and how high it is.
-
-    At most two steps away, and one where the slope rises.
-    """
+def _best(before: float, after: float, length: float) -> float:
+    """Where the parabola of these slopes at either end of a step is highest, at most two steps away."""
     if not np.isfinite(after):
-        return 0.0, 0.0
-    if after >= before:
-        return length, length * (before + after) / 2
+        return 0.0
     bend = (before - after) / length
-    best = min(2 * length, before / bend)
-    return best, before * best - bend * best**2 / 2
+    return min(2 * length, before / bend) if bend > 0 else length
 
 
 def _move(leaves: dict[str, Tensor], direction: dict[str, Tensor], length: float) -> None:
@@ -157,7 +181,7 @@ def _scores(
     way: Way,
 ) -> dict[str, Tensor]:
     """Vectors whose mean square is the Fisher information, shape ``(SIGNS, *parameter.shape)``."""
-    elbo = way.elbo(FISHER_DRAWS, ScoreFunction())
+    elbo = way.elbo(CHUNK, ScoreFunction())
     runs = elbo.evaluate(model, PlainSites()(guide), args, kwargs)
     log_q = torch.cat([_log_density(run) for run in runs])  # shape: (draws,)
     if not log_q.requires_grad:

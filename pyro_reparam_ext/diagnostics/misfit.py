@@ -115,7 +115,7 @@ def _funnels(
 def _outer(y: np.ndarray, u: np.ndarray, names: list[tuple[str, str]]) -> Iterator[Cause]:
     for place, column in enumerate(u.T):
         inner = np.abs(column) < INNER
-        if inner.sum() < 20:
+        if inner.sum() < 20 or not column.any():
             continue
         coefficients = np.polyfit(column[inner], y[inner], 2)
         residual = y - np.polyval(coefficients, column)

@@ -38,7 +38,7 @@ class WeightedDraws:
 
 def weighted_draws(draws: GuideDraws, num_samples: int) -> WeightedDraws:
     """The weights of draws of a guide."""
-    log_weights = torch.cat([_joint(run) for run in draws.runs])[:num_samples]
+    log_weights = torch.cat([joint_log_weights(run) for run in draws.runs])[:num_samples]
     local = {}
     for plate in _factorised(draws.runs[0], draws.sites):
         of_elements = torch.cat([_of_elements(run, plate) for run in draws.runs])[:num_samples]
@@ -66,7 +66,7 @@ def _kept(x: Tensor, program: Program, dims: list[int | None], sizes: list[int])
     return x.expand(sizes)
 
 
-def _joint(run: Costs) -> Tensor:
+def joint_log_weights(run: Costs) -> Tensor:
     """The log weights of the draws of one run."""
     program = run.program
     parts = [
