@@ -25,6 +25,7 @@ from torch import Tensor
 from ..distributions.rules.wrappers import innermost
 from ..estimators.score_function import ScoreFunction
 from ..evaluation.costs import Costs
+from ..noise import signs_like
 from ..study.draws import Draws
 from ..study.elbo_call import ElboCall
 from ..study.sampler import Sampler
@@ -32,18 +33,20 @@ from .guide_draws import PlainSites, Way
 from .held_parameters import held
 from .weighted_draws import joint_log_weights
 
-DRAWS = 128
+DRAWS = 512
 """Draws of the gradient, half of them for the direction."""
+LOOPED_DRAWS = 128
+"""The same where every draw is a run of its own."""
 PARTICLES_OF_EACH = 4
 CHUNK = 64
 """Draws at once: all by which the Fisher information is found."""
 BOUND_DRAWS = 512
 SIGNS = 8
 """Random signs by which the squared scores of all draws are summed in one backward pass each."""
-STEPS = 4
+STEPS = 8
 """Steps that are looked at, of which each has a direction of its own."""
-LITTLE = 0.01
-"""Nats: a step of a smaller gain is the last."""
+TRIALS = 3
+"""Lengths of a step that are tried, each where the parabola of the last is highest."""
 LEVEL = 1e-3
 """How often a guide at its optimum may be said to have a slope."""
 
@@ -67,81 +70,128 @@ def slope(
 
     That of a few steps, as long as they can be told from none. The parameters are then put back.
     """
-    elbo = way.elbo(PARTICLES_OF_EACH)
-    sampler = Sampler(ElboCall(elbo, model, guide, args, kwargs))
-    leaves = {k: x for k, x in sampler.parameters.items() if x.requires_grad}
-    seed = int(torch.randint(2**31, ()))
-
-    def bound() -> float:
-        return _elbo_at(model, guide, args, kwargs, way, seed)
-
+    climb = _Climb(model, guide, args, kwargs, way)
     gain, p_value = 0.0, 1.0
-    with held(leaves):
-        start = last = bound()
+    with held(climb.leaves):
+        start = climb.elbo()
         for number in range(STEPS):
             try:
-                scores = _scores(model, guide, args, kwargs, leaves, way)
-                found = _step(sampler, leaves, scores)
-                now = bound() if found < LEVEL else last
+                found = climb.step()
+                now = climb.elbo() if found < LEVEL else start
             except (ValueError, RuntimeError):
                 if not number:
                     raise
                 break  # a step away the program can't be run
             p_value = p_value if number else found
             gain = max(gain, now - start)
-            if not now - last > LITTLE:
+            if found >= LEVEL or not np.isfinite(now):
                 break
-            last = now
     return Slope(gain, p_value)
 
 
-def _elbo_at(
-    model: Callable[..., Any],
-    guide: Callable[..., Any],
-    args: tuple,
-    kwargs: dict,
-    way: Way,
-    seed: int,
-) -> float:
-    """The ELBO at the parameters as they are, by random numbers that are the same at all of them."""
-    elbo, guide = way.elbo(CHUNK, ScoreFunction()), PlainSites()(guide)
-    torch.manual_seed(seed)
-    with torch.no_grad():
-        runs = [
-            run
-            for _ in range(BOUND_DRAWS // CHUNK)
-            for run in elbo.evaluate(model, guide, args, kwargs)
-        ]
-        return float(torch.cat([joint_log_weights(run) for run in runs]).mean())
+class _Climb:
+    """Steps of the parameters of a guide along the gradient of its ELBO."""
 
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        guide: Callable[..., Any],
+        args: tuple,
+        kwargs: dict,
+        way: Way,
+    ) -> None:
+        self.plain = way.elbo(CHUNK, ScoreFunction())
+        self.program = model, PlainSites()(guide), args, kwargs
+        self.sampler = Sampler(ElboCall(way.elbo(PARTICLES_OF_EACH), model, guide, args, kwargs))
+        self.leaves = {k: x for k, x in self.sampler.parameters.items() if x.requires_grad}
+        self.names: list[str] = []
+        self.draws: Draws | None = None
+        self.count = (DRAWS if way.vectorized else LOOPED_DRAWS) // 2
+        self.seed, self.stream = torch.randint(2**31, (2,)).tolist()
 
-def _step(sampler: Sampler, leaves: dict[str, Tensor], scores: dict[str, Tensor]) -> float:
-    """Moves the parameters along the gradient; the p-value of a slope of zero."""
-    from scipy import stats
+    def elbo(self) -> float:
+        """The ELBO at the parameters as they are, by random numbers that are the same at all."""
+        torch.manual_seed(self.seed)
+        with torch.no_grad():
+            chunks = [self.plain.evaluate(*self.program) for _ in range(BOUND_DRAWS // CHUNK)]
+            weights = [joint_log_weights(run) for runs in chunks for run in runs]
+            return float(torch.cat(weights).mean())
 
-    fisher = {name: (x**2).mean(0) for name, x in scores.items()}
-    names = [name for name, x in fisher.items() if bool((x > 0).any())]
-    if not names:
-        return 1.0
-    draws = Draws(sampler, names)
-    direction: dict[str, Tensor] = {}
-    chunks = list(draws.chunks(DRAWS // 2))
-    for name in names:
-        gradient = -torch.cat([chunk[name] for chunk in chunks]).mean(0).detach()
-        floor = 1e-6 * fisher[name].max()
-        direction[name] = torch.where(fisher[name] > floor, gradient / fisher[name].clamp(min=floor), 0)
-    seed = int(torch.randint(2**31, ()))
-    before = _along(draws, direction, names, seed)
-    curvature, rise = float((_dot(scores, direction, names) ** 2).mean()), float(before.mean())
-    if curvature == 0 or rise <= 0:
-        return 1.0
-    length = rise / curvature
-    _move(leaves, direction, length)
-    after = float(_along(draws, direction, names, seed).mean())
-    _move(leaves, direction, _best(rise, after, length) - length)
-    if before.std() <= 1e-9 * rise:
-        return 0.0
-    return float(stats.ttest_1samp(before, 0.0, alternative="greater").pvalue)
+    def step(self) -> float:
+        """Moves the parameters along the gradient; the p-value of a slope of zero."""
+        from scipy import stats
+
+        self.stream += 1
+        torch.manual_seed(self.stream)
+        scores = self._scores()
+        direction = self._direction({name: (x**2).mean(0) for name, x in scores.items()})
+        if not direction:
+            return 1.0
+        seed = int(torch.randint(2**31, ()))
+        before = self._along(direction, seed)
+        curvature, rise = float((_dot(scores, direction) ** 2).mean()), float(before.mean())
+        if curvature == 0 or rise <= 0:
+            return 1.0
+        here, length = 0.0, rise / curvature
+        for _ in range(TRIALS):
+            self._move(direction, length - here)
+            after = float(self._along(direction, seed).mean())
+            here, length = length, _best(rise, after, length)
+            if after > -rise / 2:  # not far beyond the top
+                break
+        self._move(direction, length - here)
+        if before.std() <= 1e-9 * rise:
+            return 0.0
+        return float(stats.ttest_1samp(before, 0.0, alternative="greater").pvalue)
+
+    def _direction(self, fisher: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The gradient over the Fisher information, of the parameters that the guide depends on."""
+        names = [name for name, x in fisher.items() if bool((x > 0).any())]
+        if not names:
+            return {}
+        if self.draws is None or names != self.names:
+            self.names, self.draws = names, Draws(self.sampler, names)
+        total = {name: torch.zeros_like(self.leaves[name]) for name in names}
+        for chunk in self.draws.chunks(self.count):
+            for name in names:
+                total[name] = total[name] - chunk[name].detach().sum(0)
+        floors = {name: 1e-6 * fisher[name].max() for name in names}
+        return {
+            name: torch.where(x > 0, total[name] / self.count / x.clamp(min=floors[name]), 0.0)
+            for name, x in fisher.items()
+            if name in total
+        }
+
+    def _along(self, direction: dict[str, Tensor], seed: int) -> np.ndarray:
+        """Draws of the ELBO's slope along a direction."""
+        assert self.draws is not None
+        torch.manual_seed(seed)
+        found = [-_dot(chunk, direction) for chunk in self.draws.chunks(self.count)]
+        return torch.cat(found).double().cpu().numpy()
+
+    def _move(self, direction: dict[str, Tensor], length: float) -> None:
+        for name, step in direction.items():
+            self.leaves[name].data.add_(step, alpha=length)
+
+    def _scores(self) -> dict[str, Tensor]:
+        """Vectors whose mean square is the Fisher information, shape ``(SIGNS, *parameter.shape)``."""
+        log_q = torch.cat([_log_density(run) for run in self.plain.evaluate(*self.program)])
+        if not log_q.requires_grad:
+            return {}
+        found: dict[str, list[Tensor]] = {name: [] for name in self.leaves}
+        for _ in range(SIGNS):
+            signs = signs_like(log_q, log_q.shape)
+            total = (signs * log_q).sum() / len(log_q) ** 0.5
+            gradients = torch.autograd.grad(
+                total,
+                list(self.leaves.values()),
+                retain_graph=True,
+                allow_unused=True,
+                materialize_grads=True,
+            )
+            for name, gradient in zip(self.leaves, gradients, strict=True):
+                found[name].append(gradient)
+        return {name: torch.stack(rows) for name, rows in found.items()}
 
 
 def _best(before: float, after: float, length: float) -> float:
@@ -152,50 +202,10 @@ def _best(before: float, after: float, length: float) -> float:
     return min(2 * length, before / bend) if bend > 0 else length
 
 
-def _move(leaves: dict[str, Tensor], direction: dict[str, Tensor], length: float) -> None:
-    for name, step in direction.items():
-        leaves[name].data.add_(step, alpha=length)
-
-
-def _along(draws: Draws, direction: dict[str, Tensor], names: list[str], seed: int) -> np.ndarray:
-    """Draws of the ELBO's slope along a direction."""
-    torch.manual_seed(seed)
-    found = [-_dot(chunk, direction, names) for chunk in draws.chunks(DRAWS // 2)]
-    return torch.cat(found).double().cpu().numpy()
-
-
-def _dot(rows: dict[str, Tensor], direction: dict[str, Tensor], names: list[str]) -> Tensor:
+def _dot(rows: dict[str, Tensor], direction: dict[str, Tensor]) -> Tensor:
     """The component of each row, of all parameters together, along a direction."""
-    parts = [
-        (rows[name].detach() * direction[name]).reshape(len(rows[name]), -1).sum(1) for name in names
-    ]
+    parts = [(rows[k].detach() * x).reshape(len(rows[k]), -1).sum(1) for k, x in direction.items()]
     return torch.stack(parts).sum(0)
-
-
-def _scores(
-    model: Callable[..., Any],
-    guide: Callable[..., Any],
-    args: tuple,
-    kwargs: dict,
-    leaves: dict[str, Tensor],
-    way: Way,
-) -> dict[str, Tensor]:
-    """Vectors whose mean square is the Fisher information, shape ``(SIGNS, *parameter.shape)``."""
-    elbo = way.elbo(CHUNK, ScoreFunction())
-    runs = elbo.evaluate(model, PlainSites()(guide), args, kwargs)
-    log_q = torch.cat([_log_density(run) for run in runs])  # shape: (draws,)
-    if not log_q.requires_grad:
-        return {name: torch.zeros_like(leaf)[None] for name, leaf in leaves.items()}
-    found: dict[str, list[Tensor]] = {name: [] for name in leaves}
-    for _ in range(SIGNS):
-        signs = torch.randint(0, 2, log_q.shape, device=log_q.device).to(log_q.dtype) * 2 - 1
-        total = (signs * log_q).sum() / len(log_q) ** 0.5
-        gradients = torch.autograd.grad(
-            total, list(leaves.values()), retain_graph=True, allow_unused=True, materialize_grads=True
-        )
-        for name, gradient in zip(leaves, gradients, strict=True):
-            found[name].append(gradient)
-    return {name: torch.stack(rows) for name, rows in found.items()}
 
 
 def _log_density(run: Costs) -> Tensor:
