@@ -17,27 +17,24 @@ class GuideCheck:
 
     Returned by :func:`check_guide`.
 
-    Attributes:
-        ok: whether the guide's draws can stand for the posterior: no k-hat lies above the limit for so
-            many draws, and the weights move no marginal by more than half of the guide's sd, nor change
-            an sd by more than a factor of 1.6.
-        khat: the Pareto shape of the weights' tail; minus infinity where the weights are bounded and
-            their bound is met often. Its standard error is about ``(1 + khat) / sqrt(tail)`` with the
-            ``3 sqrt(num_samples)`` draws of the tail: 0.14 at 0.9 and 4,000 draws.
-        elbo: in nats, with ``elbo_error``.
-        gap: how much tighter the importance-weighted bound of all draws is, in nats, with
-            ``gap_error``: no more than the divergence of the guide from the posterior, on average.
-        gain: the nats that a further step along the gradient would gain, roughly; 0 where the slope
-            can't be told from zero.
-        sites: one row per latent site, the worst first. ``khat``: that of the weights of the worst
-            element of its plate, where model and guide factorise over it, else NaN; ``elements`` of
-            that plate, ``bad`` ones among them, and the ``worst``. ``mean_shift``: how far the weights
-            of the program move the mean, in sds of the guide; ``sd_ratio``: their sd over the guide's;
-            both with errors, of the ``coordinate`` where they are the furthest.
-        advice: one sentence.
-        local: k-hat of each element, by plate.
-        limit: the k-hat up to which so many draws suffice.
-        num_samples: the number of draws.
+    - ``ok``: whether the guide's draws can stand for the posterior: no k-hat lies above the ``limit``
+      for so many draws (``num_samples``), and the weights move no mean by more than half of the guide's
+      sd, nor change an sd by more than a factor of 1.6, beyond two errors;
+    - ``khat``: the Pareto shape of the weights' tail; minus infinity where the weights are bounded and
+      their bound is met often. Its standard error is about ``(1 + khat) / sqrt(tail)`` with the
+      ``3 sqrt(num_samples)`` draws of the tail: 0.14 at 0.9 and 4,000 draws;
+    - ``elbo``: in nats, with ``elbo_error``;
+    - ``gap``: how much tighter the importance-weighted bound of all draws is, in nats, with
+      ``gap_error``: on average no more than the divergence of the guide from the posterior;
+    - ``gain``: the nats that a few steps along the gradient would gain; 0 where the slope can't be told
+      from zero;
+    - ``sites``: one row per latent site, the worst first. ``khat``: that of the weights of the worst
+      element of its plate, where model and guide factorise over it, else NaN; ``elements`` of that
+      plate, ``bad`` ones among them, and the ``worst``. ``mean_shift``: how far the weights of the
+      program move the mean, in sds of the guide; ``sd_ratio``: their sd over the guide's; both with
+      errors, of the ``coordinate`` where they are the furthest;
+    - ``advice``: one sentence;
+    - ``local``: by plate, k-hat of each element.
     """
 
     ok: bool

@@ -53,7 +53,7 @@ def _plot_shapes(check: GuideCheck, axis: Any) -> None:
         axis.axhline(check.khat, color=color, label=f"all weights {check.khat:.2f}")
     axis.set_xticks(ticks, labels)
     axis.set_ylabel("k-hat of the weights")
-    axis.legend(frameon=False, fontsize=8)
+    _legend(axis)
 
 
 def _plot_shifts(check: GuideCheck, axis: Any) -> None:
@@ -84,4 +84,11 @@ def _plot_shifts(check: GuideCheck, axis: Any) -> None:
     axis.set_yticks(places, sites.index)
     axis.set_ylim(-0.6, len(sites) - 0.4)
     axis.set_xlabel("moved by the weights (± 2 errors)")
-    axis.legend(frameon=False, fontsize=8)
+    _legend(axis)
+
+
+def _legend(axis: Any) -> None:
+    """Above the axis, where no point lies."""
+    axis.legend(
+        frameon=False, fontsize=8, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0
+    )
