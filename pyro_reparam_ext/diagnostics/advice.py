@@ -74,7 +74,7 @@ class Findings:
 
 
 def sentence(found: Findings) -> str:
-    """What was found, as a diagnosis with a remedy."""
+    """The diagnosis of what was found, with a remedy."""
     gap, error = found.bound.gap, found.bound.gap_error
     facts = f"k-hat {found.khat:.2f}, gap {gap:.2g} ± {error:.1g} nats"
     gain = f"{found.slope.gain:.2g} nats"
@@ -84,8 +84,8 @@ def sentence(found: Findings) -> str:
         text += f"; {UNSEEN}."
     elif found.unconverged:
         text = (
-            f"not converged ({facts}): a step along the gradient, which is not zero beyond its error, "
-            f"still gains about {gain}; train on, with a learning rate that decays, with more "
+            f"not converged ({facts}): a few steps along the gradient, which is not zero beyond its "
+            f"error, still gain about {gain}; train on, with a learning rate that decays, with more "
             f"particles or an estimator of less variance, and check again."
         )
     else:
@@ -157,7 +157,7 @@ def _of_discrete(site: str) -> str:
 
 
 def _of_site(sites: DataFrame) -> str:
-    """What is left to say where the log weights show no cause."""
+    """The site that the weights move most, where they show no cause."""
     row = sites.iloc[0]
     where = _named(str(sites.index[0]), str(row["coordinate"]))
     if row["sd_ratio"] > 1:

@@ -110,7 +110,8 @@ def check_guide(
         draws = weighted_draws(drawn, num_samples)
         _check_draws(draws)
         with torch.enable_grad():
-            left = slope(model, guide, args, kwargs, draws.way)
+            gap = bound(draws.log_weights).gap
+            left = slope(model, guide, args, kwargs, draws.way, enough=max(1.0, 2 * gap))
         parents = _parents(model, args, kwargs)
     return _judged(draws, left, parents)
 

@@ -1,7 +1,8 @@
 r"""Whether a guide has converged: what a few steps along its gradient would still gain.
 
 Let :math:`g` be the ELBO's gradient in the guide's parameters and :math:`F` the Fisher information
-of the guide. Half of the draws of the gradient give a direction :math:`d = g / \operatorname{diag} F`;
+of the guide (of parameters that its densities don't have: the gradient's mean square in its place).
+Half of the draws of the gradient give a direction :math:`d = g / \operatorname{diag} F`;
 the other half the slope :math:`d^\top g` along it, with an error that is free of the choice of
 :math:`d`. The slope after a step of the length that is right for a guide near its optimum, by the same
 random numbers, tells how far to go. What that gains is the difference of the ELBO, by random numbers
@@ -13,6 +14,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +27,9 @@ from torch import Tensor
 from ..distributions.rules.wrappers import innermost
 from ..estimators.score_function import ScoreFunction
 from ..evaluation.costs import Costs
+from ..evaluation.invisible import invisible
 from ..noise import signs_like
+from ..parameters import ParametersMet
 from ..study.draws import Draws
 from ..study.elbo_call import ElboCall
 from ..study.sampler import Sampler
@@ -35,7 +39,7 @@ from .weighted_draws import joint_log_weights
 
 DRAWS = 512
 """Draws of the gradient, half of them for the direction."""
-LOOPED_DRAWS = 128
+LOOPED_DRAWS = 64
 """The same where every draw is a run of its own."""
 PARTICLES_OF_EACH = 4
 CHUNK = 64
@@ -45,8 +49,8 @@ SIGNS = 8
 """Random signs by which the squared scores of all draws are summed in one backward pass each."""
 STEPS = 8
 """Steps that are looked at, of which each has a direction of its own."""
-TRIALS = 3
-"""Lengths of a step that are tried, each where the parabola of the last is highest."""
+TRIALS = 5
+"""Lengths of a step that are tried."""
 LEVEL = 1e-3
 """How often a guide at its optimum may be said to have a slope."""
 
@@ -64,13 +68,21 @@ class Slope:
 
 
 def slope(
-    model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict, way: Way
+    model: Callable[..., Any],
+    guide: Callable[..., Any],
+    args: tuple,
+    kwargs: dict,
+    way: Way,
+    enough: float = math.inf,
 ) -> Slope:
     """The gain that is left along the gradient of the guide's parameters, by the guide's estimators.
 
-    That of a few steps, as long as they can be told from none. The parameters are then put back.
+    That of a few steps, as long as they can be told from none, and until they gain ``enough``. The
+    parameters are then put back.
     """
     climb = _Climb(model, guide, args, kwargs, way)
+    if not climb.leaves:
+        return Slope(0.0, 1.0)
     gain, p_value = 0.0, 1.0
     with held(climb.leaves):
         start = climb.elbo()
@@ -84,7 +96,7 @@ def slope(
                 break  # a step away the program can't be run
             p_value = p_value if number else found
             gain = max(gain, now - start)
-            if found >= LEVEL or not np.isfinite(now):
+            if found >= LEVEL or gain > enough or not math.isfinite(now):
                 break
     return Slope(gain, p_value)
 
@@ -103,10 +115,12 @@ class _Climb:
         self.plain = way.elbo(CHUNK, ScoreFunction())
         self.program = model, PlainSites()(guide), args, kwargs
         self.sampler = Sampler(ElboCall(way.elbo(PARTICLES_OF_EACH), model, guide, args, kwargs))
-        self.leaves = {k: x for k, x in self.sampler.parameters.items() if x.requires_grad}
-        self.names: list[str] = []
-        self.draws: Draws | None = None
-        self.count = (DRAWS if way.vectorized else LOOPED_DRAWS) // 2
+        with invisible(model, guide), torch.no_grad(), ParametersMet() as own:
+            guide(*args, **kwargs)
+        met = self.sampler.parameters.items()
+        self.leaves = {name: leaf for name, leaf in met if name in own and leaf.requires_grad}
+        self.draws = Draws(self.sampler, list(self.leaves))
+        self.count = (DRAWS if self.draws.batched else LOOPED_DRAWS) // 2
         self.seed, self.stream = torch.randint(2**31, (2,)).tolist()
 
     def elbo(self) -> float:
@@ -124,50 +138,68 @@ class _Climb:
         self.stream += 1
         torch.manual_seed(self.stream)
         scores = self._scores()
-        direction = self._direction({name: (x**2).mean(0) for name, x in scores.items()})
+        direction, added = self._direction({name: (x**2).mean(0) for name, x in scores.items()})
         if not direction:
             return 1.0
         seed = int(torch.randint(2**31, ()))
         before = self._along(direction, seed)
-        curvature, rise = float((_dot(scores, direction) ** 2).mean()), float(before.mean())
+        scored = {name: direction[name] for name in scores if name in direction}
+        curvature = added + (float((_dot(scores, scored) ** 2).mean()) if scored else 0.0)
+        rise = float(before.mean())
         if curvature == 0 or rise <= 0:
             return 1.0
-        here, length = 0.0, rise / curvature
-        for _ in range(TRIALS):
-            self._move(direction, length - here)
-            after = float(self._along(direction, seed).mean())
-            here, length = length, _best(rise, after, length)
-            if after > -rise / 2:  # not far beyond the top
-                break
-        self._move(direction, length - here)
+        self._go(direction, seed, rise, rise / curvature)
         if before.std() <= 1e-9 * rise:
             return 0.0
         return float(stats.ttest_1samp(before, 0.0, alternative="greater").pvalue)
 
-    def _direction(self, fisher: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The gradient over the Fisher information, of the parameters that the guide depends on."""
-        names = [name for name, x in fisher.items() if bool((x > 0).any())]
-        if not names:
-            return {}
-        if self.draws is None or names != self.names:
-            self.names, self.draws = names, Draws(self.sampler, names)
-        total = {name: torch.zeros_like(self.leaves[name]) for name in names}
+    def _direction(self, fisher: dict[str, Tensor]) -> tuple[dict[str, Tensor], float]:
+        """The gradient over the Fisher information, and what that of other parameters adds to it."""
+        total = {name: torch.zeros_like(leaf) for name, leaf in self.leaves.items()}
+        squares = {name: torch.zeros_like(leaf) for name, leaf in self.leaves.items()}
         for chunk in self.draws.chunks(self.count):
-            for name in names:
-                total[name] = total[name] - chunk[name].detach().sum(0)
-        floors = {name: 1e-6 * fisher[name].max() for name in names}
-        return {
-            name: torch.where(x > 0, total[name] / self.count / x.clamp(min=floors[name]), 0.0)
-            for name, x in fisher.items()
-            if name in total
-        }
+            for name in total:
+                gradient = -chunk[name].detach()
+                total[name] = total[name] + gradient.sum(0) / self.count
+                squares[name] = squares[name] + (gradient**2).sum(0) / self.count
+        direction, added = {}, 0.0
+        for name, gradient in total.items():
+            scored = name in fisher and bool((fisher[name] > 0).any())
+            scale = fisher[name] if scored else squares[name]
+            floor = 1e-6 * scale.max()
+            if float(floor) > 0:
+                direction[name] = torch.where(scale > 0, gradient / scale.clamp(min=floor), 0.0)
+                added += 0.0 if scored else float((direction[name] ** 2 * scale).sum())
+        return direction, added
 
     def _along(self, direction: dict[str, Tensor], seed: int) -> np.ndarray:
         """Draws of the ELBO's slope along a direction."""
-        assert self.draws is not None
         torch.manual_seed(seed)
         found = [-_dot(chunk, direction) for chunk in self.draws.chunks(self.count)]
         return torch.cat(found).double().cpu().numpy()
+
+    def _go(self, direction: dict[str, Tensor], seed: int, rise: float, length: float) -> None:
+        """Moves the parameters to where the slope is less than half: by the secant of a bracket."""
+        here, low, high = 0.0, (0.0, rise), (math.inf, -math.inf)
+        for _ in range(TRIALS):
+            self._move(direction, length - here)
+            here, after = length, self._slope_here(direction, seed)
+            if abs(after) < rise / 2:
+                return
+            if after > 0:
+                low = here, after
+            else:
+                high = here, after
+            length = _between(low, high)
+        self._move(direction, low[0] - here)
+
+    def _slope_here(self, direction: dict[str, Tensor], seed: int) -> float:
+        """The slope where the parameters are now; minus infinity where the program can't be run."""
+        try:
+            slope = float(self._along(direction, seed).mean())
+        except (ValueError, RuntimeError):
+            return -math.inf
+        return slope if math.isfinite(slope) else -math.inf
 
     def _move(self, direction: dict[str, Tensor], length: float) -> None:
         for name, step in direction.items():
@@ -194,12 +226,13 @@ class _Climb:
         return {name: torch.stack(rows) for name, rows in found.items()}
 
 
-def _best(before: float, after: float, length: float) -> float:
-    """Where the parabola of these slopes at either end of a step is highest, at most two steps away."""
-    if not np.isfinite(after):
-        return 0.0
-    bend = (before - after) / length
-    return min(2 * length, before / bend) if bend > 0 else length
+def _between(low: tuple[float, float], high: tuple[float, float]) -> float:
+    """Where the slope is likely zero, of lengths and slopes at two ends; far out if it has one end."""
+    if math.isinf(high[0]):
+        return 4 * low[0]
+    if math.isinf(high[1]):
+        return low[0] + (high[0] - low[0]) / 10
+    return low[0] + (high[0] - low[0]) * low[1] / (low[1] - high[1])
 
 
 def _dot(rows: dict[str, Tensor], direction: dict[str, Tensor]) -> Tensor:
