@@ -11,6 +11,7 @@ from arviz import InferenceData
 from pandas import DataFrame
 
 import pyro_reparam_ext as package
+from pyro_reparam_ext.diagnostics import calibration, guide_check, marginals
 from pyro_reparam_ext.study import result
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -47,7 +48,9 @@ autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
 
 # Types that the package imports for mypy alone; autodoc resolves annotations by the module's names.
-result.DataFrame, result.InferenceData = DataFrame, InferenceData
+result.InferenceData = InferenceData
+for module in (calibration, guide_check, marginals, result):
+    module.DataFrame = DataFrame
 
 
 def api_page() -> str:

@@ -7,6 +7,10 @@ from .config import config_estimator
 from .convergence.converged import Converged
 from .convergence.loss_converged import LossConverged
 from .convergence.rule import StoppingRule, Verdict
+from .diagnostics.calibration import simulate_calibration
+from .diagnostics.check import check_guide
+from .diagnostics.guide_check import GuideCheck
+from .diagnostics.marginals import marginals
 from .elbo import TraceEstimator_ELBO
 from .errors import EstimatorError
 from .estimators import (
@@ -40,6 +44,7 @@ __all__ = [
     "ExponentialDecay",
     "GradientMonitor",
     "GradientStudy",
+    "GuideCheck",
     "GumbelSoftmax",
     "LeaveOneOut",
     "LinearWarmup",
@@ -55,6 +60,7 @@ __all__ = [
     "TraceEstimator_ELBO",
     "Variant",
     "Verdict",
+    "check_guide",
     "config_estimator",
     "distributions",
     "estimators",
@@ -64,5 +70,10 @@ __all__ = [
     "reparam",
     "run_svi",
     "select_estimators",
+    "marginals",
+    "nn",
+    "reparam",
+    "run_svi",
+    "simulate_calibration",
     "testing",
 ]

@@ -33,6 +33,7 @@ HOUSE = [
     {"reparam", "nn", "compiled"},
     {"study"},
     {"monitoring", "inspection"},
+    {"diagnostics"},
     {"testing"},
 ]
 """Rooms from the entrance on: each may know those before it, and none after it."""

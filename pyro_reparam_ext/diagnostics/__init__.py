@@ -1,0 +1,1 @@
+"""Answers to a user's questions about a model and a guide."""

@@ -1,0 +1,77 @@
+"""The result of a check: a verdict, its figures, and the sentence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class GuideCheck:
+    """Whether a guide did its work, by importance weights of its own draws.
+
+    Returned by :func:`check_guide`.
+
+    - ``ok``: whether the guide's draws can stand for the posterior: no k-hat lies above the ``limit``
+      for so many draws (``num_samples``), and the weights move no mean by more than half of the guide's
+      sd, nor change an sd by more than a factor of 1.6, beyond two errors;
+    - ``khat``: the Pareto shape of the weights' tail; minus infinity where the weights are bounded and
+      their bound is met often. Its standard error is about ``(1 + khat) / sqrt(tail)`` with the
+      ``3 sqrt(num_samples)`` draws of the tail: 0.14 at 0.9 and 4,000 draws;
+    - ``elbo``: in nats, with ``elbo_error``;
+    - ``gap``: how much tighter the importance-weighted bound of all draws is, in nats, with
+      ``gap_error``: on average no more than the divergence of the guide from the posterior;
+    - ``gain``: the nats that a few steps along the gradient would gain; 0 where the slope can't be told
+      from zero;
+    - ``sites``: one row per latent site, the worst first. ``khat``: that of the weights of the worst
+      element of its plate, where model and guide factorise over it, else NaN; ``elements`` of that
+      plate, ``bad`` ones among them, and the ``worst``. ``mean_shift``: how far the weights of the
+      program move the mean, in sds of the guide; ``sd_ratio``: their sd over the guide's; both with
+      errors, of the ``coordinate`` where they are the furthest;
+    - ``advice``: one sentence;
+    - ``local``: by plate, k-hat of each element.
+    """
+
+    ok: bool
+    khat: float
+    elbo: float
+    elbo_error: float
+    gap: float
+    gap_error: float
+    gain: float
+    sites: DataFrame
+    advice: str
+    limit: float
+    num_samples: int
+    local: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        shown = self.sites.head(10)[["khat", "bad", "worst", "mean_shift", "sd_ratio"]].round(2)
+        more = len(self.sites) - len(shown)
+        lines = [
+            f"GuideCheck: {'ok' if self.ok else 'not ok'}",
+            self.advice,
+            f"k-hat {self.khat:.2f} (limit {self.limit:.2f}, {self.num_samples:,} draws), ELBO "
+            f"{self.elbo:.2f} ± {self.elbo_error:.2f}, gap {self.gap:.2f} ± {self.gap_error:.2f} nats",
+            shown.to_string(),
+            *([f"... and {more} more sites"] if more > 0 else []),
+        ]
+        return "\n".join(lines)
+
+    def plot(self, axes: Any = None) -> Any:
+        """k-hat of every element of a plate, and how far the weights move each site.
+
+        Args:
+            axes: two matplotlib axes; made if not given.
+
+        Returns:
+            The two axes.
+        """
+        from .plot import plot_check
+
+        return plot_check(self, axes)
