@@ -25,6 +25,8 @@ from .estimators import (
     StraightThrough,
     StraightThroughGumbelSoftmax,
 )
+from .fitting.fit import Fit, fit
+from .fitting.posterior_data import posterior_datasets, to_datatree, to_inferencedata
 from .inspection.sites import inspect_sites
 from .monitoring.gradient_monitor import GradientMonitor
 from .schedule import ExponentialDecay, LinearWarmup
@@ -42,6 +44,7 @@ __all__ = [
     "Enumeration",
     "EstimatorError",
     "ExponentialDecay",
+    "Fit",
     "GradientMonitor",
     "GradientStudy",
     "GuideCheck",
@@ -64,16 +67,17 @@ __all__ = [
     "config_estimator",
     "distributions",
     "estimators",
+    "fit",
     "gradient_study",
     "inspect_sites",
+    "marginals",
     "nn",
+    "posterior_datasets",
     "reparam",
     "run_svi",
     "select_estimators",
-    "marginals",
-    "nn",
-    "reparam",
-    "run_svi",
     "simulate_calibration",
     "testing",
+    "to_datatree",
+    "to_inferencedata",
 ]

@@ -126,21 +126,6 @@ BY_CONTRACT = {
 
 def modules() -> list[str]:
     names = (path.relative_to(SOURCE).as_posix() for path in SOURCE.glob("**/*.py"))
-    found = [
-        *SOURCE.glob("*.py"),
-        *SOURCE.glob("compiled/*.py"),
-        *SOURCE.glob("convergence/*.py"),
-        *SOURCE.glob("diagnostics/*.py"),
-        *SOURCE.glob("distributions/**/*.py"),
-        *SOURCE.glob("estimators/*.py"),
-        *SOURCE.glob("evaluation/*.py"),
-        *SOURCE.glob("nn/**/*.py"),
-        *SOURCE.glob("numerics/*.py"),
-        *SOURCE.glob("reparam/*.py"),
-        *SOURCE.glob("study/*.py"),
-        *SOURCE.glob("testing/*.py"),
-    ]
-    names = (path.relative_to(SOURCE).as_posix() for path in found)
     return sorted(name for name in names if not name.endswith("__init__.py"))
 
 

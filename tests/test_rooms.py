@@ -34,6 +34,7 @@ HOUSE = [
     {"study"},
     {"monitoring", "inspection"},
     {"diagnostics"},
+    {"fitting"},
     {"testing"},
 ]
 """Rooms from the entrance on: each may know those before it, and none after it."""

@@ -59,8 +59,7 @@ class CompiledSVI(SVI):
         guide: as for ``SVI``.
         optim: as for ``SVI``. ``Adam``, ``AdamW``, ``SGD`` and Pyro's ``ClippedAdam`` become a part of
             the graph; others take their step by themselves, with the gradients of the graph.
-        loss: an ELBO of this package or of Pyro, or a function of model, guide and arguments that
-            returns a loss which can be differentiated.
+        loss: an ELBO of this package or of Pyro, or a function that returns a differentiable loss.
         fallback: what is done where a step is not one graph: ``"error"`` raises, ``"eager"`` warns
             once and steps as ``SVI`` does.
         group: a process group of ``torch.distributed``, whose processes step together, from the
@@ -306,7 +305,7 @@ class CompiledSVI(SVI):
                 list(dict.fromkeys(params.values())),
                 args,
                 kwargs,
-                modules=modules_of(self.model, self.guide, *_PYRO_STACK),  # a step may make some
+                modules=modules_of(self.model, self.guide, *_PYRO_STACK),
                 expected=expected,
                 finite=self._finite,
                 backend=type(self).backend,
