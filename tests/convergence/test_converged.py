@@ -67,9 +67,16 @@ def test_it_waits_for_each_bound():
     trace = stationary(2000, 2, 0.9, generator())
     loose = pre.Converged(mcse=1.0, ess=1.0)
     first = stopped(loose, trace, NONE)[0]
-    assert stopped(pre.Converged(mcse=0.15), trace, NONE)[0] > first
+    assert stopped(pre.Converged(mcse=0.15, ess=1.0), trace, NONE)[0] > first
     assert stopped(pre.Converged(mcse=1.0, ess=50.0), trace, NONE)[0] > first
-    assert stopped(pre.Converged(rhat=1.0001), trace, NONE)[0] != first
+
+
+def test_a_fall_below_the_noise_is_seen_by_rhat_alone():
+    trace = stationary(4000, 2, 0.0, generator()) - torch.linspace(0, 1, 4000)[:, None]
+    verdict = pre.Converged().observe(NONE, trace)
+    assert not verdict
+    assert "R-hat" in verdict.reason
+    assert "standard error" not in verdict.reason
 
 
 def test_what_does_not_move_has_converged():
