@@ -79,10 +79,11 @@ def test_a_fall_below_the_noise_is_seen_by_rhat_alone():
     assert "standard error" not in verdict.reason
 
 
-def test_what_does_not_move_has_converged():
-    step, verdict = stopped(pre.Converged(), torch.ones(1000, 2), NONE)
+@pytest.mark.parametrize("coordinates", [1, 2])
+def test_what_does_not_move_has_converged(coordinates):
+    step, verdict = stopped(pre.Converged(), torch.ones(1000, coordinates), NONE)
     assert step is not None
-    assert verdict.errors.tolist() == [0.0, 0.0]
+    assert verdict.errors.tolist() == [0.0] * coordinates
 
 
 def test_it_averages_if_asked():
