@@ -15,8 +15,6 @@ from ..convergence.rule import LOOK, SPACING, StoppingRule
 from ..errors import EstimatorError
 from .watch import Watch
 
-__all__ = ["Batch", "Losses", "StoppingRule", "run_svi"]
-
 Batch: TypeAlias = Any
 """What a step gets beside the fixed arguments: a tensor, a sequence of arguments, or a mapping."""
 
@@ -96,8 +94,8 @@ def run_svi(
             bar.update(count)
             if watch is not None and watch.look(parts[-1]):
                 break
-    losses_of_all = torch.cat([torch.zeros(0), *parts]).to(torch.get_default_dtype())
-    return Losses(losses_of_all) if watch is None else watch.result(losses_of_all)
+    total = torch.cat([torch.zeros(0), *parts]).to(torch.get_default_dtype())
+    return Losses(total) if watch is None else watch.result(total)
 
 
 def _arguments(

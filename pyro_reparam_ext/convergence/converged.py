@@ -127,7 +127,8 @@ class Converged:
         first, rhat = most_stationary(iterates, firsts)
         rows = len(iterates) - first
         where = f"in the last {rows * SPACING:,} steps"
-        worst, bound = int(rhat.argmax()), min(self.rhat, typical_rhat(len(rhat)))
+        moving = max(1, int((rhat > 0).sum()))
+        worst, bound = int(rhat.argmax()), min(self.rhat, typical_rhat(moving))
         said = f"R-hat is {rhat[worst]:.3f} (asked for: < {bound:.3f})"
         if rhat[worst] >= bound:
             return Verdict(False, f"{said} {where}", coordinate=worst), None

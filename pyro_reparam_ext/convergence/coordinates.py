@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,9 +43,11 @@ def labels(params: Mapping[str, Tensor], places: Sequence[Tensor]) -> list[str]:
     """The names of watched coordinates, such as ``weight[3, 0]``."""
     found = []
     for (name, param), own in zip(params.items(), places, strict=True):
-        for place in own:
-            index = torch.unravel_index(place, param.shape) if param.dim() else ()
-            found.append(f"{name}[{', '.join(str(int(i)) for i in index)}]" if param.dim() else name)
+        if not param.dim():
+            found += [name] * len(own)
+            continue
+        indices = np.unravel_index(own.numpy(), tuple(param.shape))
+        found += [f"{name}[{', '.join(map(str, index))}]" for index in zip(*indices, strict=True)]
     return found
 
 

@@ -24,7 +24,7 @@ def most_stationary(iterates: Tensor, firsts: Sequence[int]) -> tuple[int, Tenso
 
     compares the variance :math:`W` within halves of :math:`n` rows with that of their means,
     :math:`B / n`. The row is the one whose largest R-hat over coordinates is the smallest. A coordinate
-    that moves by no more than rounding has an R-hat of one.
+    that moves by no more than rounding agrees with itself: its R-hat counts as zero.
 
     Args:
         iterates: of shape ``(rows, coordinates)``.
@@ -47,7 +47,7 @@ def most_stationary(iterates: Tensor, firsts: Sequence[int]) -> tuple[int, Tenso
     count = min(BATCHES, *(len(iterates) - first for first in firsts))
     windows = torch.stack([_batch_means(iterates[first:], count) for first in firsts], 1)
     rhat = split_gelman_rubin(windows[None], chain_dim=0, sample_dim=1)
-    rhat = rhat.masked_fill(_constant(windows.std(0), iterates), 1.0)
+    rhat = rhat.masked_fill(_constant(windows.std(0), iterates), 0.0)
     best = int(rhat.amax(-1).argmin())
     return firsts[best], rhat[best]
 

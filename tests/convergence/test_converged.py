@@ -67,15 +67,23 @@ def test_it_waits_for_each_bound():
     trace = stationary(2000, 2, 0.9, generator())
     loose = pre.Converged(mcse=1.0, ess=1.0)
     first = stopped(loose, trace, NONE)[0]
-    assert stopped(pre.Converged(mcse=0.15), trace, NONE)[0] > first
+    assert stopped(pre.Converged(mcse=0.15, ess=1.0), trace, NONE)[0] > first
     assert stopped(pre.Converged(mcse=1.0, ess=50.0), trace, NONE)[0] > first
-    assert stopped(pre.Converged(rhat=1.0001), trace, NONE)[0] != first
 
 
-def test_what_does_not_move_has_converged():
-    step, verdict = stopped(pre.Converged(), torch.ones(1000, 2), NONE)
+def test_a_fall_below_the_noise_is_seen_by_rhat_alone():
+    trace = stationary(4000, 2, 0.0, generator()) - torch.linspace(0, 1, 4000)[:, None]
+    verdict = pre.Converged().observe(NONE, trace)
+    assert not verdict
+    assert "R-hat" in verdict.reason
+    assert "standard error" not in verdict.reason
+
+
+@pytest.mark.parametrize("coordinates", [1, 2])
+def test_what_does_not_move_has_converged(coordinates):
+    step, verdict = stopped(pre.Converged(), torch.ones(1000, coordinates), NONE)
     assert step is not None
-    assert verdict.errors.tolist() == [0.0, 0.0]
+    assert verdict.errors.tolist() == [0.0] * coordinates
 
 
 def test_it_averages_if_asked():

@@ -24,3 +24,4 @@ def test_their_names():
     params = {"a": torch.tensor(0.0), "b": torch.zeros(2, 3)}
     places = [torch.tensor([0]), torch.tensor([0, 5])]
     assert labels(params, places) == ["a", "b[0, 0]", "b[1, 2]"]
+    assert labels(params, [places[0][:0], places[1]]) == ["b[0, 0]", "b[1, 2]"]

@@ -57,6 +57,14 @@ def test_it_stops_when_the_loss_has_fallen():
     assert all(step is not None and step < 6000 for step in stops)
 
 
+def test_a_trend_is_seen_that_changes_the_mean_by_little():
+    fall = torch.linspace(2, 0, 1000)
+    trace = 1e4 + fall + 0.1 * torch.randn(1000, generator=torch.Generator().manual_seed(0))
+    verdict = pre.LossConverged().observe(trace, torch.zeros(100, 0))
+    assert not verdict
+    assert pre.LossConverged().observe(trace - fall, torch.zeros(100, 0))
+
+
 @pytest.mark.parametrize("options", [{"window": 50}, {"rtol": 0.0}])
 def test_bounds_that_say_nothing_raise(options):
     with pytest.raises(pre.EstimatorError, match=next(iter(options))):
