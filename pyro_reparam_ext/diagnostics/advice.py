@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 SHARE = 0.25
 """The share of the gap that a further step has to gain for a guide to be called unconverged."""
-NATS = 0.05
-"""Gains below this are of no matter."""
-FAR = 0.5
-"""The shift, in the guide's sds or as the log of a ratio of sds, from which on a marginal is off."""
+NATS = 0.1
+"""Gains below this are of no matter: that of a mean which is 0.45 sds off."""
+FAR, RATIO = 0.5, 0.25
+"""The shift in the guide's sds, and the log of a ratio of sds, from which on a marginal is off."""
 FEW = 0.2
 """The share of a plate's elements that count as few."""
 UNSEEN = "what the guide never draws, such as another mode, no weight can show"
@@ -47,7 +47,8 @@ class Findings:
     @property
     def ok(self) -> bool:
         """Whether draws of the guide can stand for the posterior."""
-        return self.khat <= self.limit and not self.sites["bad"].any() and not self.shifted
+        tails = self.khat <= self.limit and not self.sites["bad"].any()
+        return tails and not self.shifted and not self.unconverged
 
     @property
     def unconverged(self) -> bool:
@@ -60,7 +61,7 @@ class Findings:
         mean = self.sites["mean_shift"].abs() - 2 * self.sites["mean_shift_error"]
         ratio = self.sites["sd_ratio"]
         log_ratio = np.abs(np.log(ratio)) - 2 * self.sites["sd_ratio_error"] / ratio
-        return list(self.sites.index[(mean > FAR) | (log_ratio > FAR)])
+        return list(self.sites.index[(mean > FAR) | (log_ratio > RATIO)])
 
     @property
     def few_bad(self) -> tuple[str, list[int]] | None:
@@ -80,7 +81,6 @@ def sentence(found: Findings) -> str:
     gain = f"{found.slope.gain:.2g} nats"
     if found.ok:
         text = f"the guide's draws can stand for the posterior ({facts})"
-        text += f"; a further step would still gain about {gain}" if found.unconverged else ""
         text += f"; {UNSEEN}."
     elif found.unconverged:
         text = (

@@ -18,8 +18,9 @@ class GuideCheck:
     Returned by :func:`check_guide`.
 
     - ``ok``: whether the guide's draws can stand for the posterior: no k-hat lies above the ``limit``
-      for so many draws (``num_samples``), and the weights move no mean by more than half of the guide's
-      sd, nor change an sd by more than a factor of 1.6, beyond two errors;
+      for so many draws (``num_samples``), the weights move no mean by more than half of the guide's sd
+      and change no sd by more than a factor of 1.3, beyond two errors, and a few steps along the
+      gradient gain less than a quarter of the gap, or less than 0.1 nats;
     - ``khat``: the Pareto shape of the weights' tail; minus infinity where the weights are bounded and
       their bound is met often. Its standard error is about ``(1 + khat) / sqrt(tail)`` with the
       ``3 sqrt(num_samples)`` draws of the tail: 0.14 at 0.9 and 4,000 draws;

@@ -67,7 +67,6 @@ class Latent:
 
     name: str
     values: Tensor
-    event_dim: int
     discrete: bool
     laws: list[tuple[TorchDistribution, Program]]
     plates: Mapping[str, int] = field(default_factory=dict)
@@ -178,7 +177,6 @@ def _latent_sites(runs: list[Costs], trace: Trace, num_samples: int) -> dict[str
         found[name] = Latent(
             name,
             torch.cat(values)[:num_samples].detach().cpu(),
-            len(fn.event_shape),
             _is_discrete(fn),
             [(site.fn, run.program) for site, run in zip(sites, runs, strict=True)],
             {p: d for p, d in of_guide.plates.items() if p != PARTICLES},

@@ -111,13 +111,13 @@ def _factorised(run: Costs, sites: Mapping[str, Latent]) -> list[str]:
         if not drawn:
             return False
         for term in terms:
-            if plate not in term.plates:
-                if term.side == "model" and term.name not in sites and reaches(term, own):
+            if plate not in term.plates:  # data outside of the plate, or sites that depend on its own
+                observed = term.side == "model" and term.name not in sites
+                if observed and reaches(term, own):
                     return False
-                if term.name not in random or term.side == "model":
-                    if term.upstream is not None and term.upstream & (own - {term.name}):
-                        return False
-            elif term.side == "guide" and term.name not in random:
+                if term.upstream and term.upstream & own:
+                    return False
+            elif term.side == "guide" and term.name not in random:  # made of draws outside of it
                 if term.upstream is None or not term.upstream & drawn:
                     return False
         return True

@@ -63,13 +63,6 @@ def alone(x):
         pyro.sample("z", dist.Normal(0.0, 1.0))
 
 
-def shuffled(x):
-    mean = pyro.sample("mean", dist.Normal(0.0, 1.0))
-    with pyro.plate("data", len(x)):
-        z = pyro.sample("z", dist.Normal(mean, 1.0))
-        pyro.sample("x", dist.Normal(z.roll(1, -1), 1.0), obs=x)
-
-
 @pytest.mark.parametrize(
     "model, make, plates",
     [
