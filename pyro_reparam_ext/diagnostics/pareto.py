@@ -42,7 +42,8 @@ def _smoothed(log_weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     top = rows.max(-1, keepdims=True)
     precision = 1e-6 * np.maximum(1.0, np.abs(top))  # that of log densities in float32
     flat = (rows >= top - precision).sum(-1) > _tail_length(draws)
-    smoothed, shapes = psislw(rows)
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # at ties, of what is left out
+        smoothed, shapes = psislw(rows)
     plain = rows - top
     plain = plain - np.log(np.exp(plain).sum(-1, keepdims=True))
     smoothed = np.where(flat[..., None], plain, smoothed)

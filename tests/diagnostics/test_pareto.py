@@ -45,3 +45,10 @@ def test_the_limit_grows_with_the_draws():
     assert threshold(100) == pytest.approx(0.5)
     assert threshold(1000) == pytest.approx(2 / 3)
     assert threshold(10_000) == 0.7
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_ties_in_the_tail_are_fitted(seed):
+    """Weights of a few discrete values, of which the largest is met fewer times than the tail is long."""
+    coins = np.random.default_rng(seed).random((4000, 3)) < 0.3
+    assert np.isfinite(tail_shapes(coins.sum(1)[:, None])).all()
