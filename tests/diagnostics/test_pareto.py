@@ -49,6 +49,6 @@ def test_the_limit_grows_with_the_draws():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_ties_in_the_tail_are_fitted(seed):
-    """Weights of a few discrete values, of which the largest is met fewer times than the tail is long."""
+    """Weights of a few discrete values, whose largest is met less often than the tail is long."""
     coins = np.random.default_rng(seed).random((4000, 3)) < 0.3
     assert np.isfinite(tail_shapes(coins.sum(1)[:, None])).all()
