@@ -98,6 +98,13 @@ def run_svi(
     return Losses(total) if watch is None else watch.result(total)
 
 
+def with_batch(batch: Batch, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    """The arguments of a step with a batch of data added."""
+    if isinstance(batch, Mapping):
+        return args, {**kwargs, **batch}
+    return (*args, *(batch if isinstance(batch, (list, tuple)) else (batch,))), kwargs
+
+
 def _arguments(
     batches: Iterable[Batch] | None, args: tuple, kwargs: dict[str, Any], num_steps: int
 ) -> Iterator[tuple[tuple, dict[str, Any]]]:
@@ -110,12 +117,7 @@ def _arguments(
         before = taken
         for batch in batches:
             taken += 1
-            if isinstance(batch, Mapping):
-                yield args, {**kwargs, **batch}
-            elif isinstance(batch, (list, tuple)):
-                yield (*args, *batch), kwargs
-            else:
-                yield (*args, batch), kwargs
+            yield with_batch(batch, args, kwargs)
         if taken == before:
             raise EstimatorError(
                 f"batches: ended after {taken} of {num_steps} steps. Give something that can be gone "

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Losses:
     """The result of many steps.
 
@@ -40,6 +40,11 @@ class Losses:
     iterates: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
     steps: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
     names: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        last = float(self.losses[-1]) if len(self.losses) else float("nan")
+        said = "" if self.converged is None else f", converged={self.converged}: {self.reason}"
+        return f"Losses({len(self.losses):,} steps, the last {last:.4g}{said})"
 
     def plot(self, axes: Any = None) -> np.ndarray:
         """Draws the loss, and some of the watched parameters, with the steps that were averaged.

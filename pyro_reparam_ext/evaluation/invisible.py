@@ -82,7 +82,9 @@ def unchanged_on_error() -> Iterator[None]:
 @contextmanager
 def unrecorded() -> Iterator[None]:
     """Handlers outside record nothing of what runs inside; all others of them act on it."""
-    acting = [x for x in _PYRO_STACK if not isinstance(x, (TraceMessenger, BlockMessenger))]
+    # Each once: inside of another such context they are there twice.
+    own = [x for x in _PYRO_STACK if not isinstance(x, (TraceMessenger, BlockMessenger))]
+    acting = list({id(x): x for x in own}.values())
     with poutine.block():
         _PYRO_STACK.extend(acting)  # once more, inside of the block
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from pyro.infer import SVI
 from pyro.optim import Adam, PyroOptim
 
 from ..callers import outside
-from ..compiled.run import Batch, run_svi
+from ..compiled.run import Batch, run_svi, with_batch
 from ..compiled.svi import CompiledSVI
 from ..config import Configuration
 from ..convergence.converged import Converged
@@ -57,7 +57,7 @@ class Fit:
     check: GuideCheck | None
     unchecked: str
     svi: SVI
-    program: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
+    program: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None
 
     @property
     def losses(self) -> Tensor:
@@ -74,9 +74,17 @@ class Fit:
 
         Args:
             num_samples: draws of the guide.
+
+        Raises:
+            EstimatorError: it was fitted by batches: which data are meant is not known.
         """
         import xarray as xr
 
+        if self.program is None:
+            raise EstimatorError(
+                "to_datatree: the guide was fitted by batches, of which none is the data; expected all "
+                "data at once. Call pre.to_datatree(model, guide, data)."
+            )
         model, args, kwargs = self.program
         groups = posterior_datasets(model, self.guide, *args, num_samples=num_samples, **kwargs)
         losses = xr.Dataset({"loss": ("step", self.losses.numpy())})
@@ -199,8 +207,8 @@ def fit(
         except EstimatorError as error:
             unchecked = str(error)
             warnings.warn(f"fit: the guide is not checked: {unchecked}", stacklevel=outside())
-    value, error_of_value = _elbo(check, svi, model, guide, first, named)
-    program = model, first, named
+    value, error_of_value = _elbo(check, svi, (args, kwargs), batches)
+    program = None if batches is not None else (model, args, kwargs)
     return Fit(
         guide, run, estimators, num_particles, value, error_of_value, check, unchecked, svi, program
     )
@@ -215,24 +223,23 @@ def _first(
             "batches: was given an iterator, which can be gone through only once; expected a "
             "DataLoader or a list."
         )
-    batch = next(iter(batches))
-    if isinstance(batch, Mapping):
-        return args, {**kwargs, **batch}
-    return (*args, *(batch if isinstance(batch, (list, tuple)) else (batch,))), kwargs
+    return with_batch(next(iter(batches)), args, kwargs)
 
 
 def _elbo(
     check: GuideCheck | None,
     svi: SVI,
-    model: Callable[..., Any],
-    guide: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    arguments: tuple[tuple[Any, ...], dict[str, Any]],
+    batches: Iterable[Batch] | None,
 ) -> tuple[float, float]:
-    """The ELBO and its standard error."""
+    """The ELBO and its standard error: over draws, and over batches where there are any."""
     if check is not None:
         return check.elbo, check.elbo_error
-    with invisible(model, guide):
-        losses = [svi.evaluate_loss(*args, **kwargs) for _ in range(EVALUATIONS)]
+    losses: list[float] = []
+    with invisible(svi.model, svi.guide):
+        while len(losses) < EVALUATIONS:
+            for batch in [None] if batches is None else batches:
+                args, kwargs = arguments if batch is None else with_batch(batch, *arguments)
+                losses.append(svi.evaluate_loss(*args, **kwargs))
     values = -torch.tensor(losses, dtype=torch.float64)
-    return float(values.mean()), float(values.std()) / EVALUATIONS**0.5
+    return float(values.mean()), float(values.std()) / len(losses) ** 0.5

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from pyro import poutine
+from pyro.distributions import Delta
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_factor, site_is_subsample
 from tqdm.auto import tqdm
 
+from ..distributions.rules.wrappers import innermost
 from ..errors import EstimatorError
 from ..evaluation.invisible import invisible
 from ..schedule import measuring
@@ -35,10 +37,11 @@ def posterior_datasets(
 ) -> dict[str, Dataset]:
     """The groups of ArviZ for a guide that was trained by SVI: by their names, a dataset for each.
 
-    - ``posterior``: the latent sites of the model, under their names there, at draws of the guide;
+    - ``posterior``: the latent sites of the model, under their names there, at draws of the guide, and
+      deterministic and reparameterised ones; what the guide does not draw, at draws of the prior;
     - ``posterior_predictive``: the observed sites, drawn anew at each of these;
     - ``log_likelihood``: of the observed data at each, one value for each datum;
-    - ``observed_data``.
+    - ``observed_data``. What is masked is missing: NaN here and in the log likelihood.
 
     Dims are ``(chain, draw)``, one chain, then the plates of the site by their names, then one dim for
     each of its event dims. Parameters, parameter store and random state are what they were.
@@ -53,7 +56,8 @@ def posterior_datasets(
         **kwargs: keyword arguments of model and guide.
 
     Raises:
-        EstimatorError: a site is of another shape, or missing, in some of the draws.
+        EstimatorError: a site is of another shape, or missing, in some of the draws; a plate takes a
+            part of the data only; or a site is enumerated in training, and not drawn by the guide.
 
     Example:
         >>> import pyro, pyro.distributions as dist, torch
@@ -81,6 +85,7 @@ def posterior_datasets(
                 drawn = poutine.trace(guide).get_trace(*args, **kwargs)
                 with poutine.replay(trace=drawn):
                     trace = poutine.trace(model).get_trace(*args, **kwargs)
+                _check_served(trace, drawn)
                 for group, name, value, dims in _values(trace):
                     kept[group].setdefault(name, _Kept(dims)).rows.append(value)
     found = {}
@@ -160,17 +165,50 @@ def _values(trace: Trace) -> Iterator[tuple[str, str, np.ndarray, tuple[str, ...
     for name, node in trace.nodes.items():
         if node["type"] != "sample" or site_is_subsample(node) or site_is_factor(node):
             continue
-        fn, value = node["fn"], node["value"]
+        fn, value, mask = node["fn"], node["value"], node["mask"]
         batch = len(fn.batch_shape)
         plates = {-frame.dim: frame.name for frame in node["cond_indep_stack"] if frame.vectorized}
         outer = tuple(plates.get(place, f"{name}_dim_{place}") for place in range(batch, 0, -1))
         inner = tuple(f"{name}_event_{place}" for place in range(fn.event_dim))
-        if not node["is_observed"]:
+        if not node["is_observed"] or _is_computed(node):
             yield "posterior", name, _numpy(value.expand(fn.shape())), (*outer, *inner)
             continue
-        yield "observed_data", name, _numpy(value.expand(fn.shape())), (*outer, *inner)
+        log_prob, seen = fn.log_prob(value).expand(fn.batch_shape), value.expand(fn.shape())
+        if mask is not None:  # what is missing was not observed
+            kept = torch.as_tensor(mask).expand(fn.batch_shape)
+            log_prob = torch.where(kept, log_prob, torch.nan)
+            if seen.is_floating_point():
+                kept = kept.reshape(kept.shape + (1,) * fn.event_dim)
+                seen = torch.where(kept, seen, torch.nan)
+        yield "observed_data", name, _numpy(seen), (*outer, *inner)
         yield "posterior_predictive", name, _numpy(fn.sample()), (*outer, *inner)
-        yield "log_likelihood", name, _numpy(fn.log_prob(value).expand(fn.batch_shape)), outer
+        yield "log_likelihood", name, _numpy(log_prob), outer
+
+
+def _is_computed(node: dict[str, Any]) -> bool:
+    """Whether a site is a function of others, which Pyro calls observed: it is of the posterior."""
+    return bool(node["infer"].get("_deterministic")) or isinstance(innermost(node["fn"]), Delta)
+
+
+def _check_served(trace: Trace, drawn: Trace) -> None:
+    """Raises for a draw that is of a part of the data, or no draw of the posterior."""
+    for name, node in [*drawn.nodes.items(), *trace.nodes.items()]:
+        if node["type"] != "sample":
+            continue
+        size, part = getattr(node["fn"], "size", None), node["value"]
+        if site_is_subsample(node) and isinstance(part, torch.Tensor) and len(part) < (size or 0):
+            raise EstimatorError(
+                f"plate '{name}': it takes {len(part)} of {size} elements at a time, expected all of "
+                f"them, so that every draw is of the same data. Call with the data as a whole, without "
+                f"subsample_size."
+            )
+        latent = not node["is_observed"] and not site_is_subsample(node)
+        if latent and name not in drawn and node["infer"].get("enumerate"):
+            raise EstimatorError(
+                f"site '{name}': it is enumerated in training, and the guide does not draw it; "
+                f"expected a draw of its posterior. Infer it given the others by "
+                f"pyro.infer.infer_discrete, or hide it by poutine.block(model, hide=[{name!r}])."
+            )
 
 
 def _numpy(x: torch.Tensor) -> np.ndarray:

@@ -179,6 +179,11 @@ class GradientMonitor:
 
     def to_dataset(self) -> Dataset:
         """The same as an ``xarray.Dataset`` of dims ``(step, parameter)``."""
+        if not self._rows:
+            raise EstimatorError(
+                "to_dataset: nothing was measured yet; expected one measurement. Take more steps, or "
+                "call measure()."
+            )
         return self.summary().set_index(["step", "parameter"]).to_xarray()
 
     def to_tensorboard(self, writer: Any) -> None:

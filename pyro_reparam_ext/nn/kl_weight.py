@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from pyro.distributions import Delta
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
@@ -65,7 +66,7 @@ class kl_weight(Messenger):  # noqa: N801  (as local_reparameterization is)
                 f"kl_weight: was given {type(network).__name__} for a network; expected one made by "
                 f"pre.nn.to_bayesian, whose sites are known."
             )
-        if isinstance(weight, (int, float)) and not weight > 0:
+        if not callable(weight) and not bool(torch.as_tensor(weight) > 0):
             raise EstimatorError(f"kl_weight: weight must be positive, was given {weight!r}.")
         self.network = network
         self.weight = weight

@@ -18,7 +18,7 @@ from ..errors import EstimatorError
 from .bayesian import BayesianModule
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     r"""Predictions of a classifier with random weights, averaged over draws of these.
 
@@ -34,6 +34,13 @@ class Prediction:
     entropy: Tensor
     mutual_information: Tensor
     logits: Tensor
+
+    def __repr__(self) -> str:
+        draws, examples, classes = self.logits.shape
+        return (
+            f"Prediction({examples:,} examples, {classes} classes, {draws:,} draws: mean entropy "
+            f"{self.entropy.mean():.3g}, mean mutual information {self.mutual_information.mean():.3g})"
+        )
 
 
 def predict(
@@ -89,6 +96,11 @@ def predict(
         raise EstimatorError(
             f"predict: was given {type(network).__name__} for a network; expected one made by "
             f"pre.nn.to_bayesian."
+        )
+    if num_samples < 1 or batch_size < 1:
+        raise EstimatorError(
+            f"predict: expected num_samples >= 1 and batch_size >= 1, was given {num_samples} and "
+            f"{batch_size}."
         )
     batches = x.split(batch_size)
     with torch.no_grad(), _evaluating(network):

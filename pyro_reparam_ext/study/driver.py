@@ -7,13 +7,12 @@ from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from pyro.infer import ELBO
-from torch import nn
+from torch.nn.parameter import is_lazy
 from tqdm.auto import tqdm
 
 from ..errors import EstimatorError
-from ..evaluation.invisible import parameter_restorer
+from ..evaluation.invisible import modules_of, parameter_restorer, same_random_state
 from ..schedule import measuring
 from .again import Again
 from .measured import Job, Measured, direction_of, kept_draws, measure, needed
@@ -224,11 +223,10 @@ def _check_label(reference: str, samplers: dict[str, Sampler]) -> str:
 def restored(*programs: Any) -> Iterator[None]:
     """Puts back the random state, the parameter store and the buffers of modules."""
     restore = parameter_restorer()
-    modules = [program for program in programs if isinstance(program, nn.Module)]
-    buffers = [(b, b.clone()) for module in modules for b in module.buffers()]
-    devices = list(range(torch.cuda.device_count()))
+    own = [b for x in modules_of(*programs) for b in x.buffers(recurse=False) if not is_lazy(b)]
+    buffers = [(b, b.clone()) for b in own]
     try:
-        with torch.random.fork_rng(devices):
+        with same_random_state():
             yield
     finally:
         restore()

@@ -5,6 +5,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.distributions.transforms import affine_autoregressive
 from torch import nn
 
 import pyro_reparam_ext as pre
@@ -235,3 +236,30 @@ def test_error_of_the_network_is_raised():
 def test_network_that_takes_other_inputs():
     with pytest.raises(pre.EstimatorError, match="'z'.*0 inputs.*baseline_input"):
         _step(_TakesTwo(), 1)
+
+
+def test_the_score_of_a_flow():
+    """A flow keeps of a value that it makes what it needs to score it: here made without a gradient."""
+    torch.manual_seed(0)
+    flow = affine_autoregressive(2, hidden_dims=[4])
+    scale = torch.tensor([1.0, 2.0])
+
+    def guide():
+        pyro.module("flow", flow)
+        base = dist.Normal(torch.zeros(2), 1.0).to_event(1)
+        return pyro.sample("z", dist.TransformedDistribution(base, [flow]))
+
+    def model():
+        pyro.sample("z", dist.Normal(torch.zeros(2), scale).to_event(1))
+
+    torch.manual_seed(1)
+    parameters = list(flow.parameters())
+    loss = pre.TraceEstimator_ELBO(pre.ScoreFunction()).differentiable_loss(model, guide)
+    found = torch.autograd.grad(loss, parameters)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        value = guide().clone()
+    base = dist.Normal(torch.zeros(2), 1.0).to_event(1)
+    log_q = dist.TransformedDistribution(base, [flow]).log_prob(value)
+    cost = log_q.detach() - dist.Normal(torch.zeros(2), scale).log_prob(value).sum()
+    torch.testing.assert_close(found, torch.autograd.grad(cost * log_q, parameters))

@@ -315,3 +315,14 @@ def test_nesting_is_guessed_inside_a_transform():
     gradient = torch.func.vmap(torch.func.grad(loss), randomness="same")
     with pyro.validation_enabled(False):
         assert gradient(torch.zeros(5, 3)).isfinite().all()
+
+
+def test_handlers_outside_act_once_however_deep():
+    """Also on a run inside of a run that leaves no trace."""
+
+    def program():
+        return pyro.sample("x", dist.Normal(0.0, 1.0))
+
+    with poutine.scale(scale=0.1), invisible(program), invisible(program):
+        trace = poutine.trace(program).get_trace()
+    assert trace.nodes["x"]["scale"] == 0.1

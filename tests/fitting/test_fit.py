@@ -104,4 +104,10 @@ def test_batches_are_not_checked():
             max_plate_nesting=1,
         )
     assert fit.check is None and "batches" in fit.unchecked and not fit.ok
-    assert torch.isfinite(torch.tensor(fit.elbo)) and fit.elbo_error > 0
+    losses = [[fit.svi.evaluate_loss(x, y) for _ in range(500)] for x, y in batches]
+    means = -torch.tensor(losses).mean(1)
+    spread = float((means[0] - means[1]).abs())
+    assert abs(fit.elbo - float(means.mean())) < 5 * fit.elbo_error + 0.1
+    assert fit.elbo_error > spread / 2 / 100**0.5 * 0.8  # the batches' own differences count
+    with pytest.raises(pre.EstimatorError, match="fitted by batches"):
+        fit.to_datatree()

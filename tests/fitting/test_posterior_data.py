@@ -5,7 +5,10 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro import poutine
+from pyro.infer import config_enumerate
 from pyro.infer.autoguide import AutoNormal
+from pyro.infer.reparam import LocScaleReparam
 
 import pyro_reparam_ext as pre
 
@@ -75,6 +78,53 @@ def test_arviz_takes_it():
     assert "loc[0, 0]" in az.summary(found, var_names=["loc"], kind="stats").index
 
 
+def schools(data):
+    mu = pyro.sample("mu", dist.Normal(0.0, 1.0))
+    pyro.deterministic("twice", 2 * mu)
+    with pyro.plate("data", 3):
+        theta = pyro.sample("theta", dist.Normal(mu, 2.0))
+        pyro.sample("x", dist.Normal(theta, 1.0), obs=data)
+
+
+def test_what_is_computed_is_of_the_posterior():
+    reparameterised = poutine.reparam(schools, {"theta": LocScaleReparam(0.0)})
+    auto = AutoNormal(reparameterised)
+    found = pre.posterior_datasets(reparameterised, auto, DATA[0], num_samples=4)
+    assert {"mu", "theta", "twice"} <= set(found["posterior"].data_vars)
+    for group in ("posterior_predictive", "log_likelihood", "observed_data"):
+        assert set(found[group].data_vars) == {"x"}
+    twice = 2 * found["posterior"]["mu"]
+    assert (abs(found["posterior"]["twice"] - twice) < 1e-6).all()
+
+
+def test_what_is_masked_is_missing():
+    data = torch.tensor([1.0, torch.nan, 0.5])
+
+    def masked():
+        mu = pyro.sample("mu", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", 3), poutine.mask(mask=~data.isnan()):
+            pyro.sample("x", dist.Normal(mu, 1.0), obs=data.nan_to_num(0.0))
+
+    found = pre.posterior_datasets(masked, lambda: pyro.sample("mu", dist.Normal(0.0, 1.0)))
+    assert found["observed_data"]["x"].isnull().values.tolist() == [False, True, False]
+    assert found["log_likelihood"]["x"].isnull().all(["chain", "draw"]).values.tolist() == [
+        False,
+        True,
+        False,
+    ]
+
+
+def partly(data):
+    with pyro.plate("data", 3, subsample_size=2) as i:
+        pyro.sample("x", dist.Normal(0.0, 1.0), obs=data[0, i])
+
+
+@config_enumerate
+def enumerated(data):
+    k = pyro.sample("k", dist.Bernoulli(0.3))
+    pyro.sample("x", dist.Normal(k, 1.0), obs=data[0, 0])
+
+
 def sometimes(data):
     if torch.rand(()) < 0.5:
         pyro.sample("rare", dist.Normal(0.0, 1.0))
@@ -89,6 +139,8 @@ def never(data):
     [
         (lambda: pre.posterior_datasets(sometimes, never, DATA, num_samples=30), "site 'rare'.*of 30"),
         (lambda: pre.posterior_datasets(model, guide, DATA, num_samples=0), "num_samples"),
+        (lambda: pre.posterior_datasets(partly, never, DATA), "plate 'data': it takes 2 of 3"),
+        (lambda: pre.posterior_datasets(enumerated, never, DATA), "site 'k': it is enumerated"),
     ],
 )
 def test_errors(call, match):

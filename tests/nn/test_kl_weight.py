@@ -122,8 +122,9 @@ def test_a_joint_guide_is_refused():
     [
         (lambda bnn: pre.nn.kl_weight(nn.Linear(3, 1), 0.5), "was given Linear.*to_bayesian"),
         (lambda bnn: pre.nn.kl_weight(bnn, 0.0), "weight must be positive, was given 0.0"),
+        (lambda bnn: pre.nn.kl_weight(bnn, torch.tensor(-1.0)), "weight must be positive"),
     ],
-    ids=["network", "weight"],
+    ids=["network", "weight", "tensor"],
 )
 def test_errors(make, match):
     with pytest.raises(pre.EstimatorError, match=match):

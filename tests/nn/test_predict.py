@@ -92,9 +92,10 @@ def other_guide(x):
     [
         (lambda bnn, guide: (nn.Linear(1, 3), guide, X), "was given Linear.*to_bayesian"),
         (lambda bnn, guide: (bnn, other_guide, X), "does not draw site 'weight'"),
+        (lambda bnn, guide: (bnn, guide, X, 0), "num_samples >= 1.*given 0"),
         (lambda bnn, guide: (bnn, guide, X[None]), r"shape \(1, 4, 3\), expected \(1, classes\)"),
     ],
-    ids=["network", "guide", "shape"],
+    ids=["network", "guide", "none", "shape"],
 )
 def test_errors(call, match):
     bnn, _, guide = classifier()

@@ -132,3 +132,21 @@ def test_no_round_is_begun_beyond_the_budget():
 def test_errors(candidates, match):
     with pytest.raises(pre.EstimatorError, match=match):
         pre.select_estimators(*coins(2), candidates=candidates)
+
+
+def test_running_means_of_networks_are_what_they_were():
+    norm = torch.nn.BatchNorm1d(1)
+
+    def model(x):
+        pyro.module("norm", norm)
+        z = pyro.sample("z", dist.Bernoulli(0.5))
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(norm(x).squeeze(-1) + z, 1.0), obs=torch.ones(len(x)))
+
+    def guide(x):
+        pyro.sample("z", dist.Bernoulli(logits=pyro.param("logit", torch.tensor(0.1))))
+
+    guide(DATA)
+    before = norm.running_mean.clone()
+    pre.select_estimators(model, guide, DATA[:, None], budget=0.0, max_plate_nesting=1)
+    assert torch.equal(norm.running_mean, before) and norm.num_batches_tracked == 0

@@ -88,7 +88,10 @@ def hard_sample(fn: TorchDistribution, source: NoiseSource) -> Tensor:
         return _index(base, noise_of(base, source))
     if isinstance(base, torch.distributions.OneHotCategorical):
         return _harden(base, noise_of(base, source))
-    return source.sample(fn) if overrides_call(fn) else fn.sample()
+    sample = source.sample(fn) if overrides_call(fn) else fn.sample()
+    # As a new tensor: a flow scores the one that it has just made by what it kept of making it, without
+    # a gradient.
+    return sample.detach()
 
 
 def _harden(base: TorchDistribution, noise: Tensor) -> Tensor:
