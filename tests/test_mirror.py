@@ -46,7 +46,7 @@ COVERED_BY = {
     "convergence/rule.py": "compiled/test_watch.py",
     "diagnostics/advice.py": "diagnostics/test_check.py",
     "diagnostics/guide_check.py": "diagnostics/test_check.py",
-    "diagnostics/held_parameters.py": "diagnostics/test_convergence.py",
+    "diagnostics/held_parameters.py": "diagnostics/test_slope.py",
     "diagnostics/plot.py": "diagnostics/test_check.py",
     "diagnostics/sites.py": "diagnostics/test_check.py",
     "diagnostics/summaries.py": "diagnostics/test_marginals.py",

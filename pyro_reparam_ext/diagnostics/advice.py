@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .bound import Bound
-from .convergence import Slope
 from .misfit import Cause
+from .slope import Slope
 
 if TYPE_CHECKING:
     from pandas import DataFrame

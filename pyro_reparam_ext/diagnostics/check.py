@@ -16,12 +16,12 @@ from ..evaluation.invisible import invisible
 from ..schedule import measuring
 from .advice import Findings, point_estimate, sentence
 from .bound import bound
-from .convergence import Slope, slope
 from .guide_check import GuideCheck
 from .guide_draws import guide_draws
 from .misfit import causes
 from .pareto import tail_shapes, threshold
 from .sites import local_shapes, sites_table
+from .slope import Slope, slope
 from .weighted_draws import WeightedDraws, weighted_draws
 
 FEWEST = 100

@@ -106,7 +106,7 @@ def guide_draws(
     """
     with torch.no_grad():
         traces = plain_traces(model, guide, args, kwargs)
-    _check_whole(traces)
+    check_whole(*traces)
     footprint = sum(
         node["value"].numel()
         for trace in traces
@@ -145,7 +145,8 @@ def _runs(
                 elbo = Way(max_plate_nesting, vectorized=False).elbo(LOOPED, ScoreFunction())
 
 
-def _check_whole(traces: tuple[Trace, Trace]) -> None:
+def check_whole(*traces: Trace) -> None:
+    """Raises for a plate that takes a part of its elements: its draws are not those given all data."""
     for trace in traces:
         for name, node in trace.nodes.items():
             if node["type"] == "sample" and site_is_subsample(node):

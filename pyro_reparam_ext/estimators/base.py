@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 from weakref import WeakSet
 
@@ -219,6 +219,11 @@ class Estimator:
 
     def update(self, evaluations: Evaluations) -> None:
         """Advances buffers of the state after a training step."""
+
+
+def least_particles(estimators: Iterable[Estimator]) -> int:
+    """The number of particles that an ELBO needs for all of some estimators."""
+    return max((estimator.min_particles for estimator in estimators), default=1)
 
 
 _CHECKED: WeakSet[type] = WeakSet()

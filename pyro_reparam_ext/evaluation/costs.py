@@ -59,7 +59,7 @@ class Costs:
         for alike in grouped(numbers, self.view):
             keys: dict[int, set[Key]] = {}
             rows: dict[int, list[Tensor]] = {}
-            having = [n for n in alike if self.program.branches and self.places.get(n)]
+            having = [n for n in alike if self.places.get(n)]
             for sharing in grouped(having, lambda number: self.places[number]):
                 places = self.places[sharing[0]]
                 varying = self._varying_keys(places)

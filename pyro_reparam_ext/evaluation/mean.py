@@ -24,13 +24,8 @@ def mean_cost(costs: Costs) -> Tensor:
         for site in program.sites
         if not (site.estimator.differentiable or site.estimator.enumerated)
     }
-    total: Tensor | None = None
-    if not program.branches and not program.enumerated:  # of the ordinary evaluation alone
-        for term in costs.passes[0].terms:
-            term = term.detached() if hard and term.key in hard else term
-            total = term.added_to(total, _total(term.log_prob))
-        return torch.zeros(()) if total is None else total
     weights = Weights(program)
+    total: Tensor | None = None
     for p in costs.passes:
         included = weights.included(p)
         if not any(included):

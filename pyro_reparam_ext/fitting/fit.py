@@ -192,8 +192,10 @@ def fit(
         progress=progress,
         **kwargs,
     )
-    check, unchecked = None, "it was trained by batches, and weights are those given all data"
-    if batches is None:
+    check, unchecked = None, ""
+    if batches is not None:
+        unchecked = "it was trained by batches, and weights are those given all data"
+    else:
         try:
             check = check_guide(
                 model,

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pyro import poutine
 from pyro.distributions import Delta
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_factor, site_is_subsample
 from tqdm.auto import tqdm
 
+from ..diagnostics.guide_draws import check_whole
 from ..distributions.rules.wrappers import innermost
 from ..errors import EstimatorError
+from ..evaluation.first_run import plain_traces
 from ..evaluation.invisible import invisible
 from ..schedule import measuring
 
@@ -82,10 +83,9 @@ def posterior_datasets(
         numbers = range(num_samples)
         with tqdm(numbers, desc="draws", unit="draw", disable=None if progress else True) as bar:
             for _ in bar:
-                drawn = poutine.trace(guide).get_trace(*args, **kwargs)
-                with poutine.replay(trace=drawn):
-                    trace = poutine.trace(model).get_trace(*args, **kwargs)
-                _check_served(trace, drawn)
+                drawn, trace = plain_traces(model, guide, args, kwargs)
+                check_whole(drawn, trace)
+                _check_drawn(trace, drawn)
                 for group, name, value, dims in _values(trace):
                     kept[group].setdefault(name, _Kept(dims)).rows.append(value)
     found = {}
@@ -190,20 +190,12 @@ def _is_computed(node: dict[str, Any]) -> bool:
     return bool(node["infer"].get("_deterministic")) or isinstance(innermost(node["fn"]), Delta)
 
 
-def _check_served(trace: Trace, drawn: Trace) -> None:
-    """Raises for a draw that is of a part of the data, or no draw of the posterior."""
-    for name, node in [*drawn.nodes.items(), *trace.nodes.items()]:
-        if node["type"] != "sample":
+def _check_drawn(trace: Trace, drawn: Trace) -> None:
+    """Raises for a site of the model that is summed over in training: its draw is of the prior."""
+    for name, node in trace.nodes.items():
+        if node["type"] != "sample" or node["is_observed"] or name in drawn:
             continue
-        size, part = getattr(node["fn"], "size", None), node["value"]
-        if site_is_subsample(node) and isinstance(part, torch.Tensor) and len(part) < (size or 0):
-            raise EstimatorError(
-                f"plate '{name}': it takes {len(part)} of {size} elements at a time, expected all of "
-                f"them, so that every draw is of the same data. Call with the data as a whole, without "
-                f"subsample_size."
-            )
-        latent = not node["is_observed"] and not site_is_subsample(node)
-        if latent and name not in drawn and node["infer"].get("enumerate"):
+        if node["infer"].get("enumerate"):
             raise EstimatorError(
                 f"site '{name}': it is enumerated in training, and the guide does not draw it; "
                 f"expected a draw of its posterior. Infer it given the others by "

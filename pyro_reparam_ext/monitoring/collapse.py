@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -26,11 +27,15 @@ def warn_where_noise_has_grown(rows: Sequence[dict[str, Any]], sampler: Sampler)
     last = rows[-1]["step"]
     for row in (row for row in rows if row["step"] == last):
         own = [other for other in rows if other["parameter"] == row["parameter"]]
-        bad = [x["snr"] < HIDDEN and x["variance"] > GROWN * _least(own, x["step"]) for x in own]
+        least = list(accumulate((x["variance"] for x in own), min))
+        bad = [
+            x["snr"] < HIDDEN and x["variance"] > GROWN * so_far
+            for x, so_far in zip(own, least, strict=True)
+        ]
         if bad[-1] and sum(bad) == 1:
             moved = _sites_moved(row["parameter"], sampler)
             sites = f" (of site {', '.join(map(repr, moved))})" if moved else ""
-            times = row["variance"] / _least(own, last)
+            times = row["variance"] / least[-1]
             warnings.warn(
                 f"step {last}: the gradient of parameter '{row['parameter']}'{sites} has a "
                 f"signal-to-noise ratio of {row['snr']:.1e}, and {times:.0f} times the variance that "
@@ -38,10 +43,6 @@ def warn_where_noise_has_grown(rows: Sequence[dict[str, Any]], sampler: Sampler)
                 f"or lower the learning rate.",
                 stacklevel=outside(),
             )
-
-
-def _least(rows: Sequence[dict[str, Any]], step: int) -> float:
-    return min(row["variance"] for row in rows if row["step"] <= step)
 
 
 def _sites_moved(parameter: str, sampler: Sampler) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -127,7 +126,7 @@ class GradientMonitor:
                 sampler = Sampler(call)
                 self._draws = Draws(sampler, list(sampler.parameters))
             else:
-                self._draws.sampler.call = replace(call)
+                self._draws.sampler.call = call
             moments = Moments()
             for chunk in self._draws.chunks(self.num_draws):
                 moments.add(chunk)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..elbo import TraceEstimator_ELBO
-from ..estimators.base import Estimator
+from ..estimators.base import Estimator, least_particles
 from .draws import Draws
 from .elbo_call import ElboCall
 from .measured import Measured
@@ -81,8 +81,7 @@ class Pilot:
         return one.measured()
 
     def _running(self, assignment: Assignment, num_particles: int = 1) -> _Running:
-        least = max((estimator.min_particles for estimator in assignment.values()), default=1)
-        particles = max(least, num_particles)
+        particles = max(least_particles(assignment.values()), num_particles)
         key = (particles, *sorted((site, id(estimator)) for site, estimator in assignment.items()))
         if key not in self._known:
             self._known[key] = _Running.of(self.call, assignment, particles)

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from ..elbo import TraceEstimator_ELBO
 from ..errors import EstimatorError
 from ..estimators.advice import unbiased_for
-from ..estimators.base import Estimator
+from ..estimators.base import Estimator, least_particles
 from .driver import restored
 from .elbo_call import ElboCall
 from .pilot import Pilot
@@ -173,13 +173,11 @@ def _at_site(
         bar.set_postfix_str(f"{site}: {len(left)} candidates", refresh=False)
         bar.update()
         measured = pilot.measure({k: {**chosen, site: x} for k, x in left.items()}, draws)
-        measured["error"] = _squared_error(measured)
-        worth = measured["error"] + NEGLIGIBLE * _squared_norm(measured)
-        product = measured["error"] * measured["seconds_per_gradient"]
-        measured["work_normalized_variance"] = product
-        measured["error"] = worth
+        error, seconds = _squared_error(measured), measured["seconds_per_gradient"]
+        measured["work_normalized_variance"] = error * seconds
+        measured["error"] = error + NEGLIGIBLE * _squared_norm(measured)  # by which they are judged
         rows |= {label: row for label, row in measured.iterrows()}
-        best = measured.loc[(worth * measured["seconds_per_gradient"]).idxmin()]
+        best = measured.loc[(measured["error"] * seconds).idxmin()]
         left = {label: x for label, x in left.items() if _is_tied(measured.loc[label], best)}
         if len(left) == 1 or _is_over(deadline):
             break
@@ -237,7 +235,7 @@ def _is_tied(row: Series, best: Series) -> bool:
 
 def _particles(pilot: Pilot, chosen: Mapping[str, Estimator], deadline: float | None, bar: tqdm) -> int:
     """The number of particles from which on more of them gain little."""
-    least = max((estimator.min_particles for estimator in chosen.values()), default=1)
+    least = least_particles(chosen.values())
     best, before = least, math.inf
     for particles in (p for p in PARTICLES if p >= least):
         bar.set_postfix_str(f"{particles} particles", refresh=False)

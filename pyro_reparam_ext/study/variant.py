@@ -12,7 +12,7 @@ from pyro.infer import ELBO
 from ..config import Configuration
 from ..elbo import TraceEstimator_ELBO
 from ..errors import EstimatorError
-from ..estimators.leave_one_out import LeaveOneOut
+from ..estimators.base import Estimator, least_particles
 from .elbo_call import ElboCall
 
 
@@ -69,5 +69,5 @@ def call_of(
 def _elbo(configuration: Configuration) -> TraceEstimator_ELBO:
     """An ELBO with as many particles as the estimators need."""
     values = configuration.values() if isinstance(configuration, Mapping) else [configuration]
-    particles = 2 if any(isinstance(value, LeaveOneOut) for value in values) else 1
+    particles = least_particles(value for value in values if isinstance(value, Estimator))
     return TraceEstimator_ELBO(configuration, num_particles=particles)

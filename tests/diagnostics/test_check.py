@@ -123,7 +123,7 @@ def test_discrete_sites_have_weights_too(probability, ok):
 
 
 def test_a_program_that_branches_is_run_draw_by_draw(monkeypatch):
-    monkeypatch.setattr("pyro_reparam_ext.diagnostics.convergence.BOUND_DRAWS", 64)
+    monkeypatch.setattr("pyro_reparam_ext.diagnostics.slope.BOUND_DRAWS", 64)
 
     def model():
         z = pyro.sample("z", dist.Normal(0.0, 1.0))

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.distributions.constraints import positive
 
-from pyro_reparam_ext.diagnostics.convergence import BOUND_DRAWS, slope
 from pyro_reparam_ext.diagnostics.guide_draws import Way
 from pyro_reparam_ext.diagnostics.held_parameters import held
+from pyro_reparam_ext.diagnostics.slope import BOUND_DRAWS, slope
 
 from ..statistics import assert_z
 
@@ -73,7 +73,7 @@ def test_discrete_sites_have_a_slope():
 
 
 def test_a_loop_has_the_same_slope(monkeypatch):
-    monkeypatch.setattr("pyro_reparam_ext.diagnostics.convergence.BOUND_DRAWS", 64)
+    monkeypatch.setattr("pyro_reparam_ext.diagnostics.slope.BOUND_DRAWS", 64)
     assert_gains(
         slope(model, guide(1.0, 1.0, ("loc",)), (), {}, Way(math.inf, vectorized=False)), 1.0, 64
     )
