@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 export MPLBACKEND := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint typecheck doctest docs package bench fuzz clean
+.PHONY: demo test test-slow lint typecheck doctest docs package bench fuzz clean
 
 demo: $(INSTALLED)
 	$(PYTHON) examples/vae.py --compare --out results/demo
@@ -14,7 +14,11 @@ demo: $(INSTALLED)
 # ArviZ writes a once-a-day stamp on import; parallel workers would race for it.
 test: $(INSTALLED)
 	@$(PYTHON) -W ignore -c 'import arviz'
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n 2 tests
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n 2 -m 'not slow' tests
+
+test-slow: $(INSTALLED)
+	@$(PYTHON) -W ignore -c 'import arviz'
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n 2 -m slow tests
 
 lint: $(INSTALLED)
 	$(PYTHON) -m ruff check .
@@ -24,7 +28,7 @@ typecheck: $(INSTALLED)
 	$(PYTHON) -m mypy
 
 doctest: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q --doctest-modules --doctest-glob='*.md' \
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -q -n 2 --doctest-modules --doctest-glob='*.md' \
 		--ignore=docs/conf.py --ignore=docs/_build --ignore=docs/_generated \
 		pyro_reparam_ext README.md docs
 

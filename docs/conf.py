@@ -6,6 +6,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 from types import ModuleType
 
+import mpmath
 import torch
 from arviz import InferenceData
 from pandas import DataFrame
@@ -17,6 +18,7 @@ from pyro_reparam_ext.study import result
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.distributions.entry import tensors  # noqa: E402
+from tests.distributions.exact_tails import EXACT  # noqa: E402
 from tests.distributions.registry import BY_CLASS  # noqa: E402
 
 project = "pyro_reparam_ext"
@@ -30,7 +32,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
 ]
-exclude_patterns = ["_build", "_generated", "relaxations_measured.md", "examples/*/*.md"]
+exclude_patterns = ["_build", "_generated", "*_measured.md", "examples/*/*.md"]
 html_theme = "furo"
 
 # MathJax in one file, of an installed package: the pages need no network.
@@ -73,7 +75,7 @@ def api_page() -> str:
         groups[group].append("\n".join(["```{eval-rst}", *lines, "```"]))
     groups["Parts of estimators"] = [
         "\n".join(["```{eval-rst}", f".. autoclass:: {package.__name__}.estimators.{name}", "```"])
-        for name in ("Estimator", "Site", "Draw", "Branch", "Evaluations", "Paper")
+        for name in ("Estimator", "HardForward", "Site", "Draw", "Branch", "Evaluations", "Paper")
     ]
     return "\n\n".join(
         "\n\n".join([f"## {title}", *entries]) for title, entries in groups.items() if entries
@@ -97,8 +99,53 @@ def distributions_table() -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
+def real_variables_table() -> str:
+    """What each real variable knows besides its density, measured at a typical point."""
+    head = ("distribution", "`cdf`", "`icdf`", "relative error of the tails", "half precision")
+    rows = [head, ("---",) * len(head)]
+    for name, entry in sorted(BY_CLASS.items()):
+        parameters = entry.points[entry.typical]
+        fn = entry.at(parameters, validate_args=False)
+        if fn.event_shape:
+            continue
+        half = entry.make(**{k: x.bfloat16() for k, x in tensors(parameters).items()})
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            x, short = fn.sample((1000,)), half.sample((100,))
+        scored = short.dtype is torch.bfloat16 and bool(half.log_prob(short).isfinite().all())
+        known = (f"`{name}`", _knows(fn.cdf, x), _knows(fn.icdf, torch.tensor(0.3).double()))
+        rows.append((*known, _tail_error(name, fn, parameters, x), "yes" if scored else "no"))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _knows(method, x) -> str:
+    try:
+        return "yes" if method(x).isfinite().all() else "no"
+    except NotImplementedError:
+        return "no"
+
+
+def _tail_error(name, fn, parameters, x) -> str:
+    """The largest one up to 20 deviations out, against mpmath; empty where no digits are at hand."""
+    if name not in EXACT:
+        return ""
+    low, middle, high = x.quantile(torch.tensor([0.16, 0.5, 0.84]).double())
+    at = middle + torch.tensor([-20.0, -5.0, -1.0, 1.0, 5.0, 20.0]).double() * (high - low) / 2
+    at = at[fn.log_prob(at) > -torch.inf]
+    worst = 0.0
+    with mpmath.workdps(60):
+        numbers = {k: mpmath.mpf(v) for k, v in parameters.items()}
+        found = zip(fn.log_cdf(at).tolist(), fn.log_survival_function(at).tolist(), strict=True)
+        for value, logs in zip(at.tolist(), found, strict=True):
+            for log_mass, mass in zip(logs, EXACT[name](numbers, mpmath.mpf(value)), strict=True):
+                if mass > 1e-300:
+                    worst = max(worst, float(abs(log_mass - mpmath.log(mass))))
+    return f"{worst:.0e}"
+
+
 def setup(app):
     generated = Path(app.srcdir) / "_generated"
     generated.mkdir(exist_ok=True)
     (generated / "api.md").write_text(api_page() + "\n", encoding="utf-8")
     (generated / "distributions.md").write_text(distributions_table() + "\n", encoding="utf-8")
+    (generated / "real_variables.md").write_text(real_variables_table() + "\n", encoding="utf-8")

@@ -1,7 +1,9 @@
-"""Draws images/relaxations.png and writes relaxations_measured.md: variance and bias by temperature.
+"""Draws images/relaxations.png and writes the tables beside it: variance and bias of relaxations.
 
 The gradient of the ELBO of a VAE with one-hot latents on digits, in the parameters of its encoder, by
-every relaxation there is. Run from the root of the repository: ``python docs/relaxations_figure.py``.
+every relaxation there is: by temperature (relaxations_measured.md), and by every straight-through
+estimator (straight_through_measured.md). Run from the root of the repository:
+``python docs/relaxations_figure.py``.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from vae import HIDDEN, VAE, OneHotLatent  # noqa: E402
 from vae_training import binarised, train  # noqa: E402
 
 import pyro_reparam_ext as pre  # noqa: E402
+from pyro_reparam_ext.estimators import Estimator  # noqa: E402
 
 TEMPERATURES = (2.0, 1.0, 0.5, 0.2, 0.1, 0.05)
 STEPS, BATCH = 3000, 50
@@ -51,14 +54,32 @@ RELAXED = {
     "AutoRelax, discrete score": lambda vae, t: by_reparameteriser(vae, t, score="discrete"),
     "AutoRelax, straight-through": lambda vae, t: by_reparameteriser(vae, t, straight_through=True),
 }
+UNBIASED = "LeaveOneOut, 4 particles"
 FREE = {
     "StraightThrough": lambda: pre.StraightThrough(),
-    "LeaveOneOut, 4 particles": lambda: pre.TraceEstimator_ELBO(
+    UNBIASED: lambda: pre.TraceEstimator_ELBO(
         {"z": pre.LeaveOneOut()}, num_particles=4, max_plate_nesting=1
     ),
     "REBAR": lambda: pre.REBAR(),
 }
 """Without temperature, for comparison."""
+HARD: dict[str, Estimator] = {
+    "StraightThrough()": pre.StraightThrough(),
+    "StraightThroughGumbelSoftmax(1.0)": pre.StraightThroughGumbelSoftmax(1.0),
+    "StraightThroughGumbelSoftmax(0.5)": pre.StraightThroughGumbelSoftmax(0.5),
+    "StraightThroughGumbelSoftmax(0.1)": pre.StraightThroughGumbelSoftmax(0.1),
+    "GumbelRao(1.0, num_samples=100)": pre.GumbelRao(1.0, num_samples=100),
+    "GumbelRao(0.5, num_samples=10)": pre.GumbelRao(0.5, num_samples=10),
+    "GumbelRao(0.5, num_samples=100)": pre.GumbelRao(0.5, num_samples=100),
+    "GumbelRao(0.1, num_samples=100)": pre.GumbelRao(0.1, num_samples=100),
+    "GappedStraightThrough(1.0)": pre.GappedStraightThrough(1.0),
+    "GappedStraightThrough(0.5)": pre.GappedStraightThrough(0.5),
+    "ReinMax()": pre.ReinMax(),
+    "ReinMax(1.5)": pre.ReinMax(1.5),
+    "DecoupledStraightThrough(1.0, 0.5)": pre.DecoupledStraightThrough(1.0, 0.5),
+    "DecoupledStraightThrough(1.0, 2.0)": pre.DecoupledStraightThrough(1.0, 2.0),
+}
+"""Straight-through estimators."""
 REFERENCE = "LocalExpectation"
 
 STYLES = {
@@ -77,6 +98,7 @@ def measure(steps: int, draws: int) -> pd.DataFrame:
     pyro.clear_param_store()
     made = {(label, t): make(vae, t) for label, make in RELAXED.items() for t in TEMPERATURES}
     made |= {(label, float("nan")): make() for label, make in FREE.items()}
+    made |= {(label, float("nan")): estimator for label, estimator in HARD.items()}
     study = pre.gradient_study(
         vae.model,
         vae.guide,
@@ -146,6 +168,18 @@ def table(summary: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def hard_table(summary: pd.DataFrame) -> str:
+    """Rows: straight-through estimators, and one without bias; columns: variance and bias."""
+    rows = summary.set_index("label").loc[[*HARD, UNBIASED]]
+    lines = ["| | variance | bias |", "|---|---|---|"]
+    lines += [f"| {label} | {_cell(row).replace(',', ' |')} |" for label, row in rows.iterrows()]
+    return "\n".join(lines)
+
+
+def write(text: str, name: str) -> None:
+    (ROOT / "docs" / name).write_text(text + "\n", encoding="utf-8")
+
+
 def _cell(row: pd.Series) -> str:
     bias = _short(row["relative_bias"]) if row["bias_z"] > SIGNIFICANT else "none seen"
     return f"{_short(row['relative_variance'])}, {bias}"
@@ -160,7 +194,10 @@ if __name__ == "__main__":
     parser.add_argument("--smoke", action="store_true", help="a few seconds: does it run?")
     args = parser.parse_args()
     summary = measure(3 if args.smoke else STEPS, 8 if args.smoke else 500)
-    print(table(summary))
+    hard = summary["label"].isin(HARD)
+    tables = table(summary[~hard]), hard_table(summary)
+    print(*tables, sep="\n\n")
     if not args.smoke:
-        draw(summary, ROOT / "docs" / "images" / "relaxations.png")
-        (ROOT / "docs" / "relaxations_measured.md").write_text(table(summary) + "\n", encoding="utf-8")
+        draw(summary[~hard], ROOT / "docs" / "images" / "relaxations.png")
+        write(tables[0], "relaxations_measured.md")
+        write(tables[1], "straight_through_measured.md")

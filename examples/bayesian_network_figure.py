@@ -19,10 +19,11 @@ def draw(gradients: pd.DataFrame, curves: dict[tuple[str, str], pd.DataFrame], t
     """A row per guide: the gradients at its two states, and the divergence while training by each."""
     guides, states = gradients["guide"].unique(), gradients["state"].unique()
     unbiased = gradients.groupby("estimator", sort=False)["unbiased"].first()
+    trained = [label for label in unbiased.index if any(label == key[1] for key in curves)]
     figure, axes = plt.subplots(
         len(guides),
         3,
-        figsize=(13.5, 4.1 * len(guides)),
+        figsize=(13.5, (1.5 + 0.2 * len(unbiased)) * len(guides)),
         width_ratios=(1, 1, 1.35),
         layout="constrained",
         squeeze=False,
@@ -32,7 +33,7 @@ def draw(gradients: pd.DataFrame, curves: dict[tuple[str, str], pd.DataFrame], t
             chosen = (gradients["guide"] == guide) & (gradients["state"] == state)
             _gradients(ax, gradients[chosen], labelled=ax is row[0])
             ax.set_title(f"gradient: {guide}, {state}")
-        for label, style in styles(unbiased).items():
+        for label, style in styles(unbiased[trained]).items():
             curve = curves[guide, label]
             row[2].plot(
                 curve["step"], curve["divergence"], label=label, markevery=0.1, markersize=4, **style

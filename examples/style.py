@@ -15,17 +15,18 @@ SIGNIFICANT = 4.0
 """A bias whose corrected z-score is below this can't be told from zero."""
 
 
-def told_from_zero(rows: pd.DataFrame) -> pd.Series:
+def told_from_zero(rows: pd.DataFrame, size: str = "relative_bias") -> pd.Series:
     """Whether each row of a study's summary has a bias that is more than the noise of its draws."""
-    return (rows["bias_z"] >= SIGNIFICANT) & (rows["relative_bias"] > 0)
+    return (rows["bias_z"] >= SIGNIFICANT) & (rows[size] > 0)
 
 
 def styles(unbiased: pd.Series) -> dict[str, dict[str, str]]:
-    """How each label is drawn: biased ones dashed, with diamonds."""
+    """How each label is drawn: biased ones dashed. Colours that come again have another marker."""
     styled, count = {}, {True: 0, False: 0}
     for label, is_unbiased in unbiased.items():
-        line, marker = ("-", "o") if is_unbiased else ("--", "D")
-        colour = PALETTE[count[bool(is_unbiased)] % len(PALETTE)]
+        line, markers = ("-", "os^") if is_unbiased else ("--", "DPX")
+        turn, place = divmod(count[bool(is_unbiased)], len(PALETTE))
+        colour, marker = PALETTE[place], markers[turn % len(markers)]
         styled[label] = {"color": colour, "linestyle": line, "marker": marker}
         count[bool(is_unbiased)] += 1
     return styled

@@ -26,6 +26,12 @@ CANDIDATES: dict[str, Callable[[], Made]] = {
     "ST-GumbelSoftmax, T=1": lambda: (pre.StraightThroughGumbelSoftmax(1.0), 1),
 }
 """Those that are compared, by label."""
+OTHERS: dict[str, Callable[[], Made]] = {
+    "GumbelRao": lambda: (pre.GumbelRao(1.0, num_samples=10), 1),
+    "GappedStraightThrough": lambda: (pre.GappedStraightThrough(1.0), 1),
+    "DecoupledStraightThrough": lambda: (pre.DecoupledStraightThrough(0.5, 1.0), 1),
+}
+"""Those that have options without a default."""
 
 
 def as_elbo(made: Made) -> pre.TraceEstimator_ELBO:
@@ -42,7 +48,7 @@ def candidates(fn: TorchDistribution) -> dict[str, pre.TraceEstimator_ELBO]:
 
 def by_class_name(name: str) -> pre.TraceEstimator_ELBO:
     """The ELBO of the first candidate of that class; of any other estimator, with its defaults."""
-    for make in CANDIDATES.values():
+    for make in (*CANDIDATES.values(), *OTHERS.values()):
         made = make()
         if type(made[0]).__name__ == name:
             return as_elbo(made)

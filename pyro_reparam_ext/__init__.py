@@ -14,22 +14,38 @@ from .diagnostics.marginals import marginals
 from .elbo import TraceEstimator_ELBO
 from .errors import EstimatorError
 from .estimators import (
+    ARM,
+    ARMS,
     REBAR,
+    RELAX,
+    RODEO,
+    SIMPLE,
+    Combine,
+    DecoupledStraightThrough,
     DisARM,
+    DoubleCV,
     Enumeration,
+    GappedStraightThrough,
+    GumbelRao,
     GumbelSoftmax,
     LeaveOneOut,
     LocalExpectation,
+    MeasureValued,
+    MuProp,
     Pathwise,
+    ReinMax,
     ScoreFunction,
     StraightThrough,
     StraightThroughGumbelSoftmax,
+    Stratified,
+    UnorderedSet,
 )
 from .fitting.fit import Fit, fit
 from .fitting.posterior_data import posterior_datasets, to_datatree, to_inferencedata
 from .inspection.sites import inspect_sites
 from .monitoring.gradient_monitor import GradientMonitor
 from .schedule import ExponentialDecay, LinearWarmup
+from .study import auto as _auto  # noqa: F401  (tells ELBOs how to choose)
 from .study.driver import gradient_study
 from .study.result import GradientStudy
 from .study.selection import Selection, select_estimators
@@ -38,28 +54,43 @@ from .study.variant import Variant
 __version__ = "0.1.0"
 
 __all__ = [
+    "ARM",
+    "ARMS",
     "CompiledSVI",
+    "Combine",
     "Converged",
+    "DecoupledStraightThrough",
     "DisARM",
+    "DoubleCV",
     "Enumeration",
     "EstimatorError",
     "ExponentialDecay",
     "Fit",
+    "GappedStraightThrough",
     "GradientMonitor",
     "GradientStudy",
     "GuideCheck",
+    "GumbelRao",
     "GumbelSoftmax",
     "LeaveOneOut",
     "LinearWarmup",
     "LocalExpectation",
     "LossConverged",
+    "MeasureValued",
+    "MuProp",
     "Pathwise",
     "REBAR",
+    "RELAX",
+    "RODEO",
+    "ReinMax",
+    "SIMPLE",
     "ScoreFunction",
     "Selection",
     "StoppingRule",
     "StraightThrough",
     "StraightThroughGumbelSoftmax",
+    "Stratified",
+    "UnorderedSet",
     "TraceEstimator_ELBO",
     "Variant",
     "Verdict",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from pyro.distributions.torch_distribution import TorchDistributionMixin
 from pyro.poutine.messenger import Messenger
@@ -18,14 +18,31 @@ from .noise import NoiseSource
 
 Message: TypeAlias = dict[str, Any]
 Configuration: TypeAlias = (
-    Estimator | Mapping[str, Estimator] | Callable[[Message], Estimator | None] | None
+    Estimator | Mapping[str, Estimator] | Callable[[Message], Estimator | None] | Literal["auto"] | None
 )
 """One estimator for all sites that it supports, a mapping from site names, or a callable of a site."""
+AUTO = "auto"
+"""The configuration that an ELBO replaces by a measured one at its first call."""
+Choice: TypeAlias = Callable[..., Mapping[str, Estimator]]
+"""From an ELBO, with the model, the guide and the arguments of a call, to estimators for its sites."""
+
+_choices: list[Choice] = []
+
+
+def chooses(choice: Choice) -> Choice:
+    """Decorates what is asked where :data:`AUTO` stands: what measures ELBOs comes after them."""
+    _choices[:] = [choice]
+    return choice
+
+
+def chosen(elbo: object, *call: Any) -> Mapping[str, Estimator]:
+    """The estimators that are chosen for an ELBO at its first call."""
+    return _choices[0](elbo, *call)
 
 
 def check_configuration(configuration: Configuration) -> None:
     """Raises :class:`~pyro_reparam_ext.EstimatorError` for anything that is not a configuration."""
-    if configuration is None or isinstance(configuration, Estimator):
+    if configuration is None or configuration == AUTO or isinstance(configuration, Estimator):
         return
     if isinstance(configuration, Mapping):
         for name, estimator in configuration.items():
@@ -33,14 +50,14 @@ def check_configuration(configuration: Configuration) -> None:
     elif not callable(configuration) or isinstance(configuration, type):
         raise EstimatorError(
             f"estimators: expected an Estimator, a mapping {{site name: Estimator}}, a callable "
-            f"site -> Estimator | None, or None, was given {configuration!r}. Pass an instance, for "
-            f"example DisARM()."
+            f"site -> Estimator | None, 'auto', or None, was given {configuration!r}. Pass an "
+            f"instance, for example DisARM()."
         )
 
 
 def configured(configuration: Configuration, message: Message) -> Estimator | None:
     """The estimator that a configuration names for one site; None if it names none."""
-    if configuration is None:
+    if configuration is None or isinstance(configuration, str):
         return None
     if isinstance(configuration, Estimator):
         return configuration if configuration.supports(message["fn"]) else None
@@ -144,8 +161,8 @@ def config_estimator(guide: Callable[..., Any], estimators: Configuration) -> Ca
         The configured guide.
 
     Raises:
-        EstimatorError: ``estimators`` is none of these; or, when the guide first runs, a mapping names
-            a site that it does not have.
+        EstimatorError: ``estimators`` is none of these, or ``"auto"``; or, when the guide first runs, a
+            mapping names a site that it does not have.
 
     Example:
         >>> import pyro, pyro.distributions as dist, torch
@@ -157,6 +174,12 @@ def config_estimator(guide: Callable[..., Any], estimators: Configuration) -> Ca
         DisARM(num_pairs=1)
     """
     check_configuration(estimators)
+    if isinstance(estimators, str):
+        raise EstimatorError(
+            f"config_estimator: was given {estimators!r}, but a guide alone can't be measured; "
+            f"expected estimators. Pass TraceEstimator_ELBO({estimators!r}), or what "
+            f"select_estimators returns."
+        )
 
     return _ConfigMessenger(estimators)(guide)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import pyro
@@ -14,14 +15,14 @@ from pyro.infer.elbo import ELBOModule
 from pyro.infer.util import is_validation_enabled
 from torch import Tensor, nn
 
-from .config import Configuration, check_configuration, check_names, resolve
+from .config import Configuration, check_configuration, check_names, chosen, resolve
 from .diagnosis import Met, check_gradients, diagnose, loss_error
 from .elbo_module import EstimatorModule
 from .errors import CannotVectorize
 from .estimators.base import Estimator
 from .estimators.default import default_estimator
 from .estimators.hinted import warn_of_baseline
-from .estimators.protocol import Site
+from .estimators.states import state_at
 from .evaluation.axes import PARTICLES
 from .evaluation.costs import Costs
 from .evaluation.evaluate import Layout, evaluate
@@ -49,7 +50,7 @@ class TraceEstimator_ELBO(ELBO):
     ELBOs (``infer["enumerate"]``: ``Enumeration``, ``infer["baseline"]``: ``ScoreFunction``), else the
     one estimator in ``estimators``, else the default, which is always unbiased: ``Pathwise`` where the
     sampler is reparameterised and right, else ``LeaveOneOut`` with two or more particles, else
-    ``ScoreFunction``.
+    ``ScoreFunction("ema")``.
 
     Estimators that need further evaluations of the program (an antithetic twin, relaxed values, every
     value of a support) get them along one dim left of all plates, in one vectorised run whose cost is
@@ -57,7 +58,9 @@ class TraceEstimator_ELBO(ELBO):
 
     Args:
         estimators: a mapping from site names to estimators, a callable ``site -> Estimator | None`` of
-            the Pyro message, one estimator for all sites that it supports, or None.
+            the Pyro message, one estimator for all sites that it supports, or None. ``"auto"``: at the
+            first call they are chosen as by :func:`select_estimators`, for these particles and for the
+            data and parameters of that call; from then on ``elbo.estimators`` is the ``Selection``.
         num_particles: samples of the guide that are averaged.
         max_plate_nesting: bound on the nesting of plates; guessed by a run of the program if infinite.
         vectorize_particles: how the program is run at many values. True: at all particles and
@@ -189,6 +192,9 @@ class TraceEstimator_ELBO(ELBO):
 
         ``dependencies``: which cost depends on which sites, if known; found by provenance otherwise.
         """
+        if isinstance(self.estimators, str):  # "auto", until the first call
+            self.estimators = chosen(self, model, guide, args, kwargs)
+            self._names_checked = True
         met: Met = {}
 
         def noted(message: dict[str, Any]) -> Estimator:
@@ -215,6 +221,16 @@ class TraceEstimator_ELBO(ELBO):
             check_names(self.estimators, sorted(latent))
             self._names_checked = True
         return runs
+
+    def with_others(self, estimators: Configuration, num_particles: int) -> TraceEstimator_ELBO:
+        """An ELBO with other estimators, for programs whose arguments and parameters stay as they are.
+
+        It knows of them what this one has found, as far as that does not depend on estimators.
+        """
+        options = {"max_plate_nesting": self._bound, "vectorize_particles": self.vectorize_particles}
+        other = TraceEstimator_ELBO(estimators, num_particles=num_particles, **options)
+        other._ways.extend(way.for_others() for way in self._ways)
+        return other
 
     def complete(
         self, model: Callable[..., Any], guide: Callable[..., Any], args: tuple, kwargs: dict
@@ -275,7 +291,7 @@ class TraceEstimator_ELBO(ELBO):
                 args,
                 kwargs,
                 resolve=resolve,
-                state=self._state,
+                state=partial(state_at, states=self.states),
                 layout=self._layout(way),
                 crossed=way.crossed,
                 objective=self.objective,
@@ -326,19 +342,6 @@ class TraceEstimator_ELBO(ELBO):
         if message["is_observed"]:  # pyro.factor in a guide: nothing to choose
             return default_estimator(message["fn"], self._source)
         return resolve(self.estimators, message, self._source)
-
-    def _state(self, site: Site) -> nn.Module | None:
-        """The module of what its estimator has learned at a site, made at the first call."""
-        estimator = site.estimator
-        if type(estimator).new_state is Estimator.new_state:
-            return None
-        key = f"{site.name}/{type(estimator).__name__}".replace(".", "/")
-        if key not in self.states or not estimator.owns(self.states[key]):
-            state = estimator.new_state(site)
-            if state is None:
-                return None
-            self.states[key] = state.to(site.log_prob.device)
-        return self.states[key]
 
     def _get_trace(self, model: Any, guide: Any, args: tuple, kwargs: dict) -> Any:
         """Required by the base class, whose way of evaluating programs is not used."""

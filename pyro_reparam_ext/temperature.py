@@ -33,7 +33,7 @@ Temperature: TypeAlias = float | Tensor | Callable[[], Tensor]
 """A callable is asked at every run: a schedule, or a function that calls ``pyro.param``."""
 
 
-def check_temperature(owner: str, temperature: Temperature) -> None:
+def check_temperature(owner: str, temperature: Temperature | None) -> None:
     """Raises an :class:`~pyro_reparam_ext.EstimatorError` for what can't be a temperature."""
     if callable(temperature):
         return
@@ -44,6 +44,15 @@ def check_temperature(owner: str, temperature: Temperature) -> None:
         f"{owner}: temperature must be positive and finite, was given {temperature!r}; expected a "
         f"number, a tensor, a schedule, or a function that returns a tensor."
     )
+
+
+def refuse_parameter(owner: str, name: str, temperature: Temperature) -> None:
+    """Raises an :class:`~pyro_reparam_ext.EstimatorError` where a temperature can't be learned."""
+    if isinstance(temperature, nn.Parameter):
+        raise EstimatorError(
+            f"{owner}: {name} can't be learned, since no gradient reaches it, was given a parameter; "
+            f"expected a number, a tensor, or a schedule such as ExponentialDecay."
+        )
 
 
 def as_option(temperature: Temperature) -> Temperature:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from pyro_reparam_ext.distributions import ConditionalBernoulli
+
 CLASSES, COORDINATES, NODES, COUNTS, TOTAL = 3, 2, 241, 25, 3
 DTYPE = torch.float64
 
@@ -77,6 +79,11 @@ def _one_hots(theta: Tensor, z: Tensor) -> Tensor:
     return (z * _classes(theta).log_softmax(-1)).sum((-1, -2))
 
 
+def _subset(theta: Tensor, z: Tensor) -> Tensor:
+    """Of all but one: the odds of the one left out are the inverse of its own."""
+    return _one_hot(-theta, 1 - z)
+
+
 def _categorical(theta: Tensor, z: Tensor) -> Tensor:
     return _one_hot(theta, _eye[z])
 
@@ -107,6 +114,34 @@ def normal_expect(theta: Tensor) -> tuple[Tensor, Tensor]:
 def _poisson(theta: Tensor, z: Tensor) -> Tensor:
     log_rate = 0.3 * theta[..., 0] - 0.5
     return z * log_rate - log_rate.exp() - torch.lgamma(z + 1)
+
+
+def _mixture_parts(theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Log weights, means and a scale of two normal components."""
+    weights = torch.stack([theta[..., 0], -theta[..., 0]], -1).log_softmax(-1)
+    return (
+        weights,
+        theta[..., 1:3] + torch.tensor([-1.5, 1.5], dtype=DTYPE),
+        (0.2 * theta[..., 3]).exp(),
+    )
+
+
+def _mixture(theta: Tensor, z: Tensor) -> Tensor:
+    weights, loc, scale = _mixture_parts(theta)
+    return (weights + normal_log_prob(z.unsqueeze(-1), loc, scale.unsqueeze(-1))).logsumexp(-1)
+
+
+def _make_mixture(theta: Tensor) -> dist.TorchDistribution:
+    weights, loc, scale = _mixture_parts(theta)
+    components = dist.Normal(loc, scale.unsqueeze(-1).expand(loc.shape))
+    return dist.MixtureSameFamily(dist.Categorical(logits=weights), components)
+
+
+def _mixture_expect(theta: Tensor) -> tuple[Tensor, Tensor]:
+    """By the trapezoidal rule on one grid for all."""
+    grid = torch.linspace(-14, 14, 2 * NODES, dtype=DTYPE)
+    values = grid.reshape((-1,) + (1,) * (theta.dim() - 1)).expand(-1, *theta.shape[:-1])
+    return values, _mixture(theta, values).exp() * (grid[1] - grid[0])
 
 
 def _log_choices(z: Tensor) -> Tensor:
@@ -239,10 +274,21 @@ FAMILIES = {
             _enumerated(torch.arange(COUNTS, dtype=DTYPE), 0, _poisson),
             _poisson,
         ),
+        Family(
+            "Subset",
+            CLASSES,
+            CLASSES,
+            lambda t: ConditionalBernoulli(CLASSES - 1, logits=t),
+            lambda z: z,
+            _enumerated(1 - _eye, 1, _subset),
+            _subset,
+        ),
+        Family("Mixture", 4, 1, _make_mixture, _bounded, _mixture_expect, _mixture),
     )
 }
 
 BERNOULLI = ("Bernoulli", "Bernoulli-event")
 ONE_HOT = ("OneHotCategorical", "OneHotCategorical-event")
 CATEGORICAL = ("Categorical", "Categorical-event")
+SUBSET = ("Subset",)
 BINOMIAL = ("Binomial-event", "BetaBinomial")

@@ -10,7 +10,7 @@ import pyro_reparam_ext as pre
 from pyro_reparam_ext.estimators.base import Estimator
 from pyro_reparam_ext.evaluation.at_once import is_at_once
 
-from .families import BERNOULLI, BINOMIAL, CATEGORICAL, DTYPE, FAMILIES, ONE_HOT, Family
+from .families import BERNOULLI, BINOMIAL, CATEGORICAL, DTYPE, FAMILIES, ONE_HOT, SUBSET, Family
 from .layouts import LAYOUTS, Layout
 
 
@@ -49,6 +49,9 @@ EVERY = tuple(FAMILIES)
 SOME = ("Bernoulli-event", "Categorical-event", "Normal")
 DISCRETE = BERNOULLI + ONE_HOT + CATEGORICAL + BINOMIAL
 RELAXABLE = BERNOULLI + ONE_HOT
+COUNTED = ("Poisson", "Binomial-event", "Normal", *BERNOULLI, *CATEGORICAL)
+"""Those with a weak derivative, as far as there are families of them."""
+DECIDED = BERNOULLI + ONE_HOT + CATEGORICAL
 
 REGISTRY: dict[str, Entry] = {
     "Pathwise": Entry(pre.Pathwise, ("Normal",)),
@@ -56,16 +59,34 @@ REGISTRY: dict[str, Entry] = {
     "ScoreFunction-ema": Entry(lambda: pre.ScoreFunction("ema"), SOME),
     "ScoreFunction-network": Entry(lambda: pre.ScoreFunction(ConstantBaseline()), SOME),
     "LeaveOneOut": Entry(pre.LeaveOneOut, EVERY),
-    "DisARM": Entry(pre.DisARM, BERNOULLI),
-    "DisARM-2": Entry(lambda: pre.DisARM(num_pairs=2), BERNOULLI),
+    "ARM": Entry(pre.ARM, DECIDED),
+    "ARMS": Entry(pre.ARMS, DECIDED),
+    "DisARM": Entry(pre.DisARM, DECIDED),
+    "DisARM-2": Entry(lambda: pre.DisARM(num_pairs=2), DECIDED),
     "REBAR": Entry(pre.REBAR, RELAXABLE),
+    "RELAX": Entry(pre.RELAX, RELAXABLE),
+    "MuProp": Entry(pre.MuProp, RELAXABLE),
+    "DoubleCV": Entry(pre.DoubleCV, RELAXABLE),
+    "RODEO": Entry(pre.RODEO, RELAXABLE),
     "LocalExpectation": Entry(pre.LocalExpectation, DISCRETE),
     "LocalExpectation-2": Entry(lambda: pre.LocalExpectation(max_evaluations=2), DISCRETE),
-    "Enumeration": Entry(pre.Enumeration, DISCRETE, exact=True),
+    "MeasureValued": Entry(pre.MeasureValued, COUNTED),
+    "Enumeration": Entry(pre.Enumeration, DISCRETE + SUBSET, exact=True),
+    "Stratified": Entry(pre.Stratified, ("Mixture",)),
+    "UnorderedSet": Entry(pre.UnorderedSet, ONE_HOT + CATEGORICAL + SUBSET),
+    "Combine": Entry(lambda: pre.Combine([pre.DisARM(), pre.LeaveOneOut()]), DECIDED),
+    "Combine-slopes": Entry(
+        lambda: pre.Combine([pre.REBAR(), pre.DoubleCV(), pre.ScoreFunction("ema")]), RELAXABLE
+    ),
     "GumbelSoftmax-relaxed": Entry(lambda: pre.GumbelSoftmax(0.5), RELAXABLE),
     "GumbelSoftmax-discrete": Entry(lambda: pre.GumbelSoftmax(0.5, "discrete"), RELAXABLE),
     "StraightThrough": Entry(pre.StraightThrough, RELAXABLE),
     "StraightThroughGumbelSoftmax": Entry(lambda: pre.StraightThroughGumbelSoftmax(0.5), RELAXABLE),
+    "GumbelRao": Entry(lambda: pre.GumbelRao(0.5, num_samples=3), RELAXABLE),
+    "GappedStraightThrough": Entry(lambda: pre.GappedStraightThrough(0.5), RELAXABLE),
+    "ReinMax": Entry(pre.ReinMax, RELAXABLE),
+    "DecoupledStraightThrough": Entry(lambda: pre.DecoupledStraightThrough(1.0, 2.0), RELAXABLE),
+    "SIMPLE": Entry(pre.SIMPLE, SUBSET),
 }
 
 
@@ -74,14 +95,18 @@ def unbiased() -> list[str]:
 
 
 def cases() -> list[tuple[str, str, str]]:
-    """All (label, family, layout) at which an unbiased estimator can be tested."""
-    return [
-        (label, family, layout)
-        for label in unbiased()
-        for family in REGISTRY[label].families
-        for layout in LAYOUTS
-        if LAYOUTS[layout].inside or not REGISTRY[label].inside_only
-    ]
+    """All (label, family, layout) at which an unbiased estimator is tested.
+
+    Every layout, and every family that it serves, once: in another order for each estimator.
+    """
+    found = []
+    for turn, label in enumerate(unbiased()):
+        entry = REGISTRY[label]
+        layouts = [x for x in LAYOUTS if LAYOUTS[x].inside or not entry.inside_only]
+        for number in range(max(len(layouts), len(entry.families))):
+            family = entry.families[(turn + number) % len(entry.families)]
+            found.append((label, family, layouts[number % len(layouts)]))
+    return found
 
 
 def layout_of(layout: str, family: str | Family) -> Layout:

@@ -70,6 +70,24 @@ def test_default_is_unbiased(fn, expected):
     assert type(estimator) is expected and estimator.unbiased
 
 
+def test_default_learns_a_baseline():
+    """Of a cost that is nearly constant little is left, where there are no other particles."""
+
+    def guide():
+        pyro.sample("z", dist.Bernoulli(logits=pyro.param("logits", torch.tensor(0.3))))
+
+    def model():
+        pyro.sample("z", Q)
+        pyro.factor("constant", torch.tensor(1000.0))
+
+    elbo = pre.TraceEstimator_ELBO()
+    for step in range(3):
+        pyro.clear_param_store()
+        elbo.loss_and_grads(model, guide)
+        size = pyro.param("logits").grad.abs()
+        assert size > 100 if step == 0 else size < 10
+
+
 @pytest.mark.parametrize(
     "configuration",
     [{"z": pre.DisARM()}, pre.DisARM(), lambda site: pre.DisARM()],

@@ -30,6 +30,7 @@ def test_every_estimator_is_public():
 
 PARTS = {
     "base": ("Estimator",),
+    "hard_forward": ("HardForward",),
     "protocol": ("Branch", "Draw", "Evaluations", "Paper", "Site"),
     "wrappers": ("coordinates", "num_coordinate_dims", "num_coordinates", "sum_rightmost"),
 }

@@ -145,7 +145,15 @@ def test_a_traced_elbo_is_refused():
     "temperature", [0.0, -1.0, math.inf, math.nan, "0.5", None, torch.tensor([0.5, -1.0])]
 )
 @pytest.mark.parametrize(
-    "make", [pre.GumbelSoftmax, pre.StraightThroughGumbelSoftmax, pre.reparam.RelaxReparam]
+    "make",
+    [
+        pre.GumbelSoftmax,
+        pre.StraightThroughGumbelSoftmax,
+        pre.GappedStraightThrough,
+        pre.ReinMax,
+        lambda temperature: pre.GumbelRao(temperature, 2),
+        pre.reparam.RelaxReparam,
+    ],
 )
 def test_what_is_no_temperature(make, temperature):
     with pytest.raises(pre.EstimatorError, match="temperature must be positive and finite"):

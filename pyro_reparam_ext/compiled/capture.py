@@ -21,7 +21,12 @@ from torch import Tensor, nn
 from torch._guards import TracingContext, tracing
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import GraphModule, Node
-from torch.fx.experimental.proxy_tensor import get_proxy_mode, get_proxy_slot, make_fx
+from torch.fx.experimental.proxy_tensor import (
+    disable_proxy_modes_tracing,
+    get_proxy_mode,
+    get_proxy_slot,
+    make_fx,
+)
 from torch.nn.functional import one_hot
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
@@ -30,6 +35,7 @@ from ..callers import is_of_a_library, line_of, told
 from ..errors import CannotCapture
 from ..evaluation.control_flow import READS
 from ..evaluation.modes import captured
+from .constants import is_constant
 
 LINE = "line of the program"
 """The key, in a node's ``meta``, of the line that it comes from."""
@@ -142,6 +148,9 @@ class _Watch(TorchFunctionMode):
         if func in (torch.tensor, torch.as_tensor, Tensor.new_tensor) and any(map(_has_nodes, args)):
             raise _reads(_line(sys._getframe(1)))
         if (func in READS or _selects(func, args)) and any(_node_of(x) is not None for x in args):
+            if func in READS and all(map(_is_written_out, args)):
+                with disable_proxy_modes_tracing():
+                    return func(*args, **(kwargs or {}))
             return _read(func, args, sys._getframe(1))
         if func is Tensor.register_hook and getattr(args[1], "__module__", None) == "pyro.util":
             return None  # warns of NaN
@@ -200,6 +209,12 @@ def _node_of(x: Any) -> Node | None:
     if mode is None or not isinstance(x, Tensor):
         return None
     return get_proxy_slot(x, mode.tracer, None, lambda slot: slot.proxy.node)
+
+
+def _is_written_out(x: Any) -> bool:
+    """Whether it is a number, or a tensor of numbers that the program writes out."""
+    node = _node_of(x)
+    return not isinstance(x, Tensor) or (node is not None and is_constant(node))
 
 
 def _line(frame: FrameType | None) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import torch
-from pyro.infer import SVI
+from pyro.infer import ELBO, SVI
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -42,7 +42,9 @@ def run_svi(
         args: arguments of every step.
         batches: batches of data, such as a ``DataLoader``, gone through as often as it takes. A tensor
             is one more argument, a list or tuple are several, a mapping is keyword arguments.
-        progress: whether to show a bar, with loss and speed; never if stderr is no terminal.
+        progress: whether to show a bar, with the mean of the last hundred losses (as the ELBO, where it
+            is one), their standard deviation, how far it is from the rule, and the speed; never if
+            stderr is no terminal.
         until: a stopping rule, such as ``pre.Converged()``, ``pre.LossConverged()``, or one of your own
             (:class:`~pyro_reparam_ext.StoppingRule`). ``num_steps`` are then taken at most; if they are
             not enough, a warning says how far it is.
@@ -90,12 +92,21 @@ def run_svi(
                 if len(bad):
                     first = int(bad[0])
                     compiled.explain(*given[first], step=start + first, missed=count - first)
-            bar.set_postfix(loss=f"{float(parts[-1][-1]):.4g}", refresh=False)
+            stops = watch is not None and watch.look(parts[-1])
+            bar.set_postfix_str(_said(svi, parts[-1], watch), refresh=False)
             bar.update(count)
-            if watch is not None and watch.look(parts[-1]):
+            if stops:
                 break
     total = torch.cat([torch.zeros(0), *parts]).to(torch.get_default_dtype())
     return Losses(total) if watch is None else watch.result(total)
+
+
+def _said(svi: SVI, losses: Tensor, watch: Watch | None) -> str:
+    """The mean of the last losses, their standard deviation, and how far from the rule it is."""
+    is_bound = isinstance(getattr(svi.loss, "__self__", None), ELBO)
+    name, mean = ("ELBO", -losses.mean()) if is_bound else ("loss", losses.mean())
+    said = f"{name} {float(mean):.4g}, noise {float(losses.std(correction=0)):.2g}"
+    return f"{said}, {watch.progress}" if watch is not None and watch.progress else said
 
 
 def with_batch(batch: Batch, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:

@@ -85,6 +85,11 @@ class Watch:
             self._begin(self._verdict.then)
         return self._verdict.stop
 
+    @property
+    def progress(self) -> str:
+        """How far the run is from the rule, as it was last looked at, in a few signs."""
+        return self._verdict.progress
+
     def result(self, losses: Tensor) -> Losses:
         """The result of the run; with a warning if the rule was not met."""
         if not self._verdict.stop and len(self._losses.rows) > self._asked:

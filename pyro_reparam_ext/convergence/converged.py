@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ..errors import EstimatorError
 from .rule import LOOK, SPACING, Verdict
-from .stationary import Average, average, most_stationary, typical_rhat
+from .stationary import Average, average, most_stationary, shift_of_halves, typical_rhat
 from .windows import starts
 
 GROWTH = 1.15
 """Factor by which a run is longer at a look than at the one before."""
 FEWEST = 200
 """Rows of a window, at least."""
+STILL = 1000
+"""Steps in which a loss without noise has to rest."""
+REST = 4 * torch.finfo(torch.float32).eps
+"""Share of its size by which a loss moves that rests: that of rounding."""
+QUIET = 10_000
+"""Steps of a window in which a loss has to rest for what still moves to be of no matter."""
+NATS = 0.05
+"""By so much the loss may then have moved, between the halves of the window."""
 GAIN = 2.0
 """Standard errors by which averages have to move for a smaller learning rate to be a gain."""
 
@@ -49,6 +57,16 @@ class Converged:
     With ``reduce`` the run goes on from the mean with smaller learning rates, as RAABBVI does: what the
     optimiser adds to the mean shrinks with them. It stops when the last reduction moved the mean by no
     more than its errors explain. Errors are shares of the fluctuation at the first rate.
+
+    Some parameters never come to rest, and are of no matter: the logit of an impossible value drifts
+    without a bound. Where the mean loss over the two halves of a window of 10,000 steps or more differs
+    by less than .05 nats, two standard errors included, R-hat is asked for no longer, and the reason
+    says which parameter still moves.
+
+    Where nothing is random (a point estimate, by ``AutoDelta``, from all data) iterates are no samples
+    of a Markov chain, and neither R-hat nor an effective sample size mean anything. Such a run stops
+    when its loss has moved by no more than rounding for 1,000 steps; its parameters stay those of the
+    last.
 
     Windows have 2,000 steps at least. A fall so slow that it is below the noise of its window is not
     seen; and a learning rate that falls by itself brings iterates to rest anywhere, unseen by any rule.
@@ -108,15 +126,22 @@ class Converged:
 
     def observe(self, losses: Tensor, iterates: Tensor) -> Verdict:
         """Whether the iterates are stationary, and their mean is known well enough."""
-        verdict, found = self._judge(iterates)
+        if _rests(losses):
+            return _AT_REST
+        verdict, found = self._judge(losses, iterates)
         if found is None or self.reduce is None:
             return verdict
-        then = _Reduced(self, found.spread, found.mean)
-        return Verdict(
-            False, verdict.reason, verdict.averaged, verdict.errors, rate=self.reduce, then=then
+        return replace(
+            verdict,
+            stop=False,
+            coordinate=None,
+            rate=self.reduce,
+            then=_Reduced(self, found.spread, found.mean),
         )
 
-    def _judge(self, iterates: Tensor, unit: Tensor | None = None) -> tuple[Verdict, Average | None]:
+    def _judge(
+        self, losses: Tensor, iterates: Tensor, unit: Tensor | None = None
+    ) -> tuple[Verdict, Average | None]:
         """Whether to stop at one learning rate, and the average then.
 
         ``unit``: what standard errors are measured in, in the place of the iterates' own deviation.
@@ -131,7 +156,13 @@ class Converged:
         worst, bound = int(rhat.argmax()), min(self.rhat, typical_rhat(moving))
         said = f"R-hat is {rhat[worst]:.3f} (asked for: < {bound:.3f})"
         if rhat[worst] >= bound:
-            return Verdict(False, f"{said} {where}", coordinate=worst), None
+            rests = _what_rests(losses[-rows * SPACING :])
+            if rests:
+                averaged = rows if self.average else None
+                reason = f"{rests}: what still moves is of no matter, although {said} {where}"
+                return Verdict(True, reason, averaged, coordinate=worst), None
+            progress = f"R-hat {rhat[worst]:.3f}/{bound:.3f}"
+            return Verdict(False, f"{said} {where}", coordinate=worst, progress=progress), None
         found = average(iterates[first:])
         unit = found.spread if unit is None else torch.where(unit > 0, unit, found.spread)
         share = (found.error / unit).masked_fill(found.spread == 0, 0.0)
@@ -142,9 +173,34 @@ class Converged:
             f"(> {self.ess:g}), {where}"
         )
         if share[worst] >= self.mcse or found.ess[worst] <= self.ess:
-            return Verdict(False, reason, coordinate=worst), None
+            needed = max(self.ess, float(found.ess[worst]) * float(share[worst] / self.mcse) ** 2)
+            progress = f"ESS {found.ess[worst]:.0f}/{needed:.0f}"
+            return Verdict(False, reason, coordinate=worst, progress=progress), None
         averaged = rows if self.average else None
         return Verdict(True, reason, averaged, found.error, worst), found
+
+
+_AT_REST = Verdict(
+    True,
+    f"the loss is without noise and rests: it moved by no more than rounding in the last {STILL:,} "
+    f"steps (where nothing is random, as of a point estimate, there is no R-hat)",
+)
+
+
+def _what_rests(losses: Tensor) -> str:
+    """In words, that the loss of a window is the same in both of its halves; empty if it is not."""
+    if len(losses) < QUIET:
+        return ""
+    moved, error = shift_of_halves(losses)
+    if not moved + 2 * error < NATS:
+        return ""
+    return f"the loss rests, its halves differ by {moved:.3f} ± {error:.3f} nats"
+
+
+def _rests(losses: Tensor) -> bool:
+    """Whether a loss has no noise and does not move."""
+    last = losses[-STILL:].double()
+    return len(losses) >= STILL and float(last.max() - last.min()) <= REST * float(last.abs().max())
 
 
 @dataclass(frozen=True)
@@ -165,13 +221,13 @@ class _Reduced:
         return self.rule.next_look(step)
 
     def observe(self, losses: Tensor, iterates: Tensor) -> Verdict:
-        verdict, found = self.rule._judge(iterates, self.unit)
+        if _rests(losses):
+            return _AT_REST
+        verdict, found = self.rule._judge(losses, iterates, self.unit)
         if found is None or self.rule.reduce is None:
             return verdict
         shift = ((found.mean - self.before) / self.unit)[self.unit > 0].square().mean().sqrt()
         if not shift > GAIN * self.rule.mcse:
             return verdict
         then = _Reduced(self.rule, self.unit, found.mean)
-        return Verdict(
-            False, verdict.reason, verdict.averaged, verdict.errors, rate=self.rule.reduce, then=then
-        )
+        return replace(verdict, stop=False, coordinate=None, rate=self.rule.reduce, then=then)

@@ -69,7 +69,8 @@ class LossConverged:
             f"(asked for: < {TREND:g}), and its mean changed by {change:.2g} (< {self.rtol:g}), in the "
             f"last {self.window:,} steps"
         )
-        return Verdict(trend < TREND and change < self.rtol, reason)
+        progress = f"trend {trend:.1f}/{TREND:g}, change {change:.1g}/{self.rtol:g}"
+        return Verdict(trend < TREND and change < self.rtol, reason, progress=progress)
 
 
 def excess(x: Tensor) -> Tensor:

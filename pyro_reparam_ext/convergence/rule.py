@@ -27,6 +27,7 @@ class Verdict:
         rate: a factor for all learning rates, if the run goes on with others: losses and iterates begin
             anew.
         then: the rule from then on.
+        progress: the same as the reason in a few signs, for a progress bar.
     """
 
     stop: bool
@@ -36,6 +37,7 @@ class Verdict:
     coordinate: int | None = None
     rate: float | None = None
     then: StoppingRule | None = None
+    progress: str = ""
 
     def __bool__(self) -> bool:
         return self.stop

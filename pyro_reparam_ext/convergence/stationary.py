@@ -64,6 +64,13 @@ def typical_rhat(coordinates: int) -> float:
     return (1 + (z * z - 1) / (BATCHES / 2)) ** 0.5
 
 
+def shift_of_halves(losses: Tensor) -> tuple[float, float]:
+    """By how much the means of the two halves of some losses differ, and the standard error of that."""
+    halves = _batch_means(losses[:, None], min(BATCHES, len(losses))).squeeze(-1).chunk(2)
+    error = sum(half.var() / len(half) for half in halves) ** 0.5
+    return float((halves[0].mean() - halves[1].mean()).abs()), float(error)
+
+
 @dataclass(frozen=True, eq=False)
 class Average:
     """The mean of stationary iterates, and how well it is known.

@@ -21,6 +21,10 @@ NATS = 0.1
 """Gains below this are of no matter: that of a mean which is 0.45 sds off."""
 FAR, RATIO = 0.5, 0.25
 """The shift in the guide's sds, and the log of a ratio of sds, from which on a marginal is off."""
+ELSEWHERE = 0.15
+"""The change in the probability of lying below a value, from which on a marginal is off."""
+EACH = FAR**2 / 2
+"""Nats of the gap for each coordinate that can be left: those of a mean which is so far off."""
 FEW = 0.2
 """The share of a plate's elements that count as few."""
 UNSEEN = "what the guide never draws, such as another mode, no weight can show"
@@ -32,6 +36,8 @@ class Findings:
 
     ``shapes``: k-hat of the elements of plates. ``causes``: the strongest first. ``discrete``,
     ``points``: the sites of discrete values, and those that the guide gives one value.
+    ``coordinates``: how many there are, points not counted. ``dependent``: pairs of sites that the
+    guide lets depend on each other, one site alone for its own coordinates.
     """
 
     khat: float
@@ -43,12 +49,19 @@ class Findings:
     causes: Sequence[Cause]
     discrete: frozenset[str]
     points: Sequence[str]
+    coordinates: int
+    dependent: frozenset[frozenset[str]] = frozenset()
 
     @property
     def ok(self) -> bool:
         """Whether draws of the guide can stand for the posterior."""
         tails = self.khat <= self.limit and not self.sites["bad"].any()
-        return tails and not self.shifted and not self.unconverged
+        return tails and not self.shifted and not self.apart and not self.unconverged
+
+    @property
+    def apart(self) -> bool:
+        """Whether the gap is larger than can be left, beyond chance."""
+        return self.bound.gap - 2 * self.bound.gap_error > EACH * self.coordinates
 
     @property
     def unconverged(self) -> bool:
@@ -56,12 +69,18 @@ class Findings:
         return self.slope.is_real and self.slope.gain > max(NATS, SHARE * self.bound.gap)
 
     @property
+    def untold(self) -> bool:
+        """Whether the gradient is too noisy to tell if further training would mend it."""
+        return not self.slope.is_real and self.slope.most > max(NATS, SHARE * self.bound.gap)
+
+    @property
     def shifted(self) -> list[str]:
         """The sites whose marginals the weights move by more than can be left, beyond chance."""
         mean = self.sites["mean_shift"].abs() - 2 * self.sites["mean_shift_error"]
         ratio = self.sites["sd_ratio"]
         log_ratio = np.abs(np.log(ratio)) - 2 * self.sites["sd_ratio_error"] / ratio
-        return list(self.sites.index[(mean > FAR) | (log_ratio > RATIO)])
+        cdf = self.sites["cdf_shift"] - 2 * self.sites["cdf_shift_error"]
+        return list(self.sites.index[(mean > FAR) | (log_ratio > RATIO) | (cdf > ELSEWHERE)])
 
     @property
     def few_bad(self) -> tuple[str, list[int]] | None:
@@ -77,7 +96,8 @@ class Findings:
 def sentence(found: Findings) -> str:
     """The diagnosis of what was found, with a remedy."""
     gap, error = found.bound.gap, found.bound.gap_error
-    facts = f"k-hat {found.khat:.2f}, gap {gap:.2g} ± {error:.1g} nats"
+    tail = f"k-hat {found.khat:.2f}" if np.isfinite(found.khat) else "weights without a tail"
+    facts = f"{tail}, gap {gap:.2g} ± {error:.1g} nats"
     gain = f"{found.slope.gain:.2g} nats"
     if found.ok:
         text = f"the guide's draws can stand for the posterior ({facts})"
@@ -87,6 +107,12 @@ def sentence(found: Findings) -> str:
             f"not converged ({facts}): a few steps along the gradient, which is not zero beyond its "
             f"error, still gain about {gain}; train on, with a learning rate that decays, with more "
             f"particles or an estimator of less variance, and check again."
+        )
+    elif found.untold:
+        text = (
+            f"not converged or too poor, which can't be told ({facts}): the gradient is too noisy, a "
+            f"step along it may gain {found.slope.most:.2g} nats; train on with an estimator of less "
+            f"variance, and check by it (estimators=...). If it is at its best: {_cause(found)}."
         )
     else:
         text = f"the guide is too poor, and at its best ({facts}): {_cause(found)}."
@@ -109,13 +135,22 @@ def _cause(found: Findings) -> str:
     if found.few_bad is not None:
         return _of_elements(*found.few_bad)
     if found.causes and found.causes[0].kind in ("funnel", "dependence"):
-        return _of_cause(found.causes[0])
+        return _of_cause(found.causes[0], found.dependent)
     if off:
         return _of_discrete(off[0])
     if found.causes:
-        return _of_cause(found.causes[0])
+        return _of_cause(found.causes[0], found.dependent)
     worst = str(found.sites.index[0])
-    return _of_discrete(worst) if worst in found.discrete else _of_site(found.sites)
+    if worst in found.discrete:
+        return _of_discrete(worst)
+    if found.khat > found.limit:
+        return _of_tail(found.sites)
+    if not found.shifted:
+        return (
+            "no marginal is far off, but all of them together are, as where sites depend on each other "
+            "and the guide leaves it out; take a guide of full rank (AutoMultivariateNormal), or a flow"
+        )
+    return _of_marginal(found.sites)
 
 
 def _of_elements(plate: str, elements: list[int]) -> str:
@@ -127,13 +162,24 @@ def _of_elements(plate: str, elements: list[int]) -> str:
     )
 
 
-def _of_cause(cause: Cause) -> str:
+def _of_cause(cause: Cause, dependent: frozenset[frozenset[str]]) -> str:
     where = _named(*cause.first)
+    if cause.kind == "funnel" and cause.second[0].endswith("_decentered"):
+        return (
+            f"the width of '{cause.second[0]}' changes with '{cause.first[0]}', a funnel that is left "
+            f"in this form of the model; let LocScaleReparam() learn a form between the two, or take a "
+            f"flow"
+        )
     if cause.kind == "funnel":
         return (
             f"the width of '{cause.second[0]}' changes with '{cause.first[0]}', a funnel; "
             f"reparameterise site '{cause.second[0]}' of the model by LocScaleReparam(0.0) or "
             f"StandardizeReparam (non-centred)"
+        )
+    if cause.kind == "dependence" and {cause.first[0], cause.second[0]} in dependent:
+        return (
+            f"in the posterior {where} and {_named(*cause.second)} depend on each other in another "
+            f"way; take a flow"
         )
     if cause.kind == "dependence":
         return (
@@ -156,8 +202,8 @@ def _of_discrete(site: str) -> str:
     )
 
 
-def _of_site(sites: DataFrame) -> str:
-    """The site that the weights move most, where they show no cause."""
+def _of_tail(sites: DataFrame) -> str:
+    """The site that the weights move most, where few draws have most of them and none shows why."""
     row = sites.iloc[0]
     where = _named(str(sites.index[0]), str(row["coordinate"]))
     if row["sd_ratio"] > 1:
@@ -167,6 +213,23 @@ def _of_site(sites: DataFrame) -> str:
             f"family (of full rank, a mixture, a flow)"
         )
     return f"few draws have nearly all of the weight, most of all in {where}; take a flow"
+
+
+def _of_marginal(sites: DataFrame) -> str:
+    """The marginal that the weights change most, where many draws have a part in it."""
+    row = sites.iloc[0]
+    where, ratio = _named(str(sites.index[0]), str(row["coordinate"])), row["sd_ratio"]
+    moved = max(abs(row["mean_shift"]) / FAR, abs(np.log(ratio)) / RATIO)
+    if moved < row["cdf_shift"] / ELSEWHERE:
+        return (
+            f"the weights give {where} another shape than the guide does, of much the same mean and "
+            f"sd, as where there are several modes within its reach; take a mixture or a flow"
+        )
+    return (
+        f"the weights move the mean of {where} by {row['mean_shift']:.2g} sds of the guide, and make "
+        f"its sd {ratio:.2g} times as large; give it a distribution of its own that can be so, or "
+        f"take a richer family (of full rank, a mixture, a flow)"
+    )
 
 
 def _named(site: str, index: str) -> str:

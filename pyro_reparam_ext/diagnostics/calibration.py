@@ -21,8 +21,9 @@ from tqdm.auto import tqdm
 from ..errors import EstimatorError
 from ..evaluation.first_run import plain_traces
 from ..evaluation.invisible import invisible
+from ..evaluation.terms import is_computed
 from ..parameters import ParametersMet
-from .guide_draws import guide_draws
+from .guide_draws import enumerated_names, guide_draws
 from .held_parameters import held
 
 if TYPE_CHECKING:
@@ -66,11 +67,13 @@ def simulate_calibration(
         **kwargs: keyword arguments of model and guide.
 
     Returns:
-        One row per coordinate of each latent site, with the index ``(site, index)``, the least likely
-        first. ``p_value``: that the ranks are uniform, by the test of Kolmogorov and Smirnov (times the
-        number of rows for all of them together); ``mean_rank``: 0.5 if the guide is right, less where
-        its draws are too high; ``spread``: the ranks' sd over that of uniform ones, above 1 where the
-        guide is too narrow, below where it is too wide.
+        One row per coordinate of each latent site of the guide, and of deterministic and
+        reparameterised ones (not where training sums out sites, of which they may be computed), with
+        the index ``(site, index)``, the least likely first. ``p_value``: that the ranks are uniform,
+        by the test of Kolmogorov and Smirnov (times the number of rows for all
+        of them together); ``mean_rank``: 0.5 if the guide is right, less where its draws are too high;
+        ``spread``: the ranks' sd over that of uniform ones, above 1 where the guide is too narrow,
+        below where it is too wide.
 
     Raises:
         EstimatorError: there are fewer than 10 simulations, or the model has a factor, by which no
@@ -106,8 +109,9 @@ def simulate_calibration(
     with invisible(model, guide):
         torch.manual_seed(seed)
         with torch.no_grad(), ParametersMet() as leaves:
-            _, of_model = plain_traces(model, guide, args, kwargs)
+            of_guide, of_model = plain_traces(model, guide, args, kwargs)
         observed = _observed(of_model)
+        summed_out = enumerated_names(of_guide, of_model)
         for _ in tqdm(range(simulations), desc="simulations", disable=None if progress else True):
             with held(leaves), invisible(model, guide):
                 torch.manual_seed(seed := seed + 1_000_003)
@@ -122,7 +126,8 @@ def simulate_calibration(
                     max_plate_nesting=max_plate_nesting,
                     progress=False,
                 )
-                for name, site in draws.sites.items():
+                computed = {} if summed_out else draws.computed
+                for name, site in {**draws.sites, **computed}.items():
                     for key, rank in _ranks(name, site.values, truth[name]):
                         ranks.setdefault(key, []).append(rank)
     return _table(ranks)
@@ -133,6 +138,8 @@ def _observed(trace: Trace) -> dict[str, Tensor]:
     found = {}
     for name, node in trace.nodes.items():
         if node["type"] != "sample" or not node["is_observed"] or site_is_subsample(node):
+            continue
+        if is_computed(node):  # given its value, the truth would be known
             continue
         if site_is_factor(node):
             raise EstimatorError(
@@ -163,7 +170,7 @@ def _simulated(
         return data[names[id(x)]] if id(x) in names else x
 
     given = tuple(map(replaced, args)), {key: replaced(x) for key, x in kwargs.items()}
-    return values, poutine.condition(free, data=data), given
+    return values, poutine.condition(model, data=data), given
 
 
 def _ranks(name: str, values: Tensor, truth: Tensor) -> list[tuple[tuple[str, str], float]]:

@@ -11,13 +11,16 @@ import numpy as np
 import torch
 from pyro.infer.inspect import get_dependencies
 
+from ..config import Configuration
 from ..errors import EstimatorError
 from ..evaluation.invisible import invisible
+from ..nn.kl_weight import tempered
+from ..nn.layers.weight_noise_context import noisy_context
 from ..schedule import measuring
 from .advice import Findings, point_estimate, sentence
 from .bound import bound
 from .guide_check import GuideCheck
-from .guide_draws import guide_draws
+from .guide_draws import Latent, guide_draws
 from .misfit import causes
 from .pareto import tail_shapes, threshold
 from .sites import local_shapes, sites_table
@@ -33,6 +36,7 @@ def check_guide(
     guide: Callable[..., Any],
     *args: Any,
     num_samples: int = 4000,
+    estimators: Configuration = None,
     max_plate_nesting: float = math.inf,
     seed: int = 0,
     progress: bool = True,
@@ -62,14 +66,17 @@ def check_guide(
         guide: its guide, trained.
         *args: arguments of model and guide: all data, since weights are those given all data.
         num_samples: draws; many at once where the program can be vectorised, else one after another.
+        estimators: of the gradient that tells whether the guide has converged, as of
+            ``TraceEstimator_ELBO``; None: at discrete sites such as have little variance.
         max_plate_nesting: bound on the nesting of plates; found by a run of the program if infinite.
         seed: of the random state of the draws.
         progress: a progress bar (only in a terminal).
         **kwargs: keyword arguments of model and guide.
 
     Raises:
-        EstimatorError: there are fewer than 100 draws, a plate subsamples, model and guide share no
-            latent site, or a draw has no finite weight.
+        EstimatorError: a context is entered that draws weights apart from the guide; there are fewer
+            than 100 draws, a plate subsamples, the model has sites that
+            training sums out, model and guide share no latent site, or a draw has no finite weight.
 
     References:
         Yao, Vehtari, Simpson, Gelman, 2018, Yes, but Did It Work?: Evaluating Variational Inference,
@@ -95,6 +102,12 @@ def check_guide(
             f"num_samples: expected at least {FEWEST}, of which a tail of weights can be fitted, was "
             f"given {num_samples}."
         )
+    context = noisy_context()
+    if context:
+        raise EstimatorError(
+            f"check_guide: inside {context} the model draws its weights anew, which are then not those "
+            f"that the guide is scored for; expected no such context. Leave it, and check."
+        )
     with invisible(model, guide), measuring():
         torch.manual_seed(seed)
         drawn = guide_draws(
@@ -105,12 +118,13 @@ def check_guide(
             num_samples=num_samples,
             max_plate_nesting=max_plate_nesting,
             progress=progress,
+            weighed=True,
         )
         draws = weighted_draws(drawn, num_samples)
         _check_draws(draws)
         with torch.enable_grad():
             gap = bound(draws.log_weights).gap
-            left = slope(model, guide, args, kwargs, draws.way, enough=max(1.0, 2 * gap))
+            left = slope(model, guide, args, kwargs, draws.way, max(1.0, gap), estimators)
         parents = _parents(model, args, kwargs)
     return _judged(draws, left, parents)
 
@@ -131,12 +145,16 @@ def _judged(draws: WeightedDraws, left: Slope, parents: dict[str, frozenset[str]
         causes=[],
         discrete=discrete,
         points=points,
+        coordinates=sum(site.shape.numel() for site in draws.sites.values() if not site.point),
     )
     judged = len(points) < len(draws.sites)
     if judged and not (found.ok or found.unconverged):
         free = draws.sites.keys() - discrete - set(points)
         values = {name: draws.sites[name].values.numpy() for name in sorted(free)}
-        found = replace(found, causes=causes(draws.log_weights, values, parents))
+        shown = causes(draws.log_weights, values, parents)
+        pairs = {frozenset({cause.first[0], cause.second[0]}) for cause in shown if cause.second[0]}
+        dependent = {pair for pair in pairs if _may_depend([draws.sites[name] for name in pair])}
+        found = replace(found, causes=shown, dependent=frozenset(dependent))
     return GuideCheck(
         ok=judged and found.ok,
         khat=found.khat if judged else math.nan,
@@ -150,7 +168,13 @@ def _judged(draws: WeightedDraws, left: Slope, parents: dict[str, frozenset[str]
         limit=limit,
         num_samples=num_samples,
         local=shapes,
+        objective=tempered(),
     )
+
+
+def _may_depend(sites: list[Latent]) -> bool:
+    """Whether the guide lets two sites depend on each other, or the coordinates of one."""
+    return sites[0].may_depend_on(sites[-1])
 
 
 def _check_draws(draws: WeightedDraws) -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..callers import outside
 from ..errors import EstimatorError
+from ..evaluation.first_run import plain_traces, plate_nesting
 from ..evaluation.invisible import invisible
-from .guide_draws import guide_draws
+from .advice import listed
+from .enumerated_sites import depend_on_enumerated, enumerated_sites
+from .guide_draws import enumerated_names, guide_draws, partial_plates
 from .summaries import summaries
 
 if TYPE_CHECKING:
@@ -30,8 +35,13 @@ def marginals(
     r"""Tabulates the guide's marginal of every coordinate of each latent site of the model.
 
     Sites have the names and the values that they have in the model (constrained, in the place of an
-    autoguide's ``_auto_latent``). Where the values of a discrete site are few, their probabilities are
-    the mean of the site's distribution over the guide's draws of what it depends on,
+    autoguide's ``_auto_latent``), in its order. Deterministic sites are there too, and reparameterised
+    ones by the names that they had; and discrete sites that training sums out (``infer={"enumerate":
+    "parallel"}``, by ``TraceEnum_ELBO``), by their probabilities given the draws of the others. What
+    lies in a plate that takes a part of the data only is left out, with a warning.
+
+    Where the values of a discrete site are few, their probabilities are the mean of the site's
+    distribution over the guide's draws of what it depends on,
 
     .. math:: \hat P(z = k) = \frac1S \sum_s q(z = k \mid \text{parents}_s),
 
@@ -56,7 +66,9 @@ def marginals(
         are probabilities.
 
     Raises:
-        EstimatorError: there are fewer than 2 draws, or model and guide share no latent site.
+        EstimatorError: there are fewer than 2 draws; model and guide share no latent site, or none
+            outside of a plate that takes a part of the data; or an enumerated site is neither
+            Bernoulli nor categorical.
 
     References:
         Maritz, Jarrett, 1978, A note on estimating the variance of the sample median (for the errors
@@ -83,8 +95,9 @@ def marginals(
 
     if num_samples < 2:
         raise EstimatorError(f"num_samples: expected at least 2, was given {num_samples}.")
-    with invisible(model, guide):
+    with invisible(model, guide), torch.no_grad():
         torch.manual_seed(seed)
+        traces = plain_traces(model, guide, args, kwargs)
         draws = guide_draws(
             model,
             guide,
@@ -93,8 +106,23 @@ def marginals(
             num_samples=num_samples,
             max_plate_nesting=max_plate_nesting,
             progress=progress,
+            whole=False,
         )
-        rows = {key: row for site in draws.sites.values() for key, row in summaries(site)}
+        found, left = {**draws.sites, **draws.computed}, draws.local
+        if names := enumerated_names(*traces):
+            if partial_plates(*traces):
+                left = [*left, *names]
+            else:
+                nesting = plate_nesting(model, guide, args, kwargs)
+                given = model, args, kwargs, traces[1]
+                found |= enumerated_sites(*given, names, draws.sites, nesting, progress)
+                of_prior = depend_on_enumerated(*given, draws.computed, draws.sites, nesting)
+                found = {name: site for name, site in found.items() if name not in of_prior}
+                _warn_of_prior(sorted(of_prior))
+        in_order = [found[name] for name in traces[1].nodes if name in found]
+        rows = {key: row for site in in_order for key, row in summaries(site)}
+    if left:
+        _of_local(left, raises=not rows)
     if not rows:
         raise EstimatorError(
             "marginals: model and guide share no latent site, expected at least one. Name the sites of "
@@ -102,3 +130,26 @@ def marginals(
         )
     index = pd.MultiIndex.from_tuples(rows, names=["site", "index"])
     return pd.DataFrame(list(rows.values()), index=index)
+
+
+def _of_local(names: list[str], raises: bool) -> None:
+    """Warns of sites that depend on the part of the data that a run takes, or raises."""
+    text = (
+        f"marginals: the sites {listed(names)} lie in a plate that takes a part of its elements at a "
+        f"time, or depend on one that does; expected all elements. Call with the data as a whole, "
+        f"without subsample_size, to have them"
+    )
+    if raises:
+        raise EstimatorError(f"{text}.")
+    warnings.warn(f"{text}. The table has the sites outside.", stacklevel=outside())
+
+
+def _warn_of_prior(names: list[str]) -> None:
+    """Warns of computed sites that are known given an enumerated site only."""
+    if names:
+        warnings.warn(
+            f"marginals: the sites {listed(names)} are computed of a site that is enumerated, and are "
+            f"left out; expected functions of what the guide draws. Draw the enumerated sites by "
+            f"pyro.infer.infer_discrete, and compute them of these.",
+            stacklevel=outside(),
+        )

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 SHOWN = 20
 """Sites in the picture: the worst."""
+LEAST = -0.5
+"""k-hats below are drawn here: what is that far from the limit is all the same."""
 
 
 def plot_check(check: GuideCheck, axes: Any = None) -> np.ndarray:
@@ -34,25 +36,27 @@ def plot_check(check: GuideCheck, axes: Any = None) -> np.ndarray:
 
 
 def _plot_shapes(check: GuideCheck, axis: Any) -> None:
-    """k-hat of all weights as a line, and of the elements of each plate side by side."""
-    start, ticks, labels = 0, [], []
-    for plate, shapes in check.local.items():
-        shown = np.where(np.isfinite(shapes), shapes, 0.0)  # no tail at all
-        places = start + np.arange(len(shapes))
+    """k-hat of all weights as a line, and of the elements of each plate, plates side by side."""
+    for number, shapes in enumerate(check.local.values()):
+        shown = np.maximum(shapes, LEAST)
+        places = number + (np.arange(len(shapes)) + 0.5) / len(shapes)  # each plate is as wide
         bad = shapes > check.limit
         axis.plot(places[~bad], shown[~bad], "o", color=UNBIASED, markersize=4)
         axis.plot(places[bad], shown[bad], "s", color=BIASED, markersize=5)
         for i in np.flatnonzero(bad)[np.argsort(-shapes[bad])][:5]:
             axis.annotate(str(i), (places[i], shown[i]), xytext=(4, 2), textcoords="offset points")
-        ticks.append(start + (len(shapes) - 1) / 2)
-        labels.append(f"elements of plate '{plate}'")
-        start += len(shapes) + 1
+        if number:
+            axis.axvline(number, color="0.85", linewidth=1)
     axis.axhline(check.limit, color="0.4", linestyle="--", label=f"limit {check.limit:.2f}")
     if np.isfinite(check.khat):
         color = BIASED if check.khat > check.limit else UNBIASED
         axis.axhline(check.khat, color=color, label=f"all weights {check.khat:.2f}")
-    axis.set_xticks(ticks, labels)
-    axis.set_ylabel("k-hat of the weights")
+    turned = {"rotation": 20, "ha": "right"} if len(check.local) > 1 else {}
+    axis.set_xticks(np.arange(len(check.local)) + 0.5, list(check.local), **turned)
+    axis.set_xlim(0, max(len(check.local), 1))
+    axis.set_xlabel("elements of plates" if check.local else "no plate has elements of its own weights")
+    below = any((shapes < LEAST).any() for shapes in check.local.values())
+    axis.set_ylabel("k-hat of the weights" + (f"\n(lowest: {LEAST} or less)" if below else ""))
     _legend(axis)
 
 
@@ -89,6 +93,4 @@ def _plot_shifts(check: GuideCheck, axis: Any) -> None:
 
 def _legend(axis: Any) -> None:
     """Above the axis, where no point lies."""
-    axis.legend(
-        frameon=False, fontsize=8, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0
-    )
+    axis.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)

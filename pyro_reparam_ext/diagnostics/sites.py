@@ -52,6 +52,8 @@ def sites_table(draws: WeightedDraws, shapes: dict[str, np.ndarray], limit: floa
             "mean_shift_error": moved.shift.mean_error[worst],
             "sd_ratio": np.exp(moved.shift.log_ratio[worst]),
             "sd_ratio_error": np.exp(moved.shift.log_ratio[worst]) * moved.shift.log_ratio_error[worst],
+            "cdf_shift": moved.shift.cdf[worst],
+            "cdf_shift_error": moved.shift.cdf_error[worst],
             "coordinate": moved.index,
         }
         order[name] = (bool(rows[name]["bad"]), float(moved.shift.distance[worst]))

@@ -24,7 +24,12 @@ import torch
 from pyro.distributions import Delta
 from torch import Tensor
 
+from ..config import Configuration
 from ..distributions.rules.wrappers import innermost
+from ..errors import EstimatorError
+from ..estimators.base import Estimator
+from ..estimators.disarm import DisARM
+from ..estimators.local_expectation import LocalExpectation
 from ..estimators.score_function import ScoreFunction
 from ..evaluation.costs import Costs
 from ..evaluation.invisible import invisible
@@ -39,9 +44,13 @@ from .weighted_draws import joint_log_weights
 
 DRAWS = 512
 """Draws of the gradient, half of them for the direction."""
-LOOPED_DRAWS = 64
-"""The same where every draw is a run of its own."""
+FEWEST_DRAWS = 64
+"""The same where every draw is a run of its own, or of very many evaluations."""
+WORK = 2**15
+"""Evaluations of the program, at most, unless the draws are that few."""
 PARTICLES_OF_EACH = 4
+MOST_EVALUATIONS = 200
+"""Those of a site that is summed over coordinate by coordinate."""
 CHUNK = 64
 """Draws at once: all by which the Fisher information is found."""
 BOUND_DRAWS = 512
@@ -55,12 +64,25 @@ LEVEL = 1e-3
 """How often a guide at its optimum may be said to have a slope."""
 
 
+def quiet(site: dict[str, Any]) -> Estimator | None:
+    """An estimator of little variance for a discrete site, if there is one of a bearable cost."""
+    fn = site["fn"]
+    exact, pairs = LocalExpectation(), DisARM()
+    if exact.serves(fn) and exact.evaluations(fn) <= MOST_EVALUATIONS:
+        return exact
+    return pairs if pairs.serves(fn) else None
+
+
 @dataclass(frozen=True, eq=False)
 class Slope:
-    """The gain of a further step in nats, and whether the slope can be told from zero."""
+    """The gain of a further step in nats, and whether the slope can be told from zero.
+
+    ``most``: what the first step would gain if the slope were two of its errors steeper.
+    """
 
     gain: float
     p_value: float
+    most: float = 0.0
 
     @property
     def is_real(self) -> bool:
@@ -74,16 +96,23 @@ def slope(
     kwargs: dict,
     way: Way,
     enough: float = math.inf,
+    estimators: Configuration = None,
 ) -> Slope:
-    """The gain that is left along the gradient of the guide's parameters, by the guide's estimators.
+    """The gain that is left along the gradient of the guide's parameters.
 
     That of a few steps, as long as they can be told from none, and until they gain ``enough``. The
-    parameters are then put back.
+    parameters are then put back. None for ``estimators``: at discrete sites such as have little
+    variance, where the program can be run by them.
     """
-    climb = _Climb(model, guide, args, kwargs, way)
+    try:
+        climb = _Climb(model, guide, args, kwargs, way, estimators or quiet)
+    except EstimatorError:
+        if estimators is not None:
+            raise
+        climb = _Climb(model, guide, args, kwargs, way, None)
     if not climb.leaves:
         return Slope(0.0, 1.0)
-    gain, p_value = 0.0, 1.0
+    gain, p_value, most = 0.0, 1.0, 0.0
     with held(climb.leaves):
         start = climb.elbo()
         for number in range(STEPS):
@@ -94,11 +123,12 @@ def slope(
                 if not number:
                     raise
                 break  # a step away the program can't be run
-            p_value = p_value if number else found
+            if not number:
+                p_value, most = found, climb.most
             gain = max(gain, now - start)
             if found >= LEVEL or gain > enough or not math.isfinite(now):
                 break
-    return Slope(gain, p_value)
+    return Slope(gain, p_value, most)
 
 
 class _Climb:
@@ -111,16 +141,21 @@ class _Climb:
         args: tuple,
         kwargs: dict,
         way: Way,
+        estimators: Configuration,
     ) -> None:
+        self.most = 0.0
         self.plain = way.elbo(CHUNK, ScoreFunction())
         self.program = model, PlainSites()(guide), args, kwargs
-        self.sampler = Sampler(ElboCall(way.elbo(PARTICLES_OF_EACH), model, guide, args, kwargs))
+        self.sampler = Sampler(
+            ElboCall(way.elbo(PARTICLES_OF_EACH, estimators), model, guide, args, kwargs)
+        )
         with invisible(model, guide), torch.no_grad(), ParametersMet() as own:
             guide(*args, **kwargs)
         met = self.sampler.parameters.items()
         self.leaves = {name: leaf for name, leaf in met if name in own and leaf.requires_grad}
         self.draws = Draws(self.sampler, list(self.leaves))
-        self.count = (DRAWS if self.draws.batched else LOOPED_DRAWS) // 2
+        bearable = min(DRAWS, WORK // self.sampler.evaluations) if self.draws.batched else 0
+        self.count = max(bearable, FEWEST_DRAWS) // 2
         self.seed, self.stream = torch.randint(2**31, (2,)).tolist()
 
     def elbo(self) -> float:
@@ -145,7 +180,9 @@ class _Climb:
         before = self._along(direction, seed)
         scored = {name: direction[name] for name in scores if name in direction}
         curvature = added + (float((_dot(scores, scored) ** 2).mean()) if scored else 0.0)
-        rise = float(before.mean())
+        rise, error = float(before.mean()), float(before.std()) / len(before) ** 0.5
+        if curvature > 0:
+            self.most = max(rise + 2 * error, 0.0) ** 2 / (2 * curvature)
         if curvature == 0 or rise <= 0:
             return 1.0
         self._go(direction, seed, rise, rise / curvature)

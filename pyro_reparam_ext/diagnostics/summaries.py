@@ -11,8 +11,7 @@ from torch import Tensor
 
 from ..distributions.rules.wrappers import coordinate_support, coordinates
 from ..estimators.support import has_one_support
-from ..evaluation.program import Program
-from .guide_draws import Latent
+from .guide_draws import Latent, Law
 
 QUANTILES = {"5%": 0.05, "50%": 0.5, "95%": 0.95}
 MOST_VALUES = 100
@@ -25,9 +24,9 @@ Row = dict[str, float]
 
 def summaries(site: Latent) -> Iterator[tuple[tuple[str, str], Row]]:
     """The row of each coordinate, by name of the site and index."""
-    parts = [_probabilities(fn, program, site.shape) for fn, program in site.laws]
-    if all(part is not None for part in parts) and site.discrete:
-        support = _support(site.laws[0][0])
+    parts = [probabilities(law, site.shape) for law in site.laws]
+    if site.discrete and all(part is not None for part in parts):
+        support = _support(site.laws[0].fn)
         probs = torch.cat([part for part in parts if part is not None])[: len(site.values)]
         yield from _of_probabilities(site, probs.double().cpu().numpy(), support)
     else:
@@ -53,30 +52,27 @@ def _support(fn: TorchDistribution) -> Tensor | None:
     return values if len(values) <= MOST_VALUES else None
 
 
-def _probabilities(fn: TorchDistribution, program: Program, shape: torch.Size) -> Tensor | None:
-    """The guide's probability of each value in each draw, shape ``(draws, K, *coordinates)``."""
-    values, base = _support(fn), coordinates(fn)
+def probabilities(law: Law, shape: torch.Size) -> Tensor | None:
+    """The probability of each value in each draw, shape ``(draws, K, *coordinates)``."""
+    values, base = _support(law.fn), coordinates(law.fn)
     if values is None:
         return None
     ones = (1,) * len(base.batch_shape)
     with torch.no_grad():
         probs = base.log_prob(values.reshape(len(values), *ones, *base.event_shape)).exp()
     own = shape[: len(shape) - len(base.event_shape)]
-    dim = program.particle_dim
-    if dim is None:
-        return probs.reshape(1, len(values), *own)
-    place = 1 + len(fn.batch_shape) + dim
+    place = 0 if law.dim is None else 1 + len(law.fn.batch_shape) + law.dim
     if place < 1:
-        return probs.reshape(1, len(values), *own).expand(program.num_particles, -1, *own)
+        return probs.reshape(1, len(values), *own).expand(law.draws, -1, *own)
     probs = probs.movedim(place, 0)
-    return probs.reshape(len(probs), len(values), *own).expand(program.num_particles, -1, *own)
+    return probs.reshape(len(probs), len(values), *own).expand(law.draws, -1, *own)
 
 
 def _of_probabilities(
     site: Latent, probs: np.ndarray, support: Tensor | None
 ) -> Iterator[tuple[tuple[str, str], Row]]:
     draws, count = probs.shape[:2]
-    named = isinstance(coordinates(site.laws[0][0]), CLASSES)
+    named = isinstance(coordinates(site.laws[0].fn), CLASSES)
     values = None if support is None or named else support.double().cpu().numpy().reshape(count)
     labels = range(count) if values is None else [f"{value:g}" for value in values]
     for place in np.ndindex(probs.shape[2:]):

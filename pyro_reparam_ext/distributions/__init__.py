@@ -1,6 +1,7 @@
 """Continuous distributions, each with a right pathwise gradient in every parameter."""
 
 from .beta import Beta
+from .conditional_bernoulli import ConditionalBernoulli
 from .continuous_bernoulli import ContinuousBernoulli
 from .dirichlet import Dirichlet
 from .exponentially_modified_gaussian import ExponentiallyModifiedGaussian
@@ -41,6 +42,7 @@ from .wishart import Wishart
 
 __all__ = [
     "Beta",
+    "ConditionalBernoulli",
     "ContinuousBernoulli",
     "Dirichlet",
     "ExponentiallyModifiedGaussian",

@@ -18,11 +18,15 @@ from ..numerics.log1mexp import log_sigmoids
 from ..numerics.positive_log import positive_log, power_at_zero
 from .log_dirichlet import dirichlet_density
 from .log_gamma import standard_gamma
+from .mixins.searched_quantile import SearchedQuantile
+from .rules.half_precision import drawn_in_single
+from .rules.inverse_cdf import register_inverted
+from .rules.on_support import cdf_on_support, log_prob_on_support
 from .rules.pathwise import register_pathwise
 from .rules.tails import beta_law_tails, register_tails
 
 
-class Beta(dist.Beta):
+class Beta(SearchedQuantile, dist.Beta):
     r"""The Beta distribution, with gradients that are right for small and large concentrations too.
 
     .. math::
@@ -75,12 +79,13 @@ class Beta(dist.Beta):
         Distribution.__init__(self, a.shape, validate_args=validate_args)
 
     def expand(self, batch_shape: Size, _instance: Any = None) -> Any:
-        new = self._get_checked_instance(type(self), _instance)
+        new = self._get_checked_instance(Beta, _instance)
         new._dirichlet = self._dirichlet.expand(torch.Size(batch_shape))
         Distribution.__init__(new, torch.Size(batch_shape), validate_args=False)
         new._validate_args = self._validate_args
         return new
 
+    @drawn_in_single
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         a, b = self.concentration1, self.concentration0
         shape = self._extended_shape(torch.Size(sample_shape))
@@ -91,18 +96,16 @@ class Beta(dist.Beta):
         moving = implicit(drawn, logit_velocity, a, b) - drawn
         return torch.sigmoid(inside + moving)
 
+    @cdf_on_support
     def cdf(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         return betainc(self.concentration1, self.concentration0, value)
 
+    @log_prob_on_support
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         a, b = self.concentration1, self.concentration0
         log_x, log_rest = _logs(value)
         density = dirichlet_density(torch.stack([log_x, log_rest], -1), self._dirichlet.concentration)
-        return density + power_at_zero(value, a - 1) + power_at_zero(1 - value, b - 1)
+        return power_at_zero(power_at_zero(density, value, a - 1), 1 - value, b - 1)
 
 
 def draw_logit(a: Tensor, b: Tensor, shape: Size) -> Tensor:
@@ -137,3 +140,6 @@ def _velocity(value: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 register_tails(Beta)(beta_law_tails)
+
+
+register_inverted(Beta)

@@ -17,10 +17,14 @@ from ..noise import standard_uniform
 from ..numerics.chunked import chunked
 from ..numerics.chunked_sums import chunked_sums
 from ..numerics.implicit import implicit, implicit_joint
+from .mixins.log_tailed import LogTailed
 from .rules.copies import unchecked
+from .rules.half_precision import drawn_in_single
 from .rules.logits import parameter_of
+from .rules.on_support import cdf_on_support, log_prob_on_support
 from .rules.pathwise import by_method, register_pathwise
 from .rules.quantile import register_quantile
+from .rules.tails import register_tails
 
 # Of log(sinh(m / 2) / (m / 2)) in powers of m^2: Bernoulli numbers over 2k (2k)!.
 _LOG_SINHC = (
@@ -36,7 +40,7 @@ _LOG_SINHC = (
 )
 
 
-class ContinuousBernoulli(dist.ContinuousBernoulli):
+class ContinuousBernoulli(LogTailed, dist.ContinuousBernoulli):
     r"""An exponential density on the unit interval, of either sign.
 
     .. math::
@@ -64,6 +68,8 @@ class ContinuousBernoulli(dist.ContinuousBernoulli):
     Args:
         probs: :math:`p` in [0, 1], without unit; not a probability.
         logits: :math:`\lambda`, real; instead of ``probs``.
+        lims: as torch's class takes it, about what probabilities it goes by a series; not used, as all
+            are exact here.
         validate_args: whether to check parameters and values.
 
     Raises:
@@ -87,21 +93,22 @@ class ContinuousBernoulli(dist.ContinuousBernoulli):
         self,
         probs: Tensor | float | None = None,
         logits: Tensor | float | None = None,
-        *,
+        lims: tuple[float, float] = (0.499, 0.501),
         validate_args: bool | None = None,
     ) -> None:
         if (probs is None) == (logits is None):
             raise ValueError("ContinuousBernoulli takes either probs or logits.")
         name, given = ("probs", probs) if logits is None else ("logits", logits)
         self._param = torch.as_tensor(given, dtype=None if isinstance(given, Tensor) else _default())
-        self._given = name
+        self._given, self._lims = name, lims
         setattr(self, name, self._param)
         Distribution.__init__(self, self._param.shape, validate_args=validate_args)
 
     def expand(self, batch_shape: Size, _instance: Any = None) -> Any:
-        new = self._get_checked_instance(type(self), _instance)
+        new = self._get_checked_instance(ContinuousBernoulli, _instance)
         batch_shape = torch.Size(batch_shape)
-        new._given, new._param = self._given, self._param.expand(batch_shape)
+        new._given, new._lims = self._given, self._lims
+        new._param = self._param.expand(batch_shape)
         setattr(new, new._given, new._param)
         Distribution.__init__(new, batch_shape, validate_args=False)
         new._validate_args = self._validate_args
@@ -124,6 +131,7 @@ class ContinuousBernoulli(dist.ContinuousBernoulli):
     def probs(self) -> Tensor:
         return torch.sigmoid(self.logits)
 
+    @drawn_in_single
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         with torch.no_grad():
             logits = self._natural
@@ -133,6 +141,7 @@ class ContinuousBernoulli(dist.ContinuousBernoulli):
             value = chunked(_at_distance, u, torch.expm1(-m), -sign / m, origin)
         return implicit_joint(value, _pull_back, self._natural, u)
 
+    @drawn_in_single
     def sample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         with torch.no_grad():
             return self.rsample(sample_shape)
@@ -140,16 +149,13 @@ class ContinuousBernoulli(dist.ContinuousBernoulli):
     def _at(self, value: Tensor) -> Tensor:
         return implicit(value, _velocity_at, self._natural)
 
+    @log_prob_on_support
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         sign, origin, m = _from_peak(self._natural)
         return -m * (origin + sign * value) - _log_mass(m)
 
+    @cdf_on_support
     def cdf(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
-        value = value.clamp(0, 1)
         _, origin, m = _from_peak(self._natural)
         # For a rising density the same, times the quotient of the densities at x and at 1.
         tilt = m * (1 - value) * origin
@@ -328,3 +334,10 @@ def _series_coefficients(h: Tensor, count: int) -> list[Tensor]:
 @register_quantile(torch.distributions.ContinuousBernoulli)
 def _quantile(fn: torch.distributions.ContinuousBernoulli, u: Tensor) -> Tensor:
     return unchecked(fn, ContinuousBernoulli, **parameter_of(fn)).icdf(u)
+
+
+@register_tails(ContinuousBernoulli)
+def _tails(fn: ContinuousBernoulli, value: Tensor) -> tuple[Tensor, Tensor]:
+    """The upper one is the lower one of the mirror image."""
+    mirrored = unchecked(fn, ContinuousBernoulli, logits=-fn._natural)
+    return fn.cdf(value), mirrored.cdf(1 - value)

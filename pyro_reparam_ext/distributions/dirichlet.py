@@ -10,7 +10,10 @@ from ..numerics.implicit import as_drawn, implicit_joint
 from ..numerics.positive_log import positive_log, power_at_zero
 from .log_dirichlet import chunked_vectors, dirichlet_density, draw_normalized, log_pull_back
 from .log_gamma import raised
+from .rules.half_precision import drawn_in_single
+from .rules.on_support import log_prob_on_support
 from .rules.pathwise import register_pathwise
+from .supports.relaxed import relaxed_simplex
 
 
 class Dirichlet(dist.Dirichlet):
@@ -48,18 +51,25 @@ class Dirichlet(dist.Dirichlet):
         [2.0, -1.0, -1.0]
     """
 
+    _scored = relaxed_simplex
+
+    @drawn_in_single
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         with torch.no_grad():
             value, log_drawn = chunked_vectors(_draw, *raised(self.concentration, shape))
         return implicit_joint(value, _pull_back, self.concentration, log_drawn)
 
+    @property
+    def _interior(self) -> float:
+        return 1 / self.event_shape[0]
+
+    @log_prob_on_support
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         alpha = self.concentration
         density = dirichlet_density(positive_log(value), alpha)
-        return density + power_at_zero(value, alpha - 1).sum(-1)
+        ends = power_at_zero(torch.zeros_like(value), value, alpha - 1).sum(-1)
+        return torch.where(ends.isinf(), ends, density)
 
 
 def _draw(concentration: Tensor, power: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,13 +10,17 @@ from ..noise import standard_exponential
 from ..numerics.implicit import implicit, implicit_joint
 from ..numerics.normal_tail import HALF_LOG_2PI, excess_hazard, hazard_and_excess, log_ndtr, normal_cdf
 from .mixins.parametric import Parametric
+from .mixins.searched_quantile import SearchedQuantile
 from .rules.copies import unchecked
+from .rules.inverse_cdf import register_inverted
 from .rules.log_tails import normal_quantile
 from .rules.noise_map import NoiseMap, normals, register_noise_map
+from .rules.on_support import cdf_on_support, log_prob_on_support
 from .rules.standard import Standard, register_standard
+from .rules.tails import register_tails
 
 
-class ExponentiallyModifiedGaussian(Parametric):
+class ExponentiallyModifiedGaussian(SearchedQuantile, Parametric):
     r"""The sum of a normal and an independent exponential variable (ex-Gaussian).
 
     With :math:`z = (x - \mu) / \sigma`, :math:`k = \lambda \sigma`, :math:`w = k - z` and the hazard
@@ -84,9 +88,12 @@ class ExponentiallyModifiedGaussian(Parametric):
     def _at(self, value: Tensor) -> Tensor:
         return implicit(value, _velocity, self.loc, self.scale, self.rate)
 
+    @property
+    def _interior(self) -> Tensor:
+        return self.loc
+
+    @log_prob_on_support
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         z, k = (value - self.loc) / self.scale, self.scale * self.rate
         w = k - z
         inner = w > 0
@@ -95,14 +102,10 @@ class ExponentiallyModifiedGaussian(Parametric):
         by_tail = k * (0.5 * k - torch.where(inner, k, z)) + log_ndtr(torch.where(inner, 1.0, -w))
         return self.rate.log() + torch.where(inner, by_hazard, by_tail)
 
+    @cdf_on_support
     def cdf(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
-        with torch.no_grad():
-            z = (value - self.loc) / self.scale
-            tail = (self.log_prob(value) - self.rate.log()).exp()
-            cdf = _cdf(z, self.scale * self.rate, tail)
-        return implicit_joint(cdf, _pull_back_cdf, value, self.loc, self.scale, self.rate)
+        below, _ = _tails(self, value)
+        return implicit_joint(below, _pull_back_cdf, value, self.loc, self.scale, self.rate)
 
     @property
     def mean(self) -> Tensor:
@@ -180,3 +183,14 @@ def _inverse(fn: ExponentiallyModifiedGaussian, value: Tensor) -> Tensor:
 register_noise_map(ExponentiallyModifiedGaussian)(
     NoiseMap(lambda fn: normals(fn.loc, 2), _forward, _inverse)
 )
+
+
+@register_tails(ExponentiallyModifiedGaussian)
+@torch.no_grad()
+def _tails(fn: ExponentiallyModifiedGaussian, value: Tensor) -> tuple[Tensor, Tensor]:
+    z = (value - fn.loc) / fn.scale
+    tail = (fn.log_prob(value) - fn.rate.log()).exp()
+    return _cdf(z, fn.scale * fn.rate, tail), normal_cdf(-z) + tail
+
+
+register_inverted(ExponentiallyModifiedGaussian)

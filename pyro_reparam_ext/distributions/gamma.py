@@ -13,13 +13,18 @@ from ..numerics.log_gamma_velocity import log_gamma_velocity
 from ..numerics.positive_log import positive_log, power_at_zero
 from ..numerics.stirling import stirling_rest
 from .log_gamma import draw_raised, raised
+from .mixins.searched_quantile import SearchedQuantile
 from .rules.copies import unchecked
+from .rules.half_precision import drawn_in_single
+from .rules.inverse_cdf import register_inverted
+from .rules.on_support import cdf_on_support, log_prob_on_support
 from .rules.pathwise import register_pathwise
 from .rules.standard import Standard, register_standard
 from .rules.tails import gamma_tails, register_tails
+from .rules.weak_derivative import same_weak_derivatives
 
 
-class Gamma(dist.Gamma):
+class Gamma(SearchedQuantile, dist.Gamma):
     r"""The Gamma distribution, with gradients that are right for small concentrations too.
 
     .. math::
@@ -59,21 +64,20 @@ class Gamma(dist.Gamma):
         1.0
     """
 
+    @drawn_in_single
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         with torch.no_grad():
             value, log_standard = chunked(_draw, *raised(self.concentration, shape), 1 / self.rate)
         return implicit_joint(value, _pull_back, self.concentration, self.rate, log_standard)
 
+    @cdf_on_support
     def cdf(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         cdf = gamma_cdf(positive_log(value * self.rate), self.concentration)
         return torch.where(value > 0, cdf, 0.0)
 
+    @log_prob_on_support
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         a, rate = self.concentration, self.rate
         log_mean = a.log() - rate.log()
         scaled = (value * rate).clamp(max=torch.finfo(value.dtype).max)
@@ -81,7 +85,7 @@ class Gamma(dist.Gamma):
         deviation, exponent = _from_ratio(positive_log(value) - log_mean, scaled - a, scaled, a)
         rest, _ = stirling_rest(a)
         inside = (a - 1) * deviation - exponent - rest - log_mean
-        return inside + power_at_zero(value, a - 1)
+        return power_at_zero(inside, value, a - 1)
 
     def entropy(self) -> Tensor:
         rest, slope = stirling_rest(self.concentration)
@@ -129,9 +133,13 @@ def _pull_back(
 
 
 register_tails(Gamma)(gamma_tails)
+same_weak_derivatives(Gamma, torch.distributions.Gamma)
 
 
 @register_standard(torch.distributions.Gamma)
 def _standard(fn: torch.distributions.Gamma) -> Standard:
     one = torch.ones_like(fn.rate)
     return Standard(0.0, 1 / fn.rate, unchecked(fn, Gamma, concentration=fn.concentration, rate=one))
+
+
+register_inverted(Gamma)

@@ -7,7 +7,7 @@ from pyro.distributions import constraints
 from torch import Size, Tensor
 from torch.distributions import register_kl
 
-from ..numerics.gamma_cdf import gamma_cdf, log_gamma_density
+from ..numerics.gamma_cdf import gamma_cdf, log_gamma_density, log_gamma_tails
 from ..numerics.gamma_quantile import gamma_noise, log_gamma_quantile
 from ..numerics.implicit import implicit
 from ..numerics.log_gamma_ratio import log_gamma_curvature, log_gamma_ratio
@@ -16,11 +16,16 @@ from ..numerics.positive_log import positive_log, power_at_zero
 from ..numerics.stirling import stirling_rest
 from .log_gamma import standard_gamma
 from .mixins.parametric import Parametric
+from .mixins.searched_quantile import SearchedQuantile
 from .rules.gamma_noise import share
+from .rules.half_precision import drawn_in_single
+from .rules.inverse_cdf import register_inverted
 from .rules.noise_map import NoiseMap, normals, register_noise_map
+from .rules.on_support import cdf_on_support, log_prob_on_support
+from .rules.tails import register_tails
 
 
-class GeneralizedGamma(Parametric):
+class GeneralizedGamma(SearchedQuantile, Parametric):
     r"""A scaled power of a Gamma variable: Gamma, Weibull, half-normal, chi and others in one family.
 
     .. math::
@@ -68,7 +73,7 @@ class GeneralizedGamma(Parametric):
         "power": constraints.positive,
         "scale": constraints.positive,
     }
-    support = constraints.positive
+    support = constraints.nonnegative
     has_rsample = True
 
     def __init__(
@@ -82,6 +87,7 @@ class GeneralizedGamma(Parametric):
         parameters = {"concentration": concentration, "power": power, "scale": scale}
         super().__init__(parameters, validate_args=validate_args)
 
+    @drawn_in_single
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         with torch.no_grad():
             standard, log_scale = standard_gamma(
@@ -96,17 +102,19 @@ class GeneralizedGamma(Parametric):
     def _at(self, value: Tensor) -> Tensor:
         return implicit(value, _velocity, self.concentration, self.power, self.scale)
 
+    @property
+    def _interior(self) -> Tensor:
+        return self.scale
+
+    @log_prob_on_support
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         log_value = positive_log(value)
         density = log_gamma_density(self.power * (log_value - self.scale.log()), self.concentration)
-        at_zero = power_at_zero(value, self.concentration * self.power - 1)
-        return density + self.power.log() - log_value + at_zero
+        density = density + self.power.log() - log_value
+        return power_at_zero(density, value, self.concentration * self.power - 1)
 
+    @cdf_on_support
     def cdf(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         log_standard = self.power * (positive_log(value) - self.scale.log())
         return torch.where(value > 0, gamma_cdf(log_standard, self.concentration), 0.0)
 
@@ -173,3 +181,14 @@ def _inverse(fn: GeneralizedGamma, value: Tensor) -> Tensor:
 
 
 register_noise_map(GeneralizedGamma)(NoiseMap(lambda fn: normals(fn.concentration), _forward, _inverse))
+
+
+@register_tails(GeneralizedGamma)
+@torch.no_grad()
+def _tails(fn: GeneralizedGamma, value: Tensor) -> tuple[Tensor, Tensor]:
+    log_standard = fn.power * (positive_log(value) - fn.scale.log())
+    below, above = log_gamma_tails(log_standard, fn.concentration)
+    return torch.where(value > 0, below, 0.0), torch.where(value > 0, above, 1.0)
+
+
+register_inverted(GeneralizedGamma)

@@ -14,12 +14,15 @@ from ..noise import standard_exponential
 from ..numerics.chunked import chunked
 from ..numerics.chunked_sums import chunked_sums
 from ..numerics.implicit import implicit, implicit_joint
+from ..numerics.log1mexp import log1mexp
 from ..numerics.log1p_series import NEAR, log1p_ratio
 from ..numerics.select import select
 from ..numerics.standardised import standardised
 from .mixins.parametric import Parametric
 from .rules.copies import unchecked
+from .rules.half_precision import drawn_in_single
 from .rules.noise_map import NoiseMap, register_noise_map
+from .rules.on_support import cdf_on_support, log_prob_on_support
 from .rules.quantile import register_quantile
 from .rules.standard import Standard, register_standard
 from .rules.tails import register_tails
@@ -84,7 +87,6 @@ class GeneralizedPareto(Parametric):
         loc: Tensor | float,
         scale: Tensor | float,
         concentration: Tensor | float,
-        *,
         validate_args: bool | None = None,
     ) -> None:
         parameters = {"loc": loc, "scale": scale, "concentration": concentration}
@@ -100,6 +102,7 @@ class GeneralizedPareto(Parametric):
         c = torch.where(bounded, self.concentration, -torch.ones_like(self.concentration))
         return torch.where(bounded, self.loc - self.scale / c, math.inf)
 
+    @drawn_in_single
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         with torch.no_grad():
@@ -134,22 +137,35 @@ class GeneralizedPareto(Parametric):
         c_far = torch.where(near, torch.ones_like(s), self.concentration)
         return torch.where(near, series, s_far.log1p() / c_far), s
 
+    @log_prob_on_support
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
-        inside = (value >= self.loc) & (value <= self._upper)
-        exponential, s = self._exponential(torch.where(inside, value, self.loc))
-        return torch.where(inside, -self.scale.log() - s.log1p() - exponential, -math.inf)
+        exponential, s = self._exponential(value)
+        return -self.scale.log() - s.log1p() - exponential
+
+    @property
+    def _interior(self) -> Tensor:
+        return self.loc
 
     def log_survival_function(self, value: Tensor) -> Tensor:
         """The logarithm of the mass above the value."""
         if self._validate_args:
             self._validate_sample(value)
-        log_mass = -self._exponential(torch.maximum(value, self.loc))[0]
-        return torch.where(value < self._upper, log_mass, -math.inf)
+        return self._log_survival(torch.maximum(value, self.loc))
 
+    def _log_survival(self, value: Tensor) -> Tensor:
+        return torch.where(value < self._upper, -self._exponential(value)[0], -math.inf)
+
+    def log_cdf(self, value: Tensor) -> Tensor:
+        """The logarithm of the mass up to the value."""
+        if self._validate_args:
+            self._validate_sample(value)
+        above = value > self.loc
+        log_rest = self._log_survival(torch.where(above, value, self.loc + self.scale))
+        return torch.where(above, log1mexp(log_rest), -math.inf)
+
+    @cdf_on_support
     def cdf(self, value: Tensor) -> Tensor:
-        return -self.log_survival_function(value).expm1()
+        return -self._log_survival(value).expm1()
 
     def icdf(self, value: Tensor) -> Tensor:
         c = self.concentration.detach()

@@ -13,6 +13,7 @@ from ..noise import gumbel_like
 from ..numerics.gumbel_sum import GAMMA
 from ..numerics.sinkhorn import sinkhorn
 from .mixins.parametric import Parametric, same_event_shape
+from .rules.temperatures import in_batch
 from .supports.permutation_matrices import matrix_of, row_stochastic
 
 
@@ -92,6 +93,7 @@ class GumbelSinkhorn(Parametric):
                 f"GumbelSinkhorn: expected num_iterations >= 1, was given {num_iterations}."
             )
         self.num_iterations = num_iterations
+        temperature = in_batch("GumbelSinkhorn", temperature, logits.shape, 2)
         parameters = {"temperature": temperature, "logits": logits}
         super().__init__(parameters, logits.shape[-2:], validate_args)
 

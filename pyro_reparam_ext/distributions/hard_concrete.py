@@ -17,6 +17,7 @@ from ..numerics.relaxation import outward
 from .mixins.probs_or_logits import ProbOrLogit
 from .rules.discrete_noise import noise_law
 from .rules.noise_map import NoiseMap, register_noise_map
+from .rules.on_support import cdf_on_support
 from .rules.relaxed_noise import logistic_noise
 from .supports.stretched_interval import StretchedInterval, inside
 
@@ -170,13 +171,10 @@ class HardConcrete(ProbOrLogit):
         r"""The gate of the paper at test time: :math:`\sigma(\alpha)`, stretched and clamped."""
         return self._interval.value(self.logits)
 
+    @cdf_on_support
     def cdf(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
-        below = (
-            self.temperature * self._interval.coordinate(value.clamp(0, 1)) - self.logits
-        ).sigmoid()
-        return torch.where(value < 0, 0.0, torch.where(value >= 1, 1.0, below))
+        below = (self.temperature * self._interval.coordinate(value) - self.logits).sigmoid()
+        return torch.where(value >= 1, 1.0, below)
 
     @property
     def mean(self) -> Tensor:

@@ -16,7 +16,9 @@ from ..numerics.panels import WEIGHTS, Series, nodes, series
 from ..numerics.real_line_map import real_line_map_of
 from ..numerics.shapes import broadcast_shapes
 from .mixins.parametric import Parametric
+from .rules.half_precision import drawn_in_single, single
 from .rules.known_defects import register_differentiable_once
+from .rules.on_support import cdf_on_support, log_prob_on_support
 from .rules.pathwise import cdf_pull_back
 from .rules.quantile import implicit_quantile, register_quantile
 
@@ -118,7 +120,7 @@ class ImplicitUnivariate(Parametric):
         self._line_map = real_line_map_of(support)
         super().__init__(parameters, validate_args=validate_args)
         # What depends on the parameters alone keeps this shape when the batch is expanded.
-        self._own = {name: getattr(self, name) for name in parameters}
+        self._own = {name: single(getattr(self, name)) for name in parameters}
         with torch.no_grad():
             like = next(iter(self._own.values()))[..., None]
             self._located = locate(
@@ -131,6 +133,7 @@ class ImplicitUnivariate(Parametric):
         new._line_map, new._own, new._located = self._line_map, self._own, self._located
         super()._expand_into(new, batch_shape)
 
+    @drawn_in_single
     def sample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         with torch.no_grad():
             return self._draw(self._extended_shape(torch.Size(sample_shape)))
@@ -147,15 +150,19 @@ class ImplicitUnivariate(Parametric):
             density = self._log_prob(value, panels).exp()
         return implicit_joint(value.expand(cdf.shape), cdf_pull_back, cdf, density)
 
+    @property
+    def _interior(self) -> Tensor:
+        """The highest point of the density."""
+        _, centre, width = self._located
+        return self._line_map.to_value(torch.zeros_like(centre), centre, width)[0][..., 0]
+
+    @log_prob_on_support
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         return self._log_prob(value, None if self._cdf_fn else self._panels())
 
+    @cdf_on_support
     def cdf(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
-        return self._cdf(value, None if self._cdf_fn else self._panels())
+        return self._cdf(value, None if self._cdf_fn else self._panels()).clamp(0.0, 1.0)
 
     def icdf(self, value: Tensor) -> Tensor:
         u = value.expand(broadcast_shapes(value.shape, self.batch_shape))
@@ -224,9 +231,8 @@ class ImplicitUnivariate(Parametric):
             return self._cdf_fn(value, **{name: getattr(self, name) for name in self._own})
         assert panels is not None
         rows, back = self._rows(value)
-        return back(
-            panels[0].cdf(self._line_map.from_value(rows, self._located.centre, self._located.width))
-        )
+        t = self._line_map.from_value(rows, self._located.centre, self._located.width)
+        return back(panels[0].cdf(t))
 
     def _quantile(self, tail: Tensor, below: Tensor) -> Tensor:
         rows, back = self._rows(tail)

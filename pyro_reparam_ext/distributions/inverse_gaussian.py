@@ -14,12 +14,15 @@ from ..noise import signs_like, standard_exponential
 from ..numerics.implicit import implicit, implicit_joint
 from ..numerics.normal_tail import HALF_LOG_2PI, excess_hazard, normal_cdf
 from .mixins.parametric import Parametric
+from .mixins.searched_quantile import SearchedQuantile
+from .rules.inverse_cdf import register_inverted
 from .rules.log_tails import normal_quantile
 from .rules.noise_map import NoiseMap, normals, register_noise_map
+from .rules.on_support import cdf_on_support, log_prob_on_support
 from .rules.tails import register_tails
 
 
-class InverseGaussian(Parametric):
+class InverseGaussian(SearchedQuantile, Parametric):
     r"""The first time at which a Brownian motion with drift reaches a level.
 
     .. math::
@@ -83,17 +86,15 @@ class InverseGaussian(Parametric):
     def _at(self, value: Tensor) -> Tensor:
         return implicit(value, _velocity, self.loc, self.concentration)
 
+    @log_prob_on_support
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         with torch.no_grad():
             energy = _energy(value, self.loc, self.concentration)
         energy = implicit_joint(energy, _pull_back_energy, value, self.loc, self.concentration)
         return 0.5 * (self.concentration.log() - energy) - 1.5 * value.log() - HALF_LOG_2PI
 
+    @cdf_on_support
     def cdf(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         root = (self.concentration / value).sqrt()
         lower, upper = root * (value / self.loc - 1), root * (value / self.loc + 1)
         # exp(2 concentration / loc) Q(upper), where the factors overflow and underflow.
@@ -182,3 +183,6 @@ def _inverse(fn: InverseGaussian, value: Tensor) -> Tensor:
 register_noise_map(InverseGaussian)(
     NoiseMap(lambda fn: normals(fn.loc, 2), lambda fn, noise: fn._at(_value(fn, noise)), _inverse)
 )
+
+
+register_inverted(InverseGaussian)

@@ -14,6 +14,9 @@ from torch.distributions.utils import lazy_property
 from ..numerics.multigamma import log_multigamma, multidigamma
 from .bartlett import bartlett, cholesky_of, gram, log_det, only_given, square_norm_of_solution
 from .mixins.parametric import Parametric
+from .rules.half_precision import drawn_in_single
+from .rules.on_support import log_prob_on_support
+from .supports.nearby import near_positive_definite
 from .wishart import wishart_kl
 
 
@@ -107,6 +110,7 @@ class InverseWishart(Parametric):
     def scale_matrix(self) -> Tensor:
         return self._scale.expand(self.batch_shape + self.event_shape)
 
+    @drawn_in_single
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         logs, noise = bartlett(self.df, self._dim, torch.Size(sample_shape), ascending=True)
         # Rows over the diagonal, which may be tiny in the first row alone: that one has no others.
@@ -117,9 +121,14 @@ class InverseWishart(Parametric):
         )
         return gram(solution * inverse[..., None, :])
 
+    _scored = near_positive_definite
+
+    @property
+    def _interior(self) -> Tensor:
+        return torch.eye(self.event_shape[-1], dtype=self.df.dtype, device=self.df.device)
+
+    @log_prob_on_support
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         root = cholesky_of(value)
         return (
             0.5 * self.df * (log_det(self._factor) - self._dim * math.log(2))

@@ -12,7 +12,9 @@ from torch.distributions import register_kl
 from ..numerics.relaxation import hard_one_hot
 from .mixins.parametric import Parametric, as_tensors, same_event_shape
 from .rules.noise_map import NoiseMap, normals, register_noise_map
+from .rules.on_support import log_prob_on_support
 from .rules.pathwise import by_noise_map, register_pathwise
+from .rules.temperatures import in_batch
 from .supports.compressed_simplex import CompressedSoftmax, compressed_simplex, expanded_log
 
 
@@ -104,6 +106,7 @@ class InvertibleGaussian(Parametric):
                 "InvertibleGaussian: expected loc of shape (..., K - 1), for K >= 2 classes, was given "
                 f"{tuple(loc.shape)}."
             )
+        temperature = in_batch("InvertibleGaussian", temperature, loc.shape, 1)
         parameters = {"temperature": temperature, "loc": loc, "scale": scale, "delta": delta}
         super().__init__(parameters, (loc.shape[-1] + 1,), validate_args)
 
@@ -118,9 +121,12 @@ class InvertibleGaussian(Parametric):
         shape = (*batch_shape, self.loc.shape[-1])
         return _forward(self, torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device))
 
+    @property
+    def _interior(self) -> float:
+        return 1 / self.event_shape[0]
+
+    @log_prob_on_support
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         location, scale = self._normal()
         log_y = expanded_log(value)
         noise = (log_y[..., :-1] - log_y[..., -1:] - location) / scale

@@ -8,16 +8,21 @@ import pyro.distributions as dist
 import torch
 from pyro.distributions import constraints
 from torch import Size, Tensor
+from torch.distributions import register_kl
 
 from ..noise import standard_exponential, standard_uniform
+from ..numerics.double_exponential import double_exponential
 from ..numerics.implicit import as_drawn, implicit_joint
 from ..numerics.log1mexp import log1mexp
 from ..numerics.log_gamma_ratio import log_gamma_curvature, log_gamma_ratio
 from ..numerics.select import select
 from .mixins.parametric import Parametric
 from .rules.copies import unchecked
+from .rules.half_precision import drawn_in_single
 from .rules.noise_map import NoiseMap, register_noise_map
+from .rules.on_support import cdf_on_support, log_prob_on_support
 from .rules.quantile import register_quantile
+from .rules.tails import register_tails
 
 EULER = 0.5772156649015329
 
@@ -76,12 +81,12 @@ class Kumaraswamy(Parametric):
         self,
         concentration1: Tensor | float,
         concentration0: Tensor | float,
-        *,
         validate_args: bool | None = None,
     ) -> None:
         parameters = {"concentration1": concentration1, "concentration0": concentration0}
         super().__init__(parameters, validate_args=validate_args)
 
+    @drawn_in_single
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         with torch.no_grad():
@@ -102,16 +107,14 @@ class Kumaraswamy(Parametric):
         """``log_rest``: the logarithm of 1 - x^a."""
         return implicit_joint(value, _pull_back, self.concentration1, self.concentration0, log_rest)
 
+    @log_prob_on_support
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         a, b = self.concentration1, self.concentration0
         log_value = _inside(value).log()
         return a.log() + b.log() + (a - 1) * log_value + (b - 1) * log1mexp(a * log_value)
 
+    @cdf_on_support
     def cdf(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         log_value = _inside(value).log()
         return -(self.concentration0 * log1mexp(self.concentration1 * log_value)).expm1()
 
@@ -142,10 +145,23 @@ class Kumaraswamy(Parametric):
         small, large = torch.minimum(r, b), torch.maximum(r, b)
         return torch.lgamma(1 + small) - log_gamma_ratio(1 + large, small)
 
+    @property
+    def _mean_log(self) -> Tensor:
+        """That of log x."""
+        return -(torch.digamma(self.concentration0 + 1) + EULER) / self.concentration1
+
+    def _mean_log_rest(self, power: Tensor) -> Tensor:
+        """That of log(1 - x^power), by quadrature over the CDF."""
+        power, b = torch.broadcast_tensors(power / self.concentration1, self.concentration0)
+        nodes = double_exponential(b)
+        log_rest = nodes.log_rest / b  # of 1 - x^a
+        near = log_rest > -30
+        inside = log1mexp(power * log1mexp(torch.where(near, log_rest, -1.0)))
+        return (nodes.weights * torch.where(near, inside, log_rest + power.log())).sum(0)
+
     def entropy(self) -> Tensor:
         a, b = self.concentration1, self.concentration0
-        harmonic = torch.digamma(b + 1) + EULER
-        return 1 - 1 / b + (1 - 1 / a) * harmonic - a.log() - b.log()
+        return 1 - 1 / b - (a - 1) * self._mean_log - a.log() - b.log()
 
 
 def _inside(value: Tensor) -> Tensor:
@@ -193,3 +209,25 @@ def _inverse(fn: Kumaraswamy, value: Tensor) -> Tensor:
 
 
 register_noise_map(Kumaraswamy)(NoiseMap(_law, _forward, _inverse))
+
+
+@register_kl(Kumaraswamy, torch.distributions.Beta)
+def _kl_to_beta(p: Kumaraswamy, q: torch.distributions.Beta) -> Tensor:
+    a, b = q.concentration1, q.concentration0
+    mean = (a - 1) * p._mean_log + (b - 1) * p._mean_log_rest(torch.ones_like(a))
+    small, large = torch.minimum(a, b), torch.maximum(a, b)
+    return torch.lgamma(small) - log_gamma_ratio(large, small) - mean - p.entropy()
+
+
+@register_kl(Kumaraswamy, Kumaraswamy)
+@register_kl(Kumaraswamy, torch.distributions.Kumaraswamy)
+def _kl(p: Kumaraswamy, q: Kumaraswamy | torch.distributions.Kumaraswamy) -> Tensor:
+    a, b = q.concentration1, q.concentration0
+    mean = (a - 1) * p._mean_log + (b - 1) * p._mean_log_rest(a)
+    return -(a.log() + b.log()) - mean - p.entropy()
+
+
+@register_tails(Kumaraswamy)
+def _tails(fn: Kumaraswamy, value: Tensor) -> tuple[Tensor, Tensor]:
+    log_rest = fn.concentration0 * log1mexp(fn.concentration1 * _inside(value).log())
+    return -log_rest.expm1(), log_rest.exp()

@@ -15,7 +15,10 @@ from torch.nn.functional import logsigmoid, pad
 from ..numerics.beta_velocity import logit_beta_velocity
 from ..numerics.implicit import implicit_joint
 from .log_gamma import standard_gamma
+from .rules.half_precision import drawn_in_single
+from .rules.on_support import log_prob_on_support
 from .rules.pathwise import register_pathwise
+from .supports.nearby import near_corr_cholesky
 
 
 class LKJCholesky(dist.LKJCholesky):
@@ -79,9 +82,11 @@ class LKJCholesky(dist.LKJCholesky):
         new._validate_args = self._validate_args
         return new
 
+    @drawn_in_single
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         return _at(self, self.sample(sample_shape))
 
+    @drawn_in_single
     def sample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         with torch.no_grad():
             return self._draw(torch.Size(sample_shape) + self.batch_shape)
@@ -99,15 +104,19 @@ class LKJCholesky(dist.LKJCholesky):
         floor = 0.5 * math.log(torch.finfo(first.dtype).tiny)
         diagonal = (0.5 * logsigmoid(logit)).clamp(min=floor).exp()
         length = (0.5 * logsigmoid(-logit) - 0.5 * square.log()).exp()
-        rows = (
-            pad(normal * length[..., None], (0, 1)) + torch.diag_embed(diagonal, offset=1)[..., :-1, :]
-        )
+        others = (normal * length[..., None]).clamp(-1.0, 1.0)  # rounding may pass 1
+        rows = pad(others, (0, 1)) + torch.diag_embed(diagonal, offset=1)[..., :-1, :]
         top = torch.zeros_like(rows[..., :1, :])
         return torch.cat([top + pad(torch.ones_like(top[..., :1]), (0, self.dim - 1)), rows], -2)
 
+    _scored = near_corr_cholesky
+
+    @property
+    def _interior(self) -> Tensor:
+        return torch.eye(self.dim, dtype=self.concentration.dtype, device=self.concentration.device)
+
+    @log_prob_on_support
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         steps = torch.arange(2, self.dim + 1, dtype=value.dtype, device=value.device)
         order = 2 * (self.concentration - 1)[..., None] + self.dim - steps
         logs = value.diagonal(dim1=-2, dim2=-1)[..., 1:].log()

@@ -10,6 +10,7 @@ from torch import Size, Tensor
 from torch.distributions import register_kl
 from torch.nn.functional import logsigmoid
 
+from ..numerics.beta_cdf import beta_tails
 from ..numerics.beta_velocity import logit_beta_velocity
 from ..numerics.betainc import betainc, log_beta_density
 from ..numerics.implicit import implicit
@@ -18,14 +19,19 @@ from ..numerics.stirling import stirling_rest, trigamma_difference
 from .beta import draw_logit, logit_velocity
 from .log_dirichlet import dirichlet_divergence
 from .mixins.parametric import Parametric
+from .mixins.searched_quantile import SearchedQuantile
 from .rules.gamma_noise import beta_noise, log_beta_parts
+from .rules.half_precision import drawn_in_single
+from .rules.inverse_cdf import register_inverted
 from .rules.noise_map import NoiseMap, normals, register_noise_map
+from .rules.on_support import cdf_on_support, log_prob_on_support
+from .rules.tails import register_tails
 
 LEADING = -60.0
 """Below it the leading term of the CDF is exact."""
 
 
-class LogBeta(Parametric):
+class LogBeta(SearchedQuantile, Parametric):
     r"""The law of :math:`\log x` for :math:`x \sim \mathrm{Beta}(a, b)`.
 
     .. math::
@@ -80,6 +86,7 @@ class LogBeta(Parametric):
         parameters = {"concentration1": concentration1, "concentration0": concentration0}
         super().__init__(parameters, validate_args=validate_args)
 
+    @drawn_in_single
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         a, b = self.concentration1, self.concentration0
         with torch.no_grad():
@@ -91,24 +98,25 @@ class LogBeta(Parametric):
     def _at(self, value: Tensor) -> Tensor:
         return implicit(value, _velocity, self.concentration1, self.concentration0)
 
+    @log_prob_on_support
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         log_rest = log1mexp(value)
         a, b = self.concentration1, self.concentration0
         return log_beta_density(value, log_rest, a, b) - log_rest
 
+    @cdf_on_support
     def cdf(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         a, b = self.concentration1, self.concentration0
         far = value < LEADING
         near_value = torch.where(far, LEADING, value)
         near = betainc(a, b, near_value.exp(), -near_value.expm1())
-        far_value = torch.where(far, value, LEADING)
-        zero = torch.zeros_like(far_value)
-        log_leading = log_beta_density(far_value, zero, a, b) - a.log()
-        return torch.where(far, log_leading.exp(), near)
+        return torch.where(far, self._leading(value), near)
+
+    def _leading(self, value: Tensor) -> Tensor:
+        """The leading term of the CDF, for values below where it is exact."""
+        a, b = self.concentration1, self.concentration0
+        value = torch.where(value < LEADING, value, LEADING)
+        return (log_beta_density(value, torch.zeros_like(value), a, b) - a.log()).exp()
 
     @property
     def mean(self) -> Tensor:
@@ -157,3 +165,15 @@ register_noise_map(LogBeta)(
         lambda fn, value: beta_noise(fn, value, log1mexp(value)),
     )
 )
+
+
+@register_tails(LogBeta)
+@torch.no_grad()
+def _tails(fn: LogBeta, value: Tensor) -> tuple[Tensor, Tensor]:
+    near, far = value.clamp(min=LEADING), value < LEADING
+    below, above = beta_tails(near.exp(), fn.concentration1, fn.concentration0, -near.expm1())
+    leading = fn._leading(value)
+    return torch.where(far, leading, below), torch.where(far, 1 - leading, above)
+
+
+register_inverted(LogBeta)

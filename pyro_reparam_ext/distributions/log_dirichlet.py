@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -20,6 +21,7 @@ from .log_gamma import draw_raised, gamma_divergence, raised
 from .mixins.parametric import Parametric
 from .rules.gamma_noise import log_parts, parts_noise
 from .rules.noise_map import NoiseMap, normals, register_noise_map
+from .rules.on_support import log_prob_on_support
 from .supports.log_simplex import log_simplex
 
 
@@ -80,9 +82,12 @@ class LogDirichlet(Parametric):
     def _at(self, value: Tensor) -> Tensor:
         return implicit_joint(value, log_pull_back, self.concentration)
 
+    @property
+    def _interior(self) -> float:
+        return -math.log(self.event_shape[0])
+
+    @log_prob_on_support
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         alpha = self.concentration
         total = alpha.sum(-1, keepdim=True)
         rest, _ = stirling_rest(alpha)

@@ -9,16 +9,20 @@ from torch.distributions import register_kl
 
 from ..noise import standard_uniform
 from ..numerics.chunked import chunked
-from ..numerics.gamma_cdf import gamma_cdf, log_gamma_density
+from ..numerics.gamma_cdf import gamma_cdf, log_gamma_density, log_gamma_tails
 from ..numerics.gamma_quantile import gamma_noise, log_gamma_quantile
 from ..numerics.implicit import implicit
 from ..numerics.log_gamma_velocity import log_gamma_velocity
 from ..numerics.stirling import stirling_rest
 from .mixins.parametric import Parametric
+from .mixins.searched_quantile import SearchedQuantile
+from .rules.inverse_cdf import register_inverted
 from .rules.noise_map import NoiseMap, normals, register_noise_map
+from .rules.on_support import cdf_on_support, log_prob_on_support
+from .rules.tails import register_tails
 
 
-class LogGamma(Parametric):
+class LogGamma(SearchedQuantile, Parametric):
     r"""The law of :math:`\log x` for :math:`x \sim \mathrm{Gamma}(a, \beta)`.
 
     .. math::
@@ -78,14 +82,12 @@ class LogGamma(Parametric):
     def _at(self, value: Tensor) -> Tensor:
         return implicit(value, _velocity, self.concentration, self.rate)
 
+    @log_prob_on_support
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         return log_gamma_density(value + self.rate.log(), self.concentration)
 
+    @cdf_on_support
     def cdf(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         return gamma_cdf(value + self.rate.log(), self.concentration)
 
     @property
@@ -167,3 +169,11 @@ def _inverse(fn: LogGamma, value: Tensor) -> Tensor:
 
 
 register_noise_map(LogGamma)(NoiseMap(lambda fn: normals(fn.concentration), _forward, _inverse))
+
+
+@register_tails(LogGamma)
+def _tails(fn: LogGamma, value: Tensor) -> tuple[Tensor, Tensor]:
+    return log_gamma_tails(value + fn.rate.log(), fn.concentration)
+
+
+register_inverted(LogGamma)

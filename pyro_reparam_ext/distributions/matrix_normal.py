@@ -10,7 +10,10 @@ from torch import Size, Tensor
 
 from ..numerics.shapes import broadcast_shapes
 from .mixins.parametric import Parametric
+from .rules.half_precision import drawn_in_single
 from .rules.noise_map import NoiseMap, normals, register_noise_map
+from .rules.on_support import log_prob_on_support
+from .supports.finite import finite_matrix
 
 
 class MatrixNormal(Parametric):
@@ -56,6 +59,7 @@ class MatrixNormal(Parametric):
     }
     support = constraints.independent(constraints.real, 2)
     has_rsample = True
+    _scored = finite_matrix
 
     def __init__(
         self,
@@ -79,6 +83,7 @@ class MatrixNormal(Parametric):
         }
         super().__init__(parameters, loc.shape[-2:], validate_args)
 
+    @drawn_in_single
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         shape = self._extended_shape(Size(sample_shape))
         return self._of(torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device))
@@ -92,9 +97,12 @@ class MatrixNormal(Parametric):
     def _noise(self, value: Tensor) -> Tensor:
         return _solve(self.column_tril, _solve(self.row_tril, value - self.loc).mT).mT
 
+    @property
+    def _interior(self) -> Tensor:
+        return self.loc
+
+    @log_prob_on_support
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         return self._log_normaliser() - 0.5 * self._noise(value).square().sum((-2, -1))
 
     def entropy(self) -> Tensor:

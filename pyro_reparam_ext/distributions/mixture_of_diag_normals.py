@@ -12,6 +12,9 @@ from torch.distributions import Categorical
 from ..numerics import normal_mixture
 from .mixins.parametric import Parametric
 from .rules.known_defects import register_differentiable_once
+from .rules.mixture_parts import mixture_of_diag_normals, register_mixture_parts
+from .rules.on_support import log_prob_on_support
+from .supports.finite import finite_vector
 
 
 class MixtureOfDiagNormals(Parametric):
@@ -63,6 +66,7 @@ class MixtureOfDiagNormals(Parametric):
     }
     support = constraints.real_vector
     has_rsample = True
+    _scored = finite_vector
 
     def __init__(
         self,
@@ -112,9 +116,12 @@ class MixtureOfDiagNormals(Parametric):
     def _at(self, value: Tensor) -> Tensor:
         return normal_mixture.at(value, self._log_weights, self.locs, self._scale)
 
+    @property
+    def _interior(self) -> Tensor:
+        return self.locs[..., 0, :]
+
+    @log_prob_on_support
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         z = (value.unsqueeze(-2) - self.locs) / self._scale
         exponent = -0.5 * z.square().sum(-1) - self._scale.log().sum(-1)
         constant = 0.5 * math.log(2 * math.pi) * self.dim
@@ -131,3 +138,4 @@ class MixtureOfDiagNormals(Parametric):
 
 
 register_differentiable_once(MixtureOfDiagNormals)(False)
+register_mixture_parts(MixtureOfDiagNormals)(mixture_of_diag_normals)

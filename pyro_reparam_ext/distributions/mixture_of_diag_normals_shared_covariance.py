@@ -8,6 +8,7 @@ from pyro.distributions import constraints
 from torch import Tensor
 
 from .mixture_of_diag_normals import MixtureOfDiagNormals
+from .rules.mixture_parts import mixture_of_diag_normals_shared_covariance, register_mixture_parts
 
 
 class MixtureOfDiagNormalsSharedCovariance(MixtureOfDiagNormals):
@@ -54,3 +55,6 @@ class MixtureOfDiagNormalsSharedCovariance(MixtureOfDiagNormals):
     @property
     def _scale(self) -> Tensor:
         return self.coord_scale.unsqueeze(-2)
+
+
+register_mixture_parts(MixtureOfDiagNormalsSharedCovariance)(mixture_of_diag_normals_shared_covariance)

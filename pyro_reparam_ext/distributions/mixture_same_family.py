@@ -9,7 +9,7 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from torch import Size, Tensor
-from torch.distributions import Distribution, Independent, TransformedDistribution, constraints
+from torch.distributions import Distribution, constraints
 
 from ..numerics import normal_mixture
 from ..numerics.implicit import implicit_joint, once
@@ -22,15 +22,29 @@ from ..numerics.mixture_transform import (
     to_back,
     to_front,
 )
+from ..numerics.relaxation import floating
 from ..numerics.shapes import broadcast_shapes
+from .mixins.searched_quantile import SearchedQuantile
+from .rules.half_precision import drawn_in_single, scored
+from .rules.inverse_cdf import register_inverted
 from .rules.known_defects import register_differentiable_once
 from .rules.log_density_slope import log_density_slope
-from .rules.pathwise import has_pathwise, pathwise_at, register_pathwise
-from .rules.tails import has_tails, register_tails, tails
-from .supports.bounds import BOUNDS, bounds, bounds_differ, varies
+from .rules.mixture_components import (
+    both_tails,
+    cdf,
+    log_density,
+    obstacle,
+    split,
+    unchecked,
+    univariate,
+)
+from .rules.mixture_parts import mixture_same_family, register_mixture_parts
+from .rules.pathwise import pathwise_at, register_pathwise
+from .rules.tails import register_tails, tails
+from .supports.bounds import BOUNDS, bounds, varies
 
 
-class MixtureSameFamily(dist.MixtureSameFamily):
+class MixtureSameFamily(SearchedQuantile, dist.MixtureSameFamily):
     r"""A mixture whose components differ in their parameters, with a gradient in every parameter.
 
     .. math::
@@ -42,10 +56,13 @@ class MixtureSameFamily(dist.MixtureSameFamily):
     each one given those before it stays as it is.
 
     Components of torch, of Pyro and of this package. With several coordinates their density has to be
-    continuous on the whole space, or their support the same for all of them. Between components that
-    are far apart :math:`1 / f(x)` is large: then so is the variance of the gradient in the weights.
-    Every component is evaluated at every draw. The gradient of a sample can be differentiated no
-    second time, and raises if it is.
+    continuous on the whole space, or their support the same for all of them. Mixtures of discrete
+    components, of vectors whose coordinates depend on each other, and of what has no known CDF, are
+    scored and sampled: ``has_rsample`` is false then, and :meth:`rsample` says why.
+
+    Between components that are far apart :math:`1 / f(x)` is large: then so is the variance of the
+    gradient in the weights. Every component is evaluated at every draw. The gradient of a sample can be
+    differentiated no second time, and raises if it is.
 
     See also:
         :class:`MixtureOfDiagNormals`, for normal components.
@@ -58,15 +75,15 @@ class MixtureSameFamily(dist.MixtureSameFamily):
     Args:
         mixture_distribution: a ``Categorical``, the weights; its batch shape broadcasts with that of
             the components without their last dim.
-        component_distribution: a univariate distribution, or an ``Independent`` one; its last batch
-            dim is that of the components.
+        component_distribution: a distribution whose last batch dim is that of the components. For a
+            pathwise gradient, a univariate one, or an ``Independent`` one.
         validate_args: whether to check values.
 
     Raises:
         ValueError: the weights are no ``Categorical``; numbers of components or batch shapes do not
-            match; several coordinates, and bounds of the support that differ between components.
-        NotImplementedError: coordinates of a component depend on each other, or its CDF or pathwise
-            gradient is not known.
+            match.
+        NotImplementedError: by :meth:`rsample`, where ``has_rsample`` is false; by :meth:`cdf`, where
+            that of the components is not known.
 
     Example:
         >>> import pyro.distributions as dist, pyro_reparam_ext as pre, torch
@@ -78,8 +95,6 @@ class MixtureSameFamily(dist.MixtureSameFamily):
         [-0.5, 0.5]
     """
 
-    has_rsample = True
-
     def __init__(
         self,
         mixture_distribution: torch.distributions.Categorical,
@@ -87,21 +102,25 @@ class MixtureSameFamily(dist.MixtureSameFamily):
         validate_args: bool | None = None,
     ) -> None:
         if isinstance(component_distribution, Distribution):
-            _check(component_distribution)
             if isinstance(mixture_distribution, torch.distributions.Categorical):
                 mixture_distribution, component_distribution = _aligned(
                     mixture_distribution, component_distribution
                 )
         super().__init__(mixture_distribution, component_distribution, validate_args=validate_args)
 
+    @property
+    def has_rsample(self) -> bool:
+        """Whether every component has a pathwise gradient that a mixture can use."""
+        return obstacle(self.component_distribution) is None
+
     def expand(self, batch_shape: Size, _instance: Any = None) -> Any:
-        return super().expand(batch_shape, self._get_checked_instance(type(self), _instance))
+        return super().expand(batch_shape, self._get_checked_instance(MixtureSameFamily, _instance))
 
     @constraints.dependent_property
     def support(self) -> Any:
         """That of the components, where it is one; otherwise the union."""
         fn = self.component_distribution
-        base, events = _univariate(fn), len(fn.event_shape)
+        base, events = univariate(fn), len(fn.event_shape)
         ends = dict(zip(BOUNDS, bounds(base), strict=True))
         tensors = {name: x for name, x in ends.items() if isinstance(x, Tensor)}
         if not tensors:
@@ -116,24 +135,53 @@ class MixtureSameFamily(dist.MixtureSameFamily):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        events = self._event_ndims
-        component = _unchecked(_univariate(self.component_distribution))
-        log_density = _log_density(component, self._pad(value))
-        if events:
-            log_density = log_density.sum(tuple(range(-events, 0)))
-        return (log_density + self._log_weights).logsumexp(-1)
+        return scored(self, value, MixtureSameFamily._log_prob)
+
+    def _log_prob(self, value: Tensor) -> Tensor:
+        component = unchecked(univariate(self.component_distribution))
+        joint = log_density(component, self._pad(floating(value, self._log_weights)))
+        coordinates = self._event_ndims - len(component.event_shape)
+        if coordinates:
+            joint = joint.sum(tuple(range(-coordinates, 0)))
+        joint = joint + self._log_weights
+        # Where no component has a density, it is no sum of exponentials that has a gradient.
+        nowhere = joint.amax(-1) == -torch.inf
+        mixed = joint.masked_fill(nowhere.unsqueeze(-1), 0.0).logsumexp(-1)
+        return mixed.masked_fill(nowhere, -torch.inf)
 
     def cdf(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        component, x = _unchecked(self.component_distribution), self._pad(value)
-        below, above, inside = _split(component, x)
-        cdf = torch.where(above, 1.0, component.cdf(inside))
-        return (self.mixture_distribution.probs * torch.where(below, 0.0, cdf)).sum(-1)
+        x = self._pad(floating(value, self._log_weights))
+        below, above = cdf(unchecked(self.component_distribution), x)
+        total = (self.mixture_distribution.probs * below).sum(-1)
+        return torch.where(above.all(-1), 1.0, total.clamp(max=1.0))
 
+    def icdf(self, value: Tensor) -> Tensor:
+        """The quantile, by a search on the CDF, with a gradient in the parameters and in the share.
+
+        Raises:
+            NotImplementedError: values are vectors, or integers.
+        """
+        if self.event_shape or self.support.is_discrete:
+            raise NotImplementedError("MixtureSameFamily: quantiles are known of real variables.")
+        return super().icdf(value)
+
+    @drawn_in_single
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
+        self._refuse_without_gradient()
         return self._at(self.sample(sample_shape))
 
+    def _refuse_without_gradient(self) -> None:
+        hindrance = obstacle(self.component_distribution)
+        if hindrance is not None:
+            raise NotImplementedError(
+                f"MixtureSameFamily: rsample and pathwise_at need the pathwise gradient of the"
+                f" components, and {hindrance}. Draw by sample(); as estimator of a guide's site take"
+                f" ScoreFunction or LeaveOneOut, or Stratified where the components have an rsample."
+            )
+
+    @drawn_in_single
     def sample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         with torch.no_grad():
             shape = self._extended_shape(torch.Size(sample_shape))
@@ -154,7 +202,7 @@ class MixtureSameFamily(dist.MixtureSameFamily):
     @property
     def _normal(self) -> Any:
         """The components where they are normal: their gradient is a closed form."""
-        base = _univariate(self.component_distribution)
+        base = univariate(self.component_distribution)
         return base if type(base) in (torch.distributions.Normal, dist.Normal) else None
 
     def _at(self, value: Tensor) -> Tensor:
@@ -171,7 +219,7 @@ class MixtureSameFamily(dist.MixtureSameFamily):
         if normal is not None:
             loc, scale = normal.loc.flatten(-events), normal.scale.flatten(-events)
             return normal_mixture.at(value, log_weights, loc, scale).reshape(shape)
-        component = _unchecked(_univariate(self.component_distribution))
+        component = unchecked(univariate(self.component_distribution))
         x = spread(value.reshape(shape), self._num_component, events)
         tensors = (pathwise_at(component, x), component.log_prob(x), log_density_slope(component, x))
         with torch.no_grad():
@@ -180,12 +228,12 @@ class MixtureSameFamily(dist.MixtureSameFamily):
         return implicit_joint(value, _joint_pull_back, log_weights, *flat).reshape(shape)
 
     def _univariate_at(self, value: Tensor, log_weights: Tensor) -> Tensor:
-        component = _unchecked(self.component_distribution)
+        component = unchecked(self.component_distribution)
         x = spread(value, self._num_component, 0)
         with torch.no_grad():
-            below, above, inside = split = _split(component, x)
-            log_density = torch.where(below | above, -torch.inf, component.log_prob(inside))
-            given = (log_density, *_both_tails(component, split))
+            below, above, inside = parts = split(component, x)
+            density = torch.where(below | above, -torch.inf, component.log_prob(inside))
+            given = (density, *both_tails(component, parts))
         return implicit_joint(value, _pull_back, log_weights, pathwise_at(component, inside), *given)
 
 
@@ -227,70 +275,23 @@ def _joint_pull_back(
 
 
 register_differentiable_once(MixtureSameFamily)(False)
+register_mixture_parts(MixtureSameFamily)(mixture_same_family)
 
 
 @register_pathwise(MixtureSameFamily)
 def _pathwise(fn: MixtureSameFamily, value: Tensor) -> Tensor:
     shape = broadcast_shapes(value.shape, fn.batch_shape + fn.event_shape)
+    fn._refuse_without_gradient()
     return fn._at(value.expand(shape))
 
 
+@register_tails(MixtureSameFamily)
 @register_tails(torch.distributions.MixtureSameFamily)
 def _tails(fn: torch.distributions.MixtureSameFamily, value: Tensor) -> tuple[Tensor, Tensor]:
-    component = _unchecked(fn.component_distribution)
-    below, above = _both_tails(component, _split(component, value.unsqueeze(-1)))
+    component = unchecked(fn.component_distribution)
+    below, above = both_tails(component, split(component, value.unsqueeze(-1)))
     weights = fn.mixture_distribution.probs
     return (weights * below).sum(-1), (weights * above).sum(-1)
-
-
-def _univariate(fn: Distribution) -> Distribution:
-    while isinstance(fn, Independent):
-        fn = fn.base_dist
-    return fn
-
-
-def _unchecked(fn: Any) -> Any:
-    """Without the check of values: one component's draws may be outside of another's support."""
-    base = fn.base_dist if isinstance(fn, TransformedDistribution) else None
-    inner = None if base is None else _unchecked(base)
-    if not fn._validate_args and inner is base:
-        return fn
-    fn = copy.copy(fn)
-    fn._validate_args = False
-    if inner is not None:
-        fn.base_dist = inner
-    return fn
-
-
-def _split(fn: Any, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Whether the value is below or above the support, and a value inside of it where it is."""
-    if not any(isinstance(x, Tensor) for x in bounds(fn)):
-        none = torch.zeros_like(value, dtype=torch.bool)
-        return none, none, value
-    low, high = (
-        value.new_tensor(end) if x is None else torch.as_tensor(x).to(value).detach()
-        for x, end in zip(bounds(fn), (-torch.inf, torch.inf), strict=True)
-    )
-    # Not a bound itself: there the density may have no gradient.
-    from_low = torch.where(low.isfinite(), low + (1 + low.abs()), 0.0)
-    one_sided = torch.where(high.isfinite(), high - (1 + high.abs()), from_low)
-    both = low.isfinite() & high.isfinite()
-    middle = torch.where(both, 0.5 * low + 0.5 * high, one_sided)
-    outside = ~fn.support.check(value) & ~value.isnan()
-    below = outside & (value < middle)
-    return below, outside & ~below, torch.where(outside, middle, value)
-
-
-def _both_tails(fn: Any, split: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    under, over, inside = split
-    below, above = tails(fn, inside)
-    below = torch.where(under, 0.0, torch.where(over, 1.0, below))
-    return below, torch.where(under, 1.0, torch.where(over, 0.0, above))
-
-
-def _log_density(fn: Any, value: Tensor) -> Tensor:
-    below, above, inside = _split(fn, value)
-    return torch.where(below | above, -torch.inf, fn.log_prob(inside))
 
 
 def _aligned(
@@ -308,30 +309,4 @@ def _aligned(
     return weights, component
 
 
-def _check(component: Distribution) -> None:
-    base = _univariate(component)
-    name = type(base).__name__
-    if base.event_shape:
-        raise NotImplementedError(
-            f"MixtureSameFamily needs components with independent coordinates, and those of {name} are"
-            " not known to be: use a univariate distribution and .to_event(n)."
-        )
-    if not has_tails(base):
-        raise NotImplementedError(
-            f"MixtureSameFamily needs the CDF of its components, and {name} has none: give it a method"
-            " cdf(value) that is differentiable in its parameters, or take"
-            " ImplicitUnivariate(parameters, log_density=...), which finds the CDF by itself."
-        )
-    if not has_pathwise(base):
-        raise NotImplementedError(
-            f"MixtureSameFamily needs the pathwise gradient of its components, and {name} has neither a"
-            " rule for it nor a method cdf(value) that is differentiable in its parameters: register a"
-            " rule with pathwise.register_pathwise, or take the class of that name in this package, or"
-            " ImplicitUnivariate."
-        )
-    if component.event_shape and bounds_differ(base, len(component.event_shape)):
-        raise ValueError(
-            f"The support of {name} differs between components: the later coordinates would jump when"
-            " an earlier one crosses a bound, and there is no pathwise gradient. Give the bounds one"
-            " value for all components, as a number."
-        )
+register_inverted(MixtureSameFamily)

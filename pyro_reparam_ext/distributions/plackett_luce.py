@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import permutations
 from typing import Any
 
@@ -12,10 +13,13 @@ from torch.distributions import register_kl
 
 from ..noise import gumbel_like
 from ..numerics.log_weighted_sum import log_weighted_sum
+from ..numerics.other_sequences import Others, other_sequences
 from ..numerics.straight_through import straight_through
 from .mixins.held_score import HeldScore
 from .mixins.parametric import Parametric, same_event_shape
 from .rules.known_defects import register_biased
+from .rules.temperatures import in_batch
+from .rules.without_replacement import WithoutReplacement, register_without_replacement
 from .supports.finite import finite_vector
 from .supports.permutation_matrices import matrix_of, permutation_matrix, row_stochastic
 
@@ -35,7 +39,8 @@ class PlackettLuce(HeldScore, Parametric):
             - \log \sum_j \Big(1 - \sum_{i' < i} P_{i'j}\Big)_+ e^{l_j} \Big],
 
     which is differentiable in P, also at permutation matrices, and defined for matrices whose rows sum
-    to 1. Without a temperature values carry no gradient. With one, they are relaxed (SoftSort):
+    to 1. Without a temperature values carry no gradient: a site of a guide is served by
+    ``LeaveOneOut``, ``UnorderedSet`` and ``ScoreFunction``. With one, they are relaxed (SoftSort):
 
     .. math::
         P_{ij} = \mathrm{softmax}_j\big(-|z_{(i)} - z_j| / T\big), \qquad
@@ -87,6 +92,8 @@ class PlackettLuce(HeldScore, Parametric):
         tensor([0.0900, 0.6652, 0.2447])
     """
 
+    _scored = row_stochastic
+
     def __init__(
         self,
         logits: Tensor,
@@ -101,6 +108,7 @@ class PlackettLuce(HeldScore, Parametric):
             raise ValueError(
                 "PlackettLuce: straight_through=True needs the temperature of the relaxation."
             )
+        temperature = in_batch("PlackettLuce", temperature, logits.shape, 1)
         self.temperature: Tensor | float | None = temperature
         self.straight_through = straight_through
         parameters: dict[str, Tensor | float] = {"logits": logits}
@@ -152,6 +160,10 @@ class PlackettLuce(HeldScore, Parametric):
     def _keys(self, sample_shape: Size | tuple[int, ...]) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))[:-1]
         return self.logits + gumbel_like(self.logits.expand(shape))
+
+    @property
+    def _interior(self) -> float:
+        return 1 / self._items
 
     def _linear(self, logits: Tensor, value: Tensor) -> Tensor:
         return _log_prob(value, logits)
@@ -233,3 +245,34 @@ def _kl(p: PlackettLuce, q: PlackettLuce) -> Tensor:
 
 
 register_biased(PlackettLuce)(lambda fn: fn.straight_through)
+
+
+def _others(fn: PlackettLuce, value: Tensor, count: int) -> Others:
+    """Other orders, each a sequence of items."""
+    logits = fn.logits
+    items = torch.arange(fn._items, device=logits.device)
+
+    def leaving(order: Tensor) -> Tensor:
+        chosen = order.unsqueeze(-1) == items
+        taken = chosen.cumsum(-2) > 0  # by the end of each step
+        by_step = logits.unsqueeze(-2)
+        total = by_step.masked_fill(taken & ~chosen, -math.inf).logsumexp(-1)
+        kept = logits.gather(-1, order) - total
+        path = kept.cumsum(-1) - kept - total
+        return (by_step + path.unsqueeze(-1)).masked_fill(taken, -math.inf)
+
+    def complete(order: Tensor) -> Tensor:
+        known = order.unsqueeze(-1) == items
+        keys = logits + gumbel_like(logits)
+        place = fn._items + keys.argsort(-1, descending=True).argsort(-1)
+        # Items whose place is known come before all others.
+        place = torch.where(known.any(-2), (known * items.unsqueeze(-1)).sum(-2), place)
+        return place.argsort(-1)
+
+    others = other_sequences(value.argmax(-1), leaving, complete, count)
+    return others._replace(values=matrix_of(others.values, value.dtype))
+
+
+register_without_replacement(PlackettLuce)(
+    WithoutReplacement(lambda fn: math.factorial(fn._items), _others, lambda fn: not fn.has_rsample)
+)

@@ -8,12 +8,15 @@ import torch
 from torch import Size, Tensor
 from torch.distributions import register_kl
 
+from ..numerics.axial_mean import mean_log_cosine2
 from ..numerics.beta_velocity import logit_beta_velocity
 from ..numerics.implicit import implicit_joint
 from ..numerics.log_gamma_ratio import log_gamma_ratio
 from ..numerics.sphere import angle_between, away, direction_at, half_versine, turned_by
 from .beta import draw_logit
 from .mixins.directional import Directional
+from .mixins.parametric import same_event_shape
+from .rules.on_support import log_prob_on_support
 from .von_mises_fisher import VonMisesFisher, cross_entropy
 
 
@@ -64,9 +67,8 @@ class PowerSpherical(Directional):
     def _at(self, value: Tensor) -> Tensor:
         return implicit_joint(value, _pull_back, self.loc, self.concentration)
 
+    @log_prob_on_support
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         # The support has no antipode, but rounding may hit it.
         cosine2 = 0.25 * (value + self.loc).square().sum(-1)
         near = half_versine(value, self.loc)
@@ -127,3 +129,11 @@ def _digamma_difference(x: Tensor, d: Tensor) -> Tensor:
 @register_kl(PowerSpherical, VonMisesFisher)
 def _kl(p: PowerSpherical, q: VonMisesFisher) -> Tensor:
     return cross_entropy(p._shortfall, p.loc, q) - p.entropy()
+
+
+@register_kl(PowerSpherical, PowerSpherical)
+def _kl_of_two(p: PowerSpherical, q: PowerSpherical) -> Tensor:
+    same_event_shape(p, q)
+    cosine2 = 1 - half_versine(p.loc, q.loc)
+    mean = mean_log_cosine2(p._dim, p._beta + p.concentration, cosine2)
+    return q._log_normaliser - q.concentration * mean - p.entropy()

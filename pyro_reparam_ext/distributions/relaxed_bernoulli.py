@@ -12,13 +12,16 @@ from torch.nn.functional import logsigmoid
 from ..noise import logistic_like
 from ..numerics.logistic_sum import sigmoid_mean, sigmoid_slope_mean, softplus_mean
 from ..numerics.relaxation import bernoulli_linear, hard_bernoulli, outward
+from ..numerics.sigmoid import sigmoid
 from ..numerics.straight_through import straight_through
 from .mixins.probs_or_logits import ProbOrLogit
 from .mixins.relaxed_discrete import RelaxedDiscrete, same_score
 from .rules.discrete_noise import noise_law
 from .rules.logits import parameter_of
 from .rules.noise_map import NoiseMap, register_noise_map
+from .rules.on_support import cdf_on_support
 from .rules.relaxed_noise import logistic_noise
+from .rules.tails import register_tails
 from .supports.relaxed import edge_of, is_inside, relaxed_interval
 
 
@@ -83,7 +86,7 @@ class RelaxedBernoulli(RelaxedDiscrete, ProbOrLogit):
     @property
     def probs(self) -> Tensor:
         """The probability that the value is above one half."""
-        return self.logits.sigmoid()
+        return sigmoid(self.logits)
 
     def _draw(self, shape: Size) -> Tensor:
         return _forward(self, logistic_like(self.logits.expand(shape)))
@@ -95,7 +98,7 @@ class RelaxedBernoulli(RelaxedDiscrete, ProbOrLogit):
         # At an end, by the rate at which probability passes it over that of all beyond.
         rate = temperature * (outward(value) * (temperature * x - logits)).sigmoid()
         rate = torch.where(is_inside(value), 1.0, rate)
-        value_moving = (x + rate * (moving - moving.detach())).sigmoid()
+        value_moving = sigmoid(x + rate * (moving - moving.detach()))
         return straight_through(value, value_moving)
 
     def _density(self, value: Tensor) -> Tensor:
@@ -111,6 +114,16 @@ class RelaxedBernoulli(RelaxedDiscrete, ProbOrLogit):
         jump = log_beyond - log_passing + math.log(scale)
         leaving = side * (value - value.detach()) / scale
         return torch.where(inside, density, log_beyond + leaving * jump.detach())
+
+    @cdf_on_support
+    def cdf(self, value: Tensor) -> Tensor:
+        """The CDF of the relaxed law, whatever the score is."""
+        below = sigmoid(self.temperature * _coordinate(value) - self.logits)
+        return torch.where(value >= 1, 1.0, below)
+
+    def icdf(self, value: Tensor) -> Tensor:
+        """The quantile of the relaxed law, whatever the score is."""
+        return sigmoid((value.logit() + self.logits) / self.temperature)
 
     def _linear(self, logits: Tensor, value: Tensor) -> Tensor:
         return bernoulli_linear(logits, value)
@@ -179,7 +192,7 @@ def _linear_kl(mean: Tensor, p_logits: Tensor, q_logits: Tensor) -> Tensor:
 
 def _forward(fn: RelaxedBernoulli, noise: Tensor) -> Tensor:
     x, edge = (fn.logits + noise) / fn.temperature, edge_of(noise.dtype)
-    return x.sigmoid().clamp(edge, 1 - edge)
+    return sigmoid(x).clamp(edge, 1 - edge)
 
 
 def _inverse(fn: RelaxedBernoulli, value: Tensor) -> Tensor:
@@ -187,3 +200,9 @@ def _inverse(fn: RelaxedBernoulli, value: Tensor) -> Tensor:
 
 
 register_noise_map(RelaxedBernoulli)(NoiseMap(noise_law, _forward, _inverse))
+
+
+@register_tails(RelaxedBernoulli)
+def _tails(fn: RelaxedBernoulli, value: Tensor) -> tuple[Tensor, Tensor]:
+    above = sigmoid(fn.logits - fn.temperature * _coordinate(value))
+    return fn.cdf(value), torch.where(value >= 1, 0.0, above)

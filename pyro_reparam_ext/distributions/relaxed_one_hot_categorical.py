@@ -101,6 +101,10 @@ class RelaxedOneHotCategorical(RelaxedDiscrete):
         return logits.log_softmax(-1).clamp(min=math.log(torch.finfo(logits.dtype).tiny))
 
     @property
+    def _interior(self) -> float:
+        return 1 / self.event_shape[0]
+
+    @property
     def probs(self) -> Tensor:
         """The probabilities that a component is the largest."""
         return self.logits.exp()

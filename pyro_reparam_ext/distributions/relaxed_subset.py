@@ -14,7 +14,9 @@ from ..numerics.straight_through import straight_through
 from ..numerics.subset_law import inclusion_probabilities, log_subset_probability
 from .mixins.held_score import HeldScore
 from .mixins.parametric import Parametric
+from .rules.half_precision import drawn_in_single
 from .rules.known_defects import register_biased
+from .rules.temperatures import in_batch
 from .supports.finite import finite_vector
 
 MAX_MEAN_ITEMS = 64
@@ -118,6 +120,7 @@ class RelaxedSubset(HeldScore, Parametric):
                 f"{tuple(logits.shape)}; the subset of all items needs no distribution."
             )
         self.k, self.straight_through = k, straight_through
+        temperature = in_batch("RelaxedSubset", temperature, logits.shape, 1)
         parameters = {"temperature": temperature, "logits": logits}
         super().__init__(parameters, logits.shape[-1:], validate_args)
 
@@ -129,6 +132,7 @@ class RelaxedSubset(HeldScore, Parametric):
     def support(self) -> constraints.Constraint:
         return KHotHull(self.k)
 
+    @drawn_in_single
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         keys = self.logits + gumbel_like(self.logits.expand(shape))
@@ -137,6 +141,10 @@ class RelaxedSubset(HeldScore, Parametric):
             return relaxed
         chosen = keys.detach().topk(self.k, -1).indices
         return straight_through(torch.zeros_like(keys).scatter(-1, chosen, 1.0), relaxed)
+
+    @property
+    def _interior(self) -> float:
+        return self.k / self.event_shape[0]
 
     def _linear(self, logits: Tensor, value: Tensor) -> Tensor:
         return log_subset_probability(value, logits, self.k)

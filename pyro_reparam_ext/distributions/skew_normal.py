@@ -9,15 +9,20 @@ from pyro.distributions import constraints
 from torch import Size, Tensor
 
 from ..noise import signs_like, standard_exponential
-from ..numerics.implicit import implicit
+from ..numerics.implicit import implicit, implicit_joint
 from ..numerics.normal_tail import HALF_LOG_2PI, hazard_and_excess, log_ndtr, normal_cdf
 from ..numerics.owens_t import owens_t
+from ..numerics.tail_integral import log_tail
 from .mixins.parametric import Parametric
+from .mixins.searched_quantile import SearchedQuantile
+from .rules.inverse_cdf import register_inverted
 from .rules.log_tails import normal_quantile
 from .rules.noise_map import NoiseMap, normals, register_noise_map
+from .rules.on_support import cdf_on_support, log_prob_on_support
+from .rules.tails import register_tails
 
 
-class SkewNormal(Parametric):
+class SkewNormal(SearchedQuantile, Parametric):
     r"""Azzalini's skew normal distribution.
 
     .. math::
@@ -84,18 +89,20 @@ class SkewNormal(Parametric):
     def _at(self, value: Tensor) -> Tensor:
         return implicit(value, _velocity, self.loc, self.scale, self.skewness)
 
+    @property
+    def _interior(self) -> Tensor:
+        return self.loc
+
+    @log_prob_on_support
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         z = (value - self.loc) / self.scale
         constant = math.log(2) - HALF_LOG_2PI - self.scale.log()
         return constant - 0.5 * z * z + log_ndtr(self.skewness * z)
 
+    @cdf_on_support
     def cdf(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
-        z = (value - self.loc) / self.scale
-        return (normal_cdf(z) - 2 * owens_t(z, self.skewness)).clamp(0.0, 1.0)
+        below, _ = _tails(self, value)
+        return implicit_joint(below, _pull_back_cdf, value, self.loc, self.scale, self.skewness)
 
     @property
     def mean(self) -> Tensor:
@@ -138,3 +145,29 @@ def _inverse(fn: SkewNormal, value: Tensor) -> Tensor:
 
 
 register_noise_map(SkewNormal)(NoiseMap(lambda fn: normals(fn.loc, 2), _forward, _inverse))
+
+
+@register_tails(SkewNormal)
+@torch.no_grad()
+def _tails(fn: SkewNormal, value: Tensor) -> tuple[Tensor, Tensor]:
+    """The smaller one by quadrature, since the terms of the closed form cancel."""
+    z = (value - fn.loc) / fn.scale
+    dtype = (z + fn.skewness).dtype
+    z, alpha = torch.broadcast_tensors(z.double(), fn.skewness.double())
+    side = torch.where(normal_cdf(z) - 2 * owens_t(z, alpha) < 0.5, -1.0, 1.0)
+    slope = alpha * hazard_and_excess(-alpha * z)[0] - z
+    tail = log_tail(lambda z: log_ndtr(alpha * z) - 0.5 * z * z, z, side, slope)
+    tail = (tail + math.log(2) - HALF_LOG_2PI).exp()
+    below, above = torch.where(side < 0, tail, 1 - tail), torch.where(side < 0, 1 - tail, tail)
+    return below.to(dtype), above.to(dtype)
+
+
+def _pull_back_cdf(
+    gradient: Tensor, cdf: Tensor, value: Tensor, loc: Tensor, scale: Tensor, skewness: Tensor
+) -> tuple[Tensor, ...]:
+    fn = SkewNormal(loc, scale, skewness, validate_args=False)
+    weight = gradient * fn.log_prob(value).exp()
+    return weight, *(-weight * v for v in _velocity(value, loc, scale, skewness))
+
+
+register_inverted(SkewNormal)

@@ -10,10 +10,10 @@ from torch import Size, Tensor
 from torch.distributions import constraints
 
 from ..noise import logistic_like
-from ..numerics.relaxation import bernoulli_linear, hard_bernoulli, within
-from ..numerics.straight_through import straight_through
-from .mixins.straight_through import StraightThrough, arguments
+from ..numerics.relaxation import bernoulli_linear, within
+from .mixins.straight_through import Gradient, StraightThrough, arguments
 from .rules.logits import exact_logits
+from .supports.relaxed import relaxed_interval
 from .supports.straight_through import StraightThroughBoolean
 
 
@@ -46,13 +46,17 @@ class StraightThroughBernoulli(StraightThrough, dist.Bernoulli):
         https://arxiv.org/abs/1611.00712.
 
     Args:
-        temperature: :math:`T > 0` of the gradient, broadcast with the batch shape. The law doesn't
-            depend on it.
+        temperature: :math:`T > 0` of the gradient (None: 1), broadcast with the batch shape. The law
+            doesn't depend on it.
         probs: the probability of 1, in [0, 1].
         logits: the log odds :math:`\alpha` of 1. Give one of the two.
+        gradient: in place of the temperature, a straight-through estimator whose gradient the values
+            take: ``ReinMax()``, ``GumbelRao(0.5, 10)``, ... Autoguides, whose keys it has no gradient
+            in, refuse it.
         validate_args: whether to check parameters and values.
 
     Raises:
+        EstimatorError: a temperature with a ``gradient``, or one that draws from another law.
         ValueError: both or none of ``probs`` and ``logits``; or, with validation on, a parameter out of
             range or a value that isn't exactly 0 or 1.
 
@@ -73,27 +77,30 @@ class StraightThroughBernoulli(StraightThrough, dist.Bernoulli):
         "logits": constraints.real,
     }
 
+    _scored = relaxed_interval
+
     def __init__(
         self,
-        temperature: Tensor | float = 1.0,
+        temperature: Tensor | float | None = None,
         probs: Tensor | float | None = None,
         logits: Tensor | float | None = None,
         *,
+        gradient: Gradient | None = None,
         validate_args: bool | None = None,
     ) -> None:
         self.temperature, parameter = arguments(
-            type(self).__name__, temperature, probs, logits, event_dim=0
+            type(self).__name__, temperature, probs, logits, gradient, event_dim=0
         )
+        self.gradient = gradient
         super().__init__(**parameter, validate_args=validate_args)
 
     @constraints.dependent_property(is_discrete=True, event_dim=0)
     def support(self) -> constraints.Constraint:
-        return StraightThroughBoolean(self.temperature.detach())
+        return StraightThroughBoolean(self._key_temperature)
 
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         logits = within(exact_logits(self)).expand(self._extended_shape(torch.Size(sample_shape)))
-        x = logits + logistic_like(logits)
-        return straight_through(hard_bernoulli(x), (x / self.temperature).sigmoid())
+        return self._hard(logits + logistic_like(logits))
 
     def _linear(self, logits: Tensor, value: Tensor) -> Tensor:
         return bernoulli_linear(logits, value)

@@ -10,10 +10,10 @@ from torch import Size, Tensor
 from torch.distributions import Categorical, Distribution, constraints
 
 from ..noise import gumbel_like
-from ..numerics.relaxation import hard_one_hot, one_hot_linear, within
-from ..numerics.straight_through import straight_through
-from .mixins.straight_through import StraightThrough, arguments
+from ..numerics.relaxation import one_hot_linear, within
+from .mixins.straight_through import Gradient, StraightThrough, arguments
 from .rules.logits import exact_logits
+from .supports.relaxed import relaxed_simplex
 from .supports.straight_through import StraightThroughOneHot
 
 
@@ -56,14 +56,18 @@ class StraightThroughOneHotCategorical(StraightThrough, dist.OneHotCategorical):
         https://arxiv.org/abs/1611.00712.
 
     Args:
-        temperature: :math:`T > 0` of the gradient, broadcast with the batch shape. The law doesn't
-            depend on it.
+        temperature: :math:`T > 0` of the gradient (None: 1), broadcast with the batch shape. The law
+            doesn't depend on it.
         probs: probabilities of the K classes in the last dim, normalised if they aren't.
         logits: log probabilities :math:`\alpha`, normalised if they aren't; may be minus infinity.
             Give one of the two.
+        gradient: in place of the temperature, a straight-through estimator whose gradient the values
+            take: ``ReinMax()``, ``GumbelRao(0.5, 10)``, ... Autoguides, whose keys it has no gradient
+            in, refuse it.
         validate_args: whether to check parameters and values.
 
     Raises:
+        EstimatorError: a temperature with a ``gradient``, or one that draws from another law.
         ValueError: both or none of ``probs`` and ``logits``; or, with validation on, a parameter out of
             range or a value that isn't exactly one-hot.
 
@@ -84,17 +88,21 @@ class StraightThroughOneHotCategorical(StraightThrough, dist.OneHotCategorical):
         "logits": constraints.real_vector,
     }
 
+    _scored = relaxed_simplex
+
     def __init__(
         self,
-        temperature: Tensor | float = 1.0,
+        temperature: Tensor | float | None = None,
         probs: Tensor | None = None,
         logits: Tensor | None = None,
         *,
+        gradient: Gradient | None = None,
         validate_args: bool | None = None,
     ) -> None:
         self.temperature, parameter = arguments(
-            type(self).__name__, temperature, probs, logits, event_dim=1
+            type(self).__name__, temperature, probs, logits, gradient, event_dim=1
         )
+        self.gradient = gradient
         # OneHotCategorical's own validates its Categorical whatever ``validate_args`` is.
         self._categorical = Categorical(**parameter, validate_args=validate_args)
         batch_shape, event_shape = self.param_shape[:-1], self.param_shape[-1:]
@@ -102,13 +110,15 @@ class StraightThroughOneHotCategorical(StraightThrough, dist.OneHotCategorical):
 
     @constraints.dependent_property(is_discrete=True, event_dim=1)
     def support(self) -> constraints.Constraint:
-        return StraightThroughOneHot(self.temperature.detach())
+        return StraightThroughOneHot(self._key_temperature)
 
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         logits = within(exact_logits(self)).expand(self._extended_shape(torch.Size(sample_shape)))
-        x = logits + gumbel_like(logits)
-        soft = (x / self.temperature.unsqueeze(-1)).softmax(-1)
-        return straight_through(hard_one_hot(x), soft)
+        return self._hard(logits + gumbel_like(logits))
+
+    @property
+    def _interior(self) -> float:
+        return 1 / self.event_shape[0]
 
     def _linear(self, logits: Tensor, value: Tensor) -> Tensor:
         return one_hot_linear(logits, value)

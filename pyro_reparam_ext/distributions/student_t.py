@@ -18,6 +18,10 @@ from ..numerics.log_gamma_ratio import log_gamma_half_step
 from ..numerics.normal_tail import HALF_LOG_2PI
 from ..numerics.select import select
 from ..numerics.standardised import standardised
+from .mixins.searched_quantile import SearchedQuantile
+from .rules.half_precision import drawn_in_single
+from .rules.inverse_cdf import register_inverted
+from .rules.on_support import cdf_on_support, log_prob_on_support
 from .rules.pathwise import register_pathwise
 from .rules.tails import register_tails, student_t_tails
 
@@ -25,7 +29,7 @@ NEAR_T = 0.5
 """Below it, the velocity by its series."""
 
 
-class StudentT(dist.StudentT):
+class StudentT(SearchedQuantile, dist.StudentT):
     r"""Student's t, with any number of degrees of freedom.
 
     .. math::
@@ -74,14 +78,13 @@ class StudentT(dist.StudentT):
         df: Tensor | float,
         loc: Tensor | float = 0.0,
         scale: Tensor | float = 1.0,
-        *,
         validate_args: bool | None = None,
     ) -> None:
         self.df, self.loc, self.scale = broadcast_all(df, loc, scale)
         Distribution.__init__(self, self.df.shape, validate_args=validate_args)
 
     def expand(self, batch_shape: Size, _instance: Any = None) -> Any:
-        new = self._get_checked_instance(type(self), _instance)
+        new = self._get_checked_instance(StudentT, _instance)
         batch_shape = torch.Size(batch_shape)
         for name in self.arg_constraints:
             setattr(new, name, getattr(self, name).expand(batch_shape))
@@ -89,6 +92,7 @@ class StudentT(dist.StudentT):
         new._validate_args = self._validate_args
         return new
 
+    @drawn_in_single
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         with torch.no_grad():
@@ -102,9 +106,12 @@ class StudentT(dist.StudentT):
             value = (self.loc + self.scale * standard).clamp(-info.max, info.max)
         return implicit_joint(value, _pull_back, self.df, self.loc, self.scale, standard, t)
 
+    @property
+    def _interior(self) -> Tensor:
+        return self.loc
+
+    @log_prob_on_support
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         df = self.df
         info = torch.finfo(value.dtype)
         half_step, _ = log_gamma_half_step(0.5 * df)
@@ -121,9 +128,8 @@ class StudentT(dist.StudentT):
         power = torch.where(near, series, 0.5 * (df + 1) * logarithm)
         return half_step - HALF_LOG_2PI - self.scale.log() - power
 
+    @cdf_on_support
     def cdf(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         with torch.no_grad():
             y = (value.double() - self.loc) / self.scale
             s = y.square() / self.df
@@ -217,3 +223,6 @@ register_tails(StudentT)(student_t_tails)
 @register_pathwise(torch.distributions.StudentT)
 def _at(fn: torch.distributions.StudentT, value: Tensor) -> Tensor:
     return implicit_joint(value, _pull_back_implicit, fn.df, fn.loc, fn.scale)
+
+
+register_inverted(StudentT)

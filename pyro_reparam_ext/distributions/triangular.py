@@ -12,6 +12,8 @@ from ..noise import standard_uniform
 from ..numerics.implicit import implicit
 from ..numerics.select import select
 from .mixins.parametric import Parametric
+from .rules.on_support import cdf_on_support, log_prob_on_support
+from .rules.tails import register_tails
 
 
 class Triangular(Parametric):
@@ -92,25 +94,22 @@ class Triangular(Parametric):
     def _at(self, value: Tensor) -> Tensor:
         return implicit(value, _velocity, self.low, self.high, self.peak)
 
+    @log_prob_on_support
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         low, high, peak = self.low, self.high, self.peak
-        inside = (value >= low) & (value <= high)
         rising = value < peak
         apart = torch.where(rising, value - low, high - value)
         side = torch.where(rising, peak - low, high - peak)
-        at_corner = ~inside | (side == 0)  # there the quotient is 1, or of no interest
+        at_corner = side == 0  # there the quotient is 1
         one = torch.ones_like(apart)
         at_zero = ~at_corner & (apart == 0)
         at_corner = at_corner | at_zero
         ratio = torch.where(at_corner, one, apart) / torch.where(at_corner, one, side)
         log_prob = math.log(2) - (high - low).log() + ratio.log()
-        return torch.where(inside & ~at_zero, log_prob, -math.inf)
+        return torch.where(at_zero, -math.inf, log_prob)
 
+    @cdf_on_support
     def cdf(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         low, high, peak = self.low, self.high, self.peak
         below, above = _ratio(value - low, peak - low), _ratio(high - value, high - peak)
         falling = 1 - (high - peak) / (high - low) * above.square()
@@ -165,3 +164,13 @@ def _velocity(value: Tensor, low: Tensor, high: Tensor, peak: Tensor) -> tuple[T
     d_far = apart * (0.5 / (high - low))
     d_low = select(rising, 1 - d_far - d_peak, d_far)
     return d_low, 1 - d_peak - d_low, d_peak
+
+
+@register_tails(Triangular)
+def _tails(fn: Triangular, value: Tensor) -> tuple[Tensor, Tensor]:
+    low, high, peak = fn.low, fn.high, fn.peak
+    rising, falling = _ratio(value - low, peak - low), _ratio(high - value, high - peak)
+    lower = (peak - low) / (high - low) * rising.square()
+    upper = (high - peak) / (high - low) * falling.square()
+    below = value < peak
+    return torch.where(below, lower, 1 - upper), torch.where(below, 1 - lower, upper)

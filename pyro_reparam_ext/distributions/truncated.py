@@ -15,11 +15,14 @@ from ..numerics.log1mexp import log1mexp
 from ..numerics.shapes import broadcast_shapes
 from .mixins.parametric import Parametric
 from .rules.coupling import Parameters, parameters, register_parameters
+from .rules.half_precision import scored
 from .rules.known_defects import register_differentiable_once
 from .rules.log_tails import LogTails, log_tails
+from .rules.on_support import on_support
 from .rules.pathwise import pathwise_at
 from .rules.quantile import has, implicit_quantile, like, register_quantile
 from .rules.tails import register_tails
+from .supports.bounds import beyond
 from .supports.interval import ExtendedInterval, check_order
 
 
@@ -127,16 +130,24 @@ class Truncated(Parametric):
     def log_prob(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
-        inside = self.support.check(value)
+        return scored(self, value, Truncated._log_prob)
+
+    def _log_prob(self, value: Tensor) -> Tensor:
         bounds = self._bounds()
-        safe = torch.where(inside, value, bounds.middle)
-        return torch.where(inside, self.base.log_prob(safe) - self._log_mass(bounds), -math.inf)
+
+        def inside(fn: Truncated, x: Tensor) -> Tensor:
+            return fn.base.log_prob(x) - fn._log_mass(bounds)
+
+        return on_support(self, value, inside, bounds.middle)
 
     def cdf(self, value: Tensor) -> Tensor:
         if self._validate_args:
             self._validate_sample(value)
         bounds, support = self._bounds(), self.support
-        below, above = value < support.lower_bound, value > support.upper_bound
+        below, above = beyond(support, value)
+        # At an end of the base, where its own logarithms may be infinite.
+        below = below | (~bounds.has_low & (value == support.lower_bound))
+        above = above | (~bounds.has_high & (value == support.upper_bound))
         safe = torch.where(below | above, bounds.middle, value)
         cdf = torch.where(above, 1.0, self._shares(safe, bounds)[0])
         return torch.where(below, 0.0, cdf)

@@ -26,7 +26,9 @@ from ..numerics.truncated_standard_normal import (
     quantile_terms,
 )
 from .mixins.parametric import Parametric
+from .rules.half_precision import drawn_in_single
 from .rules.known_defects import register_differentiable_once
+from .rules.on_support import cdf_on_support, log_prob_on_support
 from .rules.quantile import implicit_quantile, register_quantile
 from .rules.tails import register_tails
 from .supports.interval import ExtendedInterval, check_order
@@ -104,6 +106,7 @@ class TruncatedNormal(Parametric):
     def support(self) -> constraints.Constraint:
         return ExtendedInterval(self.low, self.high)
 
+    @drawn_in_single
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         with torch.no_grad():
             shape = self._extended_shape(torch.Size(sample_shape))
@@ -130,12 +133,13 @@ class TruncatedNormal(Parametric):
         parameters = (self.loc, self.scale, self.low, self.high)
         return implicit_joint(value.expand(uniform.shape), _pull_back, *parameters, uniform, *frame)
 
+    @log_prob_on_support
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
-        inside = (value >= self.low) & (value <= self.high)
-        safe = torch.where(inside, value, self.mode.detach())
-        return torch.where(inside, self._log_density(safe), -math.inf)
+        return self._log_density(value)
+
+    @property
+    def _interior(self) -> Tensor:
+        return self.mode
 
     def _log_density(self, value: Tensor) -> Tensor:
         """Continued beyond the bounds."""
@@ -149,15 +153,11 @@ class TruncatedNormal(Parametric):
         position, weights = quadrature(frame)
         return (weights * function(frame.origin + frame.unit * position)).sum(0)
 
+    @cdf_on_support
     def cdf(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
-        below, above = value < self.low, value > self.high
-        safe = torch.where(below | above, self.mode.detach(), value)
         frame = frame_of(self.loc, self.scale, self.low, self.high)
-        fraction = cdf_of(frame, (safe - frame.origin) / frame.unit)
-        cdf = torch.where(frame.unit < 0, 1 - fraction, fraction)
-        return torch.where(below, 0.0, torch.where(above, 1.0, cdf))
+        fraction = cdf_of(frame, (value - frame.origin) / frame.unit)
+        return torch.where(frame.unit < 0, 1 - fraction, fraction)
 
     def icdf(self, value: Tensor) -> Tensor:
         """Differentiable in the parameters by the gradient of a sample, not in ``value``."""
@@ -294,6 +294,12 @@ def _kl(p: TruncatedNormal, q: TruncatedNormal) -> Tensor:
 @register_kl(TruncatedNormal, torch.distributions.Normal)
 def _kl_to_normal(p: TruncatedNormal, q: torch.distributions.Normal) -> Tensor:
     return p._expected(lambda x: p._log_density(x) - q.log_prob(x))
+
+
+@register_kl(TruncatedNormal, torch.distributions.Uniform)
+def _kl_to_uniform(p: TruncatedNormal, q: torch.distributions.Uniform) -> Tensor:
+    within = (p.low >= q.low) & (p.high <= q.high)
+    return torch.where(within, (q.high - q.low).log() - p.entropy(), math.inf)
 
 
 register_quantile(TruncatedNormal)(implicit_quantile)

@@ -13,10 +13,13 @@ from torch.distributions import register_kl
 from ..numerics.implicit import implicit
 from ..numerics.polar_angle import polar_law, quantile, tail_probability, velocity
 from ..numerics.straight_through import straight_through
+from .mixins.log_tailed import LogTailed
+from .rules.half_precision import drawn_in_single
+from .rules.on_support import log_prob_on_support
 from .rules.pathwise import register_pathwise
 
 
-class VonMises(dist.VonMises):
+class VonMises(LogTailed, dist.VonMises):
     r"""A random angle, concentrated about a mean direction.
 
     .. math::
@@ -63,10 +66,11 @@ class VonMises(dist.VonMises):
     has_rsample = True
 
     def __init__(
-        self, loc: Tensor | float, concentration: Tensor | float, *, validate_args: bool | None = None
+        self, loc: Tensor | float, concentration: Tensor | float, validate_args: bool | None = None
     ) -> None:
         super().__init__(loc, concentration, validate_args=validate_args)
 
+    @drawn_in_single
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         shape = self._extended_shape(torch.Size(sample_shape))
         with torch.no_grad():
@@ -75,13 +79,17 @@ class VonMises(dist.VonMises):
             deviation = torch.copysign(angle, torch.randn(shape, **options))
         return _wrap(self.loc + implicit(deviation, _velocity, self.concentration))
 
+    @drawn_in_single
     def sample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         with torch.no_grad():
             return self.rsample(sample_shape)
 
+    @property
+    def _interior(self) -> Tensor:
+        return self.loc
+
+    @log_prob_on_support
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         return -self.concentration * _versine(value - self.loc) - self._log_normaliser
 
     def cdf(self, value: Tensor) -> Tensor:
@@ -144,3 +152,9 @@ def _kl(p: VonMises, q: torch.distributions.VonMises) -> Tensor:
     versine = p.variance + (1 - p.variance) * apart
     normaliser = polar_law(q.concentration, 2).log_normaliser + math.log(2)
     return q.concentration * versine + normaliser - p.entropy()
+
+
+@register_kl(VonMises, torch.distributions.Uniform)
+def _kl_to_uniform(p: VonMises, q: torch.distributions.Uniform) -> Tensor:
+    within = (q.low <= -math.pi) & (q.high >= math.pi)
+    return torch.where(within, (q.high - q.low).log() - p.entropy(), math.inf)

@@ -12,6 +12,7 @@ from ..numerics.implicit import implicit_joint
 from ..numerics.polar_angle import polar_law, quantile, velocity
 from ..numerics.sphere import angle_between, away, direction_at, half_versine, turned_by
 from .mixins.directional import Directional
+from .rules.on_support import log_prob_on_support
 
 
 class VonMisesFisher(Directional):
@@ -64,9 +65,8 @@ class VonMisesFisher(Directional):
     def _at(self, value: Tensor) -> Tensor:
         return implicit_joint(value, _pull_back, self.loc, self.concentration)
 
+    @log_prob_on_support
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         return -2 * self.concentration * half_versine(value, self.loc) - self._log_normaliser
 
     @property

@@ -14,6 +14,9 @@ from torch.distributions.kl import register_kl
 from ..numerics.multigamma import log_multigamma, multidigamma
 from ..numerics.shapes import broadcast_shapes
 from .bartlett import bartlett, cholesky_of, gram, log_det, only_given, square_norm_of_solution
+from .rules.half_precision import drawn_in_single
+from .rules.on_support import log_prob_on_support
+from .supports.nearby import near_positive_definite
 
 
 class Wishart(dist.Wishart):
@@ -105,15 +108,21 @@ class Wishart(dist.Wishart):
         new._validate_args = self._validate_args
         return new
 
+    @drawn_in_single
     def rsample(
         self, sample_shape: Size | tuple[int, ...] = (), max_try_correction: int | None = None
     ) -> Tensor:
         logs, noise = bartlett(self.df, self.event_shape[-1], torch.Size(sample_shape))
         return gram(self._unbroadcasted_scale_tril @ (noise + torch.diag_embed(logs.exp())))
 
+    _scored = near_positive_definite
+
+    @property
+    def _interior(self) -> Tensor:
+        return torch.eye(self.event_shape[-1], dtype=self.df.dtype, device=self.df.device)
+
+    @log_prob_on_support
     def log_prob(self, value: Tensor) -> Tensor:
-        if self._validate_args:
-            self._validate_sample(value)
         factor, dim = self._unbroadcasted_scale_tril, self.event_shape[-1]
         root = cholesky_of(value)
         return (

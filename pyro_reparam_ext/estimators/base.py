@@ -164,6 +164,11 @@ class Estimator:
         own, base = type(self), Estimator
         return own.alternatives is not base.alternatives or own.surrogate is not base.surrogate
 
+    @property
+    def conditional(self) -> type[Estimator]:
+        """The class whose ``condition`` it is unbiased on: its own, or that of a part."""
+        return type(self)
+
     # -- 1. how the site is sampled ---------------------------------------------------------------
 
     def draw(self, fn: TorchDistribution, source: NoiseSource) -> Draw:

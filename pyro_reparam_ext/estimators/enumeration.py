@@ -10,6 +10,7 @@ import torch
 from pyro.distributions import BetaBinomial, TorchDistribution
 from torch import Tensor
 
+from ..distributions.conditional_bernoulli import ConditionalBernoulli
 from ..distributions.rules.wrappers import coordinate_support, coordinates, num_coordinates
 from ..errors import EstimatorError
 from ..noise import NoiseSource
@@ -29,8 +30,8 @@ class Enumeration(Estimator):
     the same value at a time, so that ``D`` binary coordinates in a plate of 1,000 take ``2 ** D``
     evaluations, in parallel. Each site gets a dim of its own left of all others, as in Pyro's
     parallel enumeration, so that a cost carries only the dims that it depends on. The loss may be
-    differentiated any number of times. Serves Bernoulli, categorical and one-hot sites, and Binomial
-    and BetaBinomial ones of one ``total_count``.
+    differentiated any number of times. Serves Bernoulli, categorical and one-hot sites, Binomial and
+    BetaBinomial ones of one ``total_count``, and subsets (ConditionalBernoulli).
 
     Raises:
         EstimatorError: the joint support per plate element has more than 4,096 values, or a cost
@@ -54,6 +55,7 @@ class Enumeration(Estimator):
         torch.distributions.OneHotCategorical,
         torch.distributions.Binomial,
         BetaBinomial,
+        ConditionalBernoulli,
     )
     enumerated = True
     max_support: ClassVar[int] = 4096
@@ -73,7 +75,10 @@ class Enumeration(Estimator):
 
     def support_size(self, fn: TorchDistribution) -> int:
         """Number of joint values of all coordinates of one batch element."""
-        return int(len(coordinate_support(coordinates(fn))) ** num_coordinates(fn))
+        base = coordinates(fn)
+        known = isinstance(base, ConditionalBernoulli)  # there may be too many to write out
+        size = base.support_size if known else len(coordinate_support(base))
+        return int(size ** num_coordinates(fn))
 
     def support(self, name: str, fn: TorchDistribution, enumerated: int = 1) -> Tensor:
         """All joint values of the coordinates, shape ``(size,) + fn.event_shape``.

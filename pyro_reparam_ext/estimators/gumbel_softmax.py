@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pyro.distributions import TorchDistribution
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..distributions.rules.discrete_noise import noise_of
 from ..distributions.rules.relaxation import coordinate, noisy_logits, relaxed_log_prob, to_value
 from ..distributions.rules.wrappers import coordinates, log_prob_by
 from ..errors import EstimatorError
 from ..noise import NoiseSource
-from ..temperature import Temperature, as_option, check_temperature, current_value, state_of
+from ..temperature import Temperature, as_option, check_temperature
 from .base import Estimator
 from .protocol import Draw, Paper, Site
 from .relaxed import LinearlyScored, Tempered
@@ -74,24 +74,21 @@ class GumbelSoftmax(Tempered, LinearlyScored, Estimator):
                 f"GumbelSoftmax: score must be 'relaxed' or 'discrete', was given {self.score!r}."
             )
 
-    def new_state(self, site: Site) -> nn.Module | None:
-        return state_of(self.temperature)
-
     def draw(self, fn: TorchDistribution, source: NoiseSource) -> Draw:
         base = coordinates(fn)
         noise = noise_of(base, source)
-        x = coordinate(base, noisy_logits(base, noise), current_value(self.temperature))
+        x = coordinate(base, noisy_logits(base, noise), self.current_temperature)
         return Draw(to_value(base, x), x, noise)
 
     def redraw(self, site: Site, fn: TorchDistribution) -> Draw:
         base, noise = coordinates(fn), site.noise
-        x = coordinate(base, noisy_logits(base, noise), current_value(self.temperature))
+        x = coordinate(base, noisy_logits(base, noise), self.current_temperature)
         return Draw(to_value(base, x), x)
 
     def log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
         if self.score == "discrete":
             return super().log_prob(fn, draw)
-        x, temperature = draw.coordinate, current_value(self.temperature)
+        x, temperature = draw.coordinate, self.current_temperature
         if x is None:
             raise EstimatorError(
                 "GumbelSoftmax scores a relaxed value by the coordinate that it was made of, was given "

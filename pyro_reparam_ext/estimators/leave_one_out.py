@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..distributions.rules.wrappers import num_coordinate_dims, sum_rightmost
 from .base import Estimator
-from .protocol import Evaluations, Paper
+from .protocol import Draw, Evaluations, Paper
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,4 +42,14 @@ class LeaveOneOut(Estimator):
     def surrogate(self, evaluations: Evaluations) -> Tensor:
         # In a loop over particles of dynamic structure, a site may occur in this particle alone.
         others = 0.0 if evaluations.others is None else evaluations.others
-        return evaluations.site.log_prob * (evaluations.cost - others)
+        site = evaluations.site
+        ordinary = total = site.log_prob * (evaluations.cost - others)
+        for number, branch in enumerate(evaluations.branches):  # of other parts of a combination
+            if branch.weights is not None:
+                values = branch.values(0, branch.count).detach()
+                # Without the masks of the guide: a masked value is sampled all the same.
+                scores = self.log_prob(site.base, Draw(values))
+                log_prob = sum_rightmost(scores, num_coordinate_dims(site.fn))
+                terms = log_prob * (evaluations.costs_of(number) - others)
+                total = total + (branch.weights * (terms - ordinary)).sum(0)
+        return total

@@ -9,15 +9,16 @@ import torch
 from pyro.distributions import BetaBinomial, TorchDistribution
 from torch import Tensor
 
-from ..distributions.rules.discrete import log_prob
+from ..distributions.rules.classes import class_of
+from ..distributions.rules.discrete import support_log_probs
 from ..distributions.rules.wrappers import (
     coordinate_support,
     coordinates,
-    num_coordinate_dims,
     num_coordinates,
 )
 from ..noise import NoiseSource
 from .base import Estimator, require_positive
+from .one_coordinate import is_coordinate, to_rows
 from .protocol import Branch, Evaluations, Paper, Site
 from .support import check_support, has_one_support
 
@@ -42,8 +43,8 @@ class LocalExpectation(Estimator):
     and Binomial and BetaBinomial ones of one ``total_count``.
 
     Args:
-        max_evaluations: how many alternatives are evaluated at once (``None``: all of them): a bound
-            on memory that does not change the result.
+        max_evaluations: how many alternatives are evaluated at once, a bound on memory that does not
+            change the result. ``None``: as many as have about 64 million numbers in all their values.
 
     Raises:
         EstimatorError: a cost that depends on the site lies outside one of the site's plates.
@@ -94,11 +95,9 @@ class LocalExpectation(Estimator):
 
     def alternatives(self, site: Site) -> tuple[Branch, ...]:
         fn, base = site.fn, site.base
-        support, index = coordinate_support(base), _index(base, site.value)
-        others, dims = len(support) - 1, num_coordinate_dims(fn)
-        log_probs = _log_probs(base, support, site.value)
-        events, event_dim = site.value.dim() - len(base.event_shape) - dims, len(base.event_shape)
-        event_shape = site.value.shape[events : events + dims]
+        support, index = coordinate_support(base), class_of(base, site.value)
+        others, event_dim = len(support) - 1, len(base.event_shape)
+        log_probs = support_log_probs(base, support, site.value)
 
         def values(start: int, stop: int) -> Tensor:
             """Alternative ``d * others + s``: coordinate ``d`` moved ``s + 1`` places on."""
@@ -106,36 +105,21 @@ class LocalExpectation(Estimator):
             shift = (number % others + 1).reshape((-1,) + (1,) * index.dim())
             place = (index + shift) % len(support)  # shape: (rows, *batch, *coordinates)
             moved = support[place]  # shape: (rows, *batch, *coordinates, *event of a coordinate)
-            coordinate = torch.arange(event_shape.numel(), device=site.value.device)
-            mask = (number // others)[:, None] == coordinate  # shape: (rows, number of coordinates)
-            mask = mask.reshape((-1,) + (1,) * events + tuple(event_shape))
+            mask = is_coordinate(site, number // others)
             # The program never sees an impossible value: the ordinary one stands for it.
             mask = mask & (log_probs.gather(0, place) > -math.inf)
             return torch.where(mask.reshape(mask.shape + (1,) * event_dim), moved, site.value)
 
-        count = others * event_shape.numel()
+        count = others * num_coordinates(fn)
         return (_Table(count, values, chunk=self.max_evaluations, log_probs=log_probs),)
 
     def surrogate(self, evaluations: Evaluations) -> Tensor:
         (table,) = evaluations.branches
         assert isinstance(table, _Table)
         site, log_probs = evaluations.site, table.log_probs
-        index, size, dims = _index(site.base, site.value), len(log_probs), num_coordinate_dims(site.fn)
+        index, size = class_of(site.base, site.value), len(log_probs)
         order = index + torch.arange(1, size, device=index.device).reshape((-1,) + (1,) * index.dim())
         probs = log_probs.gather(0, order % size).exp()  # shape: (size - 1, *batch, *coordinates)
         # Alternatives are ordered (coordinate, value); bring the probabilities into that order.
-        probs = probs.flatten(probs.dim() - dims) if dims else probs.unsqueeze(-1)
-        probs = probs.movedim(-1, 0).flatten(0, 1)  # shape: (alternatives, *batch)
+        probs = to_rows(site, probs).flatten(0, 1)  # shape: (alternatives, *batch)
         return (probs * (evaluations.costs[1:] - evaluations.cost)).sum(0)
-
-
-def _log_probs(base: TorchDistribution, support: Tensor, value: Tensor) -> Tensor:
-    """The log probability of each value of the support at each coordinate."""
-    log_probs = torch.stack([log_prob(base, one.expand(value.shape)) for one in support])
-    shape = value.shape[: value.dim() - len(base.event_shape)]
-    return log_probs.expand((len(support), *shape))
-
-
-def _index(base: TorchDistribution, value: Tensor) -> Tensor:
-    """Which element of the support each coordinate of ``value`` is."""
-    return value.argmax(-1) if base.event_shape else value.long()

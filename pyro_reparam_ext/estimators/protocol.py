@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from pyro.distributions import TorchDistribution
@@ -97,6 +97,9 @@ class Downstream:
     That is by common random numbers. A subclass may draw them in another way.
     """
 
+    relaxes: ClassVar[bool] = False
+    """Whether discrete sites have values between their support points in these evaluations."""
+
     def __call__(self, site: Site, fn: TorchDistribution) -> Draw:
         """A value of ``site``, as the ordinary run left it, under its changed distribution ``fn``."""
         return site.estimator.redraw(site, fn)
@@ -130,7 +133,11 @@ class Branch:
         tensor: what ``values`` are rows of, where ``order`` is 1 or more. The ordinary value itself
             with a ``count`` of 0: its costs are known anyway. It has to require a gradient.
         downstream: how sites that the guide samples after this one are drawn in these evaluations.
-        chunk: how many are evaluated at once, at most, where nothing but the costs is asked for.
+        chunk: how many are evaluated at once, at most, where nothing but the costs is asked for. None:
+            as many as bound the memory that they take.
+        part: the number of the estimator that it belongs to, in a combination of them.
+        trains: whether ``learning_loss`` differentiates the gradient of the costs once more: the
+            program has to have second derivatives then.
 
     Alternatives without weights and of order 0 are evaluated without an autograd graph.
     """
@@ -142,6 +149,8 @@ class Branch:
     tensor: Tensor | None = None
     downstream: Downstream = COUPLED
     chunk: int | None = None
+    trains: bool = False
+    part: int = 0
 
     @classmethod
     def of(
@@ -177,6 +186,8 @@ class Evaluations:
     - ``branches``: as :meth:`Estimator.alternatives` gave them.
     - ``gradients``: for each branch of order 1 or more the gradient of the summed costs with respect
       to its tensor, in the shape of that; else None.
+    - ``differentiated``: for each of these branches what costs were differentiated in: its tensor, or,
+      for the ordinary value, that before the site got the dims of its program's plates.
     - ``particle_dim``: the dim of ``costs`` (negative) over which the particles lie, if vectorised.
     - ``others``: for estimators that need other particles, what the costs of the ordinary value would
       be at the mean log weight of the other particles: the leave-one-out baseline; None without any.
@@ -190,11 +201,33 @@ class Evaluations:
     particle_dim: int | None = None
     others: Tensor | None = None
     inputs: tuple[Any, ...] = ()
+    differentiated: Sequence[Tensor | None] = ()
 
     @property
     def cost(self) -> Tensor:
         """The costs of the ordinary evaluation."""
         return self.costs[0]
+
+    @property
+    def mean_cost(self) -> Tensor:
+        """The mean of the costs by the weights of the branches; unbiased for that of the site's law."""
+        mean = self.cost
+        for number, branch in enumerate(self.branches):
+            if branch.weights is not None:
+                excess = self.costs_of(number) - self.cost
+                mean = mean + (branch.weights * excess).sum(0)
+        return mean
+
+    def only(self, numbers: Sequence[int]) -> Evaluations:
+        """The costs and gradients of some of the branches, and of the ordinary value."""
+        rows = [self.costs[:1], *(self.costs_of(number) for number in numbers)]
+        return replace(
+            self,
+            costs=torch.cat(rows),
+            branches=tuple(self.branches[number] for number in numbers),
+            gradients=[self.gradients[number] for number in numbers] if self.gradients else (),
+            differentiated=[self.differentiated[number] for number in numbers],
+        )
 
     def costs_of(self, branch: int) -> Tensor:
         """The costs of the alternatives of one branch."""
@@ -210,11 +243,11 @@ class Evaluations:
     def hessian_product(self, vector: Tensor, branch: int = 0) -> Tensor:
         """The Hessian of the costs of a branch of order 2, times a vector shaped as its tensor."""
 
-        tensor, gradient = self.branches[branch].tensor, self.gradient(branch)
+        tensor, gradient = self.differentiated[branch], self.gradient(branch)
         assert tensor is not None
         if not gradient.requires_grad:  # the costs are linear
-            return torch.zeros_like(tensor)
+            return torch.zeros_like(gradient)
         (product,) = torch.autograd.grad(
             gradient, tensor, vector, retain_graph=True, materialize_grads=True
         )
-        return product.detach()
+        return product.detach().reshape(gradient.shape)

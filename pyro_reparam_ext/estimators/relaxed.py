@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import torch
 from pyro.distributions import TorchDistribution
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..distributions.rules.discrete_noise import noise_given
 from ..distributions.rules.relaxation import (
@@ -17,11 +17,12 @@ from ..distributions.rules.relaxation import (
     held_log_prob,
     linear_log_prob,
     noisy_logits,
+    probabilities,
     to_value,
 )
 from ..distributions.rules.wrappers import coordinates, innermost, log_prob_by
 from ..errors import EstimatorError
-from ..temperature import Temperature, fault_of
+from ..temperature import Temperature, current_value, fault_of, state_of
 from .protocol import Downstream, Draw, Site
 
 
@@ -42,6 +43,8 @@ class RelaxedAt(Downstream):
     Those whose own estimator makes a differentiable value are drawn again by it. ``temperature``: a
     number, or a tensor of one for each evaluation.
     """
+
+    relaxes = True
 
     owner: Site
     temperature: Tensor | float
@@ -81,6 +84,18 @@ class RelaxedAt(Downstream):
         )
 
 
+class AtMeans(Downstream):
+    """Discrete sites at their means, where they have one; the others are coupled."""
+
+    relaxes = True
+
+    def __call__(self, site: Site, fn: TorchDistribution) -> Draw:
+        base = coordinates(fn)
+        if site.estimator.differentiable or not isinstance(base, RELAXABLE):
+            return site.estimator.redraw(site, fn)
+        return Draw(probabilities(base))
+
+
 class LinearlyScored:
     """For estimators of a differentiable value that the discrete log probability scores, extended.
 
@@ -104,6 +119,13 @@ class Tempered:
     """For estimators with a temperature. A mixin, left of ``Estimator``."""
 
     temperature: Temperature
+
+    @property
+    def current_temperature(self) -> float | Tensor:
+        return current_value(self.temperature)
+
+    def new_state(self, site: Site) -> nn.Module | None:
+        return state_of(self.temperature)
 
     def fault(self, fn: TorchDistribution) -> str | None:
         return fault_of(self.temperature, coordinates(fn).batch_shape)

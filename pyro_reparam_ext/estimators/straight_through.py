@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ..distributions.rules.coupling import couple
-from ..distributions.rules.discrete_noise import hard_sample
 from ..distributions.rules.relaxation import probabilities
-from ..distributions.rules.wrappers import coordinates
-from ..noise import NoiseSource
-from ..numerics.straight_through import straight_through
 from .base import Estimator
-from .protocol import Draw, Paper, Site
-from .relaxed import LinearlyScored
+from .hard_forward import HardForward
+from .protocol import Paper
 
 
 @dataclass(frozen=True, eq=False)
-class StraightThrough(LinearlyScored, Estimator):
+class StraightThrough(HardForward, Estimator):
     r"""A hard sample whose backward pass is that of its probabilities: biased, one evaluation.
 
     .. math::
@@ -55,15 +49,5 @@ class StraightThrough(LinearlyScored, Estimator):
         "1308.3432",
     )
 
-    def draw(self, fn: TorchDistribution, source: NoiseSource) -> Draw:
-        return Draw(_attach(hard_sample(fn, source), fn))
-
-    def redraw(self, site: Site, fn: TorchDistribution) -> Draw:
-        with torch.no_grad():
-            hard = couple(site.fn, site.value, fn)
-        return Draw(_attach(hard, fn))
-
-
-def _attach(hard: Tensor, fn: TorchDistribution) -> Tensor:
-    """``hard``, with the gradient of the probabilities."""
-    return straight_through(hard, probabilities(coordinates(fn)))
+    def soft(self, base: TorchDistribution, z: Tensor) -> Tensor:
+        return probabilities(base)

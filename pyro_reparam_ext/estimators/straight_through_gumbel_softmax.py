@@ -5,21 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pyro.distributions import TorchDistribution
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..distributions.rules.discrete_noise import noise_given, noise_of
-from ..distributions.rules.relaxation import coordinate, harden, noisy_logits, to_value
-from ..distributions.rules.wrappers import coordinates
-from ..noise import NoiseSource
-from ..numerics.straight_through import straight_through
-from ..temperature import Temperature, as_option, check_temperature, current_value, state_of
+from ..distributions.rules.relaxation import coordinate, to_value
+from ..temperature import Temperature, as_option, check_temperature
 from .base import Estimator
-from .protocol import Draw, Paper, Site
-from .relaxed import LinearlyScored, Tempered
+from .hard_forward import HardForward
+from .protocol import Paper
+from .relaxed import Tempered
 
 
 @dataclass(frozen=True, eq=False)
-class StraightThroughGumbelSoftmax(Tempered, LinearlyScored, Estimator):
+class StraightThroughGumbelSoftmax(Tempered, HardForward, Estimator):
     r"""A hard sample whose backward pass is that of its Gumbel-Softmax relaxation: biased.
 
     .. math::
@@ -62,16 +59,5 @@ class StraightThroughGumbelSoftmax(Tempered, LinearlyScored, Estimator):
         check_temperature("StraightThroughGumbelSoftmax", self.temperature)
         object.__setattr__(self, "temperature", as_option(self.temperature))
 
-    def new_state(self, site: Site) -> nn.Module | None:
-        return state_of(self.temperature)
-
-    def draw(self, fn: TorchDistribution, source: NoiseSource) -> Draw:
-        return self._draw(coordinates(fn), noise_of(coordinates(fn), source))
-
-    def redraw(self, site: Site, fn: TorchDistribution) -> Draw:
-        return self._draw(coordinates(fn), noise_given(site.base, site.value))
-
-    def _draw(self, base: TorchDistribution, noise: Tensor) -> Draw:
-        z = noisy_logits(base, noise)
-        soft = to_value(base, coordinate(base, z, current_value(self.temperature)))
-        return Draw(straight_through(harden(base, z.detach()), soft))
+    def soft(self, base: TorchDistribution, z: Tensor) -> Tensor:
+        return to_value(base, coordinate(base, z, self.current_temperature))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..errors import EstimatorError
 from ..estimators.base import Estimator
 from ..estimators.protocol import Site
-from .terms import Term
+from .terms import Crossing, Term
 
 
 def is_at_once(estimator: Estimator) -> bool:
@@ -36,3 +36,14 @@ def outside(names: str, site: Site, term: Term, plate: str, what: str) -> Estima
 def advice(site: Site) -> str:
     """Estimators of a site that costs outside its plates may depend on."""
     return site.estimator.advice(site.fn, is_at_once)
+
+
+def check_crossings(site: Site, found: set[Crossing]) -> None:
+    """Raises for an estimator that no cost may cross the plates of."""
+    if found and is_at_once(site.estimator):
+        _, (side, name), plate = min(found)
+        raise EstimatorError(
+            f"site '{site.name}': {type(site.estimator).__name__} changes all elements of plate "
+            f"'{plate}' at once, but {side} site '{name}' depends in one element of it on the "
+            f"others. {site.estimator.advice(site.fn, is_at_once)}"
+        )

@@ -247,15 +247,15 @@ class Costs:
     def _check_coordinatewise(self, numbers: list[int], keys: set[Key]) -> None:
         """Raises where a cost lies outside a plate whose elements are changed all at once.
 
-        Which one of the sites of a shared pass it depends on is not known.
+        Which one of the sites of a shared pass it depends on is known only of those that are tracked.
         """
         every = [self.program.sites[number] for number in numbers]
         sites = [site for site in every if site.estimator.coordinatewise]
         if not sites or not sites[0].plates:
             return
         names = {site.name for site in sites}
-        # In a loop, where no dim tells, the sites are tracked.
-        known = {} if self.program.vectorized else {t.key: t.upstream for t in self.passes[0].terms}
+        tracked = all(is_tracked(site.estimator, self.program.vectorized) for site in sites)
+        known = {t.key: t.upstream for t in self.passes[0].terms} if tracked else {}
         for p in (self.passes[place] for place in self.places[numbers[0]]):
             for term in self._only(p, keys):
                 missing = sites[0].plates - set(term.plates)

@@ -20,7 +20,7 @@ from .costs import Costs
 from .objective import Objective
 from .ordinary import OrdinaryRun, Resolve, StateOf, ordinary_guide, padded
 from .passes import Pass, collect, differentiates_ordinary, ordinary_terms, run_pass
-from .plan import plan
+from .plan import apart, together
 from .program import Program, Span
 from .terms import Crossing
 
@@ -137,11 +137,9 @@ def _siblings(path: dict[str, int], program: Program) -> list[dict[str, int]]:
 
 def _at_once(program: Program, track: bool, objective: Objective) -> Costs:
     _add_sites(program)
-    together, apart = plan(program)
-    passes = [run_pass(program, together, ordinary=True, track=track)]
-    if apart:
-        with torch.no_grad():
-            passes += [run_pass(program, spans, ordinary=False) for spans in apart]
+    passes = [run_pass(program, together(program), ordinary=True, track=track)]
+    with torch.no_grad():
+        passes += [run_pass(program, spans, ordinary=False) for spans in apart(program)]
     return Costs(program, passes, objective)
 
 

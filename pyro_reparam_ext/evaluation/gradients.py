@@ -17,7 +17,7 @@ from .terms import Term, joined_runs, rows_at, weighed
 
 @dataclass(frozen=True, eq=False)
 class Differentiated:
-    """Branch ``number`` of the site ``owner``, in whose ``tensor`` the costs are differentiated."""
+    """Branch ``number`` of the site ``owner``, and the ``tensor`` to differentiate its costs in."""
 
     owner: int
     number: int
@@ -29,13 +29,13 @@ def gradients(costs: Costs, numbers: Sequence[int], learn: bool) -> dict[int, li
     """For the branches of some sites, the gradients of the summed costs in their tensors.
 
     The evaluations of one site don't depend on the values of another: one sum serves them all.
-    ``learn``: whether they are differentiated once more.
+    ``learn``: whether control variates learn from them.
     """
     asked = [
         Differentiated(number, place, branch, tensor)
         for number in numbers
         for place, branch in enumerate(costs.program.branches.get(number, ()))
-        if branch.order and (tensor := branch.tensor) is not None
+        if branch.order and (tensor := differentiated_in(costs, number, branch)) is not None
     ]
     if not asked:
         return {}
@@ -56,8 +56,19 @@ def gradients(costs: Costs, numbers: Sequence[int], learn: bool) -> dict[int, li
         number: [None] * len(costs.program.branches[number]) for number in {x.owner for x in asked}
     }
     for one, gradient in zip(asked, _derivatives(total, asked, learn), strict=True):
-        found[one.owner][one.number] = gradient
+        assert one.branch.tensor is not None
+        found[one.owner][one.number] = gradient.reshape(one.branch.tensor.shape)
     return found
+
+
+def differentiated_in(costs: Costs, number: int, branch: Branch) -> Tensor | None:
+    """The values behind the costs of a branch: the ordinary one as it was before it got more dims."""
+    return branch.tensor if branch.count else costs.program.ordinary.sites[number].value
+
+
+def is_differentiated(branch: Branch, learn: bool) -> bool:
+    """Whether the gradient of the costs of a branch is differentiated once more."""
+    return branch.order > 1 or (learn and branch.trains)
 
 
 def _derivatives(total: Tensor, asked: list[Differentiated], learn: bool) -> Sequence[Tensor]:
@@ -65,7 +76,7 @@ def _derivatives(total: Tensor, asked: list[Differentiated], learn: bool) -> Seq
     tensors = [one.tensor for one in asked]
     if not total.requires_grad:  # no cost depends on any of them
         return [torch.zeros_like(x) for x in tensors]
-    twice = learn or any(one.branch.order > 1 for one in asked)
+    twice = any(is_differentiated(one.branch, learn) for one in asked)
     return torch.autograd.grad(
         total, tensors, create_graph=twice, retain_graph=True, materialize_grads=True
     )

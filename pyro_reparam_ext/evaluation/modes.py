@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Hashable
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import FunctionType, MethodType
 from typing import Any, Literal, TypeAlias
@@ -19,9 +19,10 @@ from ..callers import outside
 from ..contexts import Holding
 from ..errors import CannotVectorize, EstimatorError
 from .costs import Costs
+from .notes import OfProgram, Warned
 from .program import Dependencies
 from .terms import Crossing, Key
-from .verify import Signature, Warned, signature, verify
+from .verify import Signature, signature, verify
 
 Vectorize: TypeAlias = bool | Literal["vmap"]
 """``True``: the program broadcasts; ``"vmap"``: under ``vmap``; ``False``: in a loop."""
@@ -61,13 +62,14 @@ class Shapes:
 
     ``calls`` counts them; ``compared`` has what has been compared with plain runs, and ``complete``
     says whether that is all. ``dependencies``: all that were ever found by provenance; None: never
-    looked for.
+    looked for. ``fixed``: whether parameters stay as they are.
     """
 
     calls: int = 0
     complete: bool = False
     compared: set[Hashable] = field(default_factory=set)
     dependencies: dict[Key, frozenset[str]] | None = None
+    fixed: bool = False
 
     @property
     def due(self) -> bool:
@@ -75,12 +77,12 @@ class Shapes:
 
         What parameters that are zero at first hide, and a program that changes, shows later.
         """
-        return not self.complete or _is_power_of_four(self.calls + 1)
+        return not self.complete or (not self.fixed and _is_power_of_four(self.calls + 1))
 
     def count(self) -> None:
         """Counts a call; all is compared again at some of them."""
         self.calls += 1
-        if _is_power_of_four(self.calls):
+        if not self.fixed and _is_power_of_four(self.calls):
             self.compared = {x for x in self.compared if isinstance(x, Warned)}
 
     def learn(self, costs: Costs) -> None:
@@ -104,7 +106,8 @@ class Way:
     on other elements of a plate than its own. ``random``: whether the program's own random numbers may
     differ between evaluations. ``reads``: whether it reads values as numbers, so that what depends on
     what may change from call to call. ``reasons``: why it is not run in each mode that was tried before
-    this one, of which ``told`` have been told.
+    this one, of which ``told`` have been told. ``common``: what is known of the program
+    whatever its estimators are, as long as arguments and parameters stay the same; None: they may not.
     """
 
     programs: tuple[Callable[..., Any], Callable[..., Any]]
@@ -118,6 +121,20 @@ class Way:
     reads: bool = False
     reasons: list[str] = field(default_factory=list)
     told: int = 0
+    common: set[Hashable] | None = None
+
+    def for_others(self) -> Way:
+        """For other estimators, of a program whose arguments and parameters stay as they are.
+
+        It knows of the program what this one has found, and those that are made of it share what they
+        find. Nothing is compared a second time.
+        """
+        if self.common is not None:
+            common = self.common
+        else:
+            compared = () if self.last is None else self.last.compared
+            common = {x for x in compared if isinstance(x, OfProgram)}
+        return replace(self, shapes={}, last=None, reasons=[], told=0, common=common)
 
     def serves(self, model: Callable[..., Any], guide: Callable[..., Any]) -> bool:
         """Whether this is the way of a program, or of one that was made anew of the same parts."""
@@ -153,7 +170,7 @@ class Way:
         met = self.shapes.get(shapes)
         if met is None and len(self.shapes) > SHAPES:
             self.shapes.clear()
-        known = met or self.shapes.setdefault(shapes, Shapes())
+        known = met or self.shapes.setdefault(shapes, Shapes(fixed=self.common is not None))
         if _is_inside_vmap():
             return
         if tracked is None:
@@ -170,7 +187,10 @@ class Way:
             return
         if met is None and len(self.shapes) > 1 and look() > self.plates and self.mode is not False:
             raise CannotVectorize("plates are nested more deeply than when the program was first run")
+        known.compared |= self.common or set()
         known.complete = verify(runs[0], known.compared)
+        if self.common is not None:
+            self.common.update(x for x in known.compared if isinstance(x, OfProgram))
 
     def _learn(self, known: Shapes, costs: Costs) -> None:
         known.learn(costs)

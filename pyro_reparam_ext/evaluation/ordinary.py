@@ -230,9 +230,12 @@ def padded(site: Site, batch_dims: int) -> Site:
     if missing <= 0:
         return site
     dims = batch_dims + len(site.fn.event_shape)
+    draw = site.draw.map(lambda x: left_padded(x, dims))
+    if site.draw.noise is not None:  # it may have more dims than a value
+        draw.noise = site.draw.noise[(None,) * missing]
     return replace(
         site,
         fn=site.fn.expand(torch.Size((1,) * missing) + site.fn.batch_shape),
-        draw=site.draw.map(lambda x: left_padded(x, dims)),
+        draw=draw,
         log_prob=left_padded(site.log_prob, batch_dims),
     )

@@ -38,7 +38,7 @@ from .held import held_distributions
 from .ordinary import run_guide, scored
 from .program import Program, Span
 from .recorder import Recorder
-from .terms import Term, left_padded, log_prob_of
+from .terms import Term, is_computed, left_padded, log_prob_of
 
 
 @dataclass(eq=False)
@@ -67,7 +67,8 @@ def run_pass(program: Program, spans: tuple[Span, ...], ordinary: bool, track: b
     """Runs guide and model at the alternatives of ``spans``, and at the ordinary values."""
     relaxed = any(program.branch(span).order for span in spans)
     relaxed = relaxed or (ordinary and differentiates_ordinary(program))
-    watch = ControlFlow() if relaxed and not program.vectorized else None
+    between = any(program.branch(span).downstream.relaxes for span in spans)
+    watch = ControlFlow() if between and not program.vectorized else None
     count = sum(map(len, spans))
     both = count + ordinary if spans else 0
     try:
@@ -126,7 +127,9 @@ def _ordinary_run(program: Program, relaxed: bool) -> GuideRun:
     ordinary, terms = program.ordinary, program.ordinary.terms
     if relaxed:
         terms = [
-            guide_term(site, ordinary.nodes[site.name], site.draw, relaxed)
+            replace(
+                guide_term(site, ordinary.nodes[site.name], site.draw, relaxed), upstream=term.upstream
+            )
             if site.value.requires_grad and _is_relaxable(site)
             else term
             for site, term in zip(ordinary.sites, terms, strict=True)
@@ -158,10 +161,8 @@ def _run_guide(
         messenger,
         trace,
     )
-    terms = []
-    for site in sites:
-        node, draw = messenger.nodes[site.name], messenger.draws[site.name]
-        terms.append(guide_term(site, node, draw, relaxed, held.get(site.name)))
+    nodes, draws = messenger.nodes, messenger.draws
+    terms = [guide_term(s, nodes[s.name], draws[s.name], relaxed, held.get(s.name)) for s in sites]
     return GuideRun(trace, sites, messenger.changed, terms)
 
 
@@ -210,6 +211,8 @@ def model_terms(
             continue
         node = node or traced
         fn, value = node["fn"], node["value"]
+        if remember and traced["is_observed"] and is_computed(traced):
+            program.computed[name] = node
         if name in sites and not node["is_observed"]:
             site = sites[name]
             draw = run.draws.get(name, site.draw)
@@ -227,6 +230,8 @@ def model_terms(
             upstream |= recorder.upstream.get(name, frozenset())
         terms.append(Term.of_model(node, untracked(log_prob), upstream))
         nodes.append(node)
+    if remember and program.branches:
+        program.footprint = sum(program.size_of(node["fn"]) for node in nodes)
     if remember and is_validation_enabled():
         check_model_guide_match(recorder.trace, program.ordinary.trace, program.max_plate_nesting)
         for node, term in zip(nodes, terms, strict=True):
@@ -309,7 +314,7 @@ def guide_term(
     place of its own distribution.
     """
     if relaxed and _is_relaxable(site):
-        log_prob = score = _linear(node["fn"], draw)
+        log_prob = score = untracked(_linear(node["fn"], draw))
     else:
         # Only the value of a hard site's log density enters, unless it weighs an expectation.
         graph = site.estimator.differentiable or site.estimator.enumerated

@@ -6,32 +6,41 @@ from .program import Program, Span
 
 _FEW = 64
 """A pass of so many evaluations hardly takes longer than one of few: sites may share it."""
+_NUMBERS = 2**26
+"""A pass of so many numbers, in the values of all sites, takes no less time than several of fewer."""
 
 
-def plan(program: Program) -> tuple[tuple[Span, ...], list[tuple[Span, ...]]]:
-    """The spans that run with the ordinary evaluation, and those of passes without a graph.
+def together(program: Program) -> tuple[Span, ...]:
+    """The spans that run with the ordinary evaluation."""
+    return tuple(
+        Span(owner, number, 0, branch.count)
+        for owner, number, branch in program.all_branches()
+        if branch.needs_graph and branch.count
+    )
+
+
+def apart(program: Program) -> list[tuple[Span, ...]]:
+    """The spans of passes without a graph, once the model has been run.
 
     Sites of few alternatives share a pass with the one before them, if they are in the same plates.
+    Those of many take several passes, where memory would grow with their number.
     """
-    if not program.branches:
-        return (), []
-    together: list[Span] = []
-    apart: list[tuple[Span, ...]] = []
+    passes: list[tuple[Span, ...]] = []
+    fitting = max(1, _NUMBERS // max(program.footprint, 1))
     room, enumerated, before = 0, 0, None
     for owner, site in enumerate(program.sites):
         enumerated += site.estimator.enumerated
         for number, branch in enumerate(program.branches.get(owner, ())):
-            count, chunk = branch.count, branch.chunk or branch.count
             if branch.needs_graph:
-                together += [Span(owner, number, 0, count)] if count else []
                 continue
-            most = min(branch.chunk or _FEW, _FEW)
+            count, chunk = branch.count, branch.chunk or fitting
+            most = min(chunk, _FEW)
             surroundings = site.plates, enumerated
-            if surroundings == before and count <= min(room, most - sum(map(len, apart[-1]))):
-                apart[-1] += (Span(owner, number, 0, count),)
+            if surroundings == before and count <= min(room, most - sum(map(len, passes[-1]))):
+                passes[-1] += (Span(owner, number, 0, count),)
             else:
                 room, before = most, surroundings
                 for start in range(0, count, chunk):
-                    apart.append((Span(owner, number, start, min(start + chunk, count)),))
+                    passes.append((Span(owner, number, start, min(start + chunk, count)),))
             room -= count
-    return tuple(together), apart
+    return passes

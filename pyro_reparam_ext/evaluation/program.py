@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from ..estimators.protocol import Branch, Site
@@ -36,10 +37,11 @@ class Program:
 
     ``batch_dims`` counts the dims of plates, particles and enumerated sites; evaluations lie left of
     them. ``vectorized`` is False where every evaluation is run by itself. ``model_values`` has what the
-    model alone drew in the ordinary run, as it saw it; ``model_nodes`` the same with all dims.
-    ``enumerated``: the sites that are, by name. ``branches``: by the number of a site, the alternatives
-    that its estimator asks for. ``crossed``: in which plates a term depends on other elements of a site
-    than its own.
+    model alone drew in the ordinary run, as it saw it; ``model_nodes`` the same with all dims,
+    ``computed`` its deterministic sites. ``enumerated``: the sites that are, by name. ``branches``: by
+    the number of a site, the alternatives that its estimator asks for. ``crossed``: in which plates a
+    term depends on other elements of a site than its own. ``footprint``: the numbers in all values
+    of one evaluation.
     """
 
     model: Callable[..., Any]
@@ -58,8 +60,10 @@ class Program:
     branches: dict[int, tuple[Branch, ...]] = field(default_factory=dict)
     model_values: dict[str, dict[str, Any]] = field(default_factory=dict)
     model_nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    computed: dict[str, dict[str, Any]] = field(default_factory=dict)
     model_parameters: dict[str, Tensor] = field(default_factory=dict)
     crossed: set[Crossing] = field(default_factory=set)
+    footprint: int = 0
 
     def parameters(self) -> dict[str, Tensor]:
         """The unconstrained parameters of guide and model."""
@@ -89,6 +93,11 @@ class Program:
     def values(self, span: Span) -> Tensor:
         """Alternative values of a site."""
         return self.branch(span).values(span.start, span.stop)
+
+    def size_of(self, fn: TorchDistribution) -> int:
+        """The numbers in the value of a site in one evaluation."""
+        dims = self.batch_dims + len(fn.event_shape)
+        return fn.shape()[-dims:].numel() if dims else 1
 
     # -- dims -------------------------------------------------------------------------------------
 

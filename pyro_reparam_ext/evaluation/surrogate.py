@@ -14,7 +14,7 @@ from ..estimators.protocol import Evaluations
 from ..noise import noise_of
 from .bound import charged, log_weights
 from .costs import Costs
-from .gradients import gradients
+from .gradients import differentiated_in, gradients, is_differentiated
 from .mean import mean_cost
 from .objective import Objective
 from .program import Program
@@ -97,19 +97,20 @@ def _evaluations(costs: Costs, numbers: list[int], learn: bool) -> dict[int, Eva
         downstream = costs.downstream(numbers)
     derivatives: dict[int, list[Tensor | None]] = {}
     if program.branches:
-        if any(b.order > 1 or (learn and b.order > 0) for _, _, b in program.all_branches()):
+        if any(is_differentiated(b, learn) for _, _, b in program.all_branches()):
             check_twice(program, costs.passes)
         derivatives = gradients(costs, numbers, learn)
     for number in numbers:
-        site = program.sites[number]
+        site, branches = program.sites[number], program.branches.get(number, ())
         given = site.infer.get("baseline_input", program.args)
         result[number] = Evaluations(
             site=site,
             costs=downstream[number].detach(),
-            branches=program.branches.get(number, ()),
+            branches=branches,
             gradients=derivatives.get(number, ()),
             particle_dim=program.particle_dim,
             inputs=tuple(given) if isinstance(given, (tuple, list)) else (given,),
+            differentiated=[differentiated_in(costs, number, branch) for branch in branches],
         )
     return result
 
@@ -121,12 +122,12 @@ def _mean_of_others(
     evaluations: Sequence[dict[int, Evaluations]],
 ) -> Tensor | None:
     """The mean cost of a site in the other particles; None if there are none."""
-    cost, dim = one.cost, one.particle_dim
+    cost, dim = one.mean_cost, one.particle_dim
     if dim is not None:
         return (cost.sum(dim, keepdim=True) - cost) / (cost.shape[dim] - 1)
     # In a loop over particles of dynamic structure, a site may occur in this particle alone.
     peers = [
-        other.cost
+        other.mean_cost
         for run, of_run in zip(runs, evaluations, strict=True)
         for other in of_run.values()
         if run is not costs
@@ -154,7 +155,7 @@ def _learning_term(learners: list[Evaluations]) -> Tensor | float:
         return 0.0
     if not parameters:
         return 0.0
-    relaxed = [one.site for one in learners if any(branch.order for branch in one.branches)]
+    relaxed = [one.site for one in learners if any(branch.trains for branch in one.branches)]
     with learning(relaxed):
         gradients = torch.autograd.grad(losses, list(parameters), allow_unused=True, retain_graph=True)
     terms = [

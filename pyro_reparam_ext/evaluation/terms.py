@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import torch
+from pyro.distributions import Delta
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
+from ..distributions.rules.wrappers import innermost
 from ..errors import EstimatorError
 from ..numerics.shapes import broadcast_shapes
 
@@ -135,6 +137,11 @@ def weighed(x: Tensor, weights: Sequence[Tensor]) -> Tensor:
 def vectorized_plates(site: Mapping[str, Any]) -> dict[str, int]:
     """Names and dims of the vectorised plates of a site."""
     return {frame.name: frame.dim for frame in site["cond_indep_stack"] if frame.vectorized}
+
+
+def is_computed(site: Mapping[str, Any]) -> bool:
+    """Whether a site is a function of others, which Pyro calls observed, as a reparameterised one."""
+    return bool(site["infer"].get("_deterministic")) or isinstance(innermost(site["fn"]), Delta)
 
 
 def log_prob_of(name: str, score: Callable[..., Tensor], *args: Any) -> Tensor:

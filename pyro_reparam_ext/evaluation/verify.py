@@ -19,11 +19,12 @@ from torch import Tensor
 from ..callers import told
 from ..errors import CannotVectorize, EstimatorError
 from ..estimators.protocol import Draw, Site
-from .at_once import check_inside, is_at_once
+from .at_once import check_crossings, check_inside
 from .branches import check_count, is_asked
 from .costs import Costs
 from .crossing import crossings
 from .invisible import invisible
+from .notes import Crossed, Probed, Warned
 from .passes import Pass
 from .place import Place, check_dims, some_indices
 from .plain import PlainRun, plain_run
@@ -44,13 +45,6 @@ def signature(costs: Costs) -> Signature:
         for term in p.terms
     ]
     return torch.is_grad_enabled(), *terms
-
-
-@dataclass(frozen=True)
-class Warned:
-    """Notes that a site's lost gradient has been spoken of."""
-
-    site: str
 
 
 AT_ONCE = 8
@@ -89,7 +83,9 @@ def verify(costs: Costs, done: set[Hashable]) -> bool:
             _compare(costs, row, done)
         if program.vectorized and not program.axes.hides:
             for name in (None, *(program.sites[owner].name for owner in owners)):
-                probe(program, name)
+                if (probed := Probed(name, program.inner_shape)) not in done:
+                    probe(program, name)
+                    done.add(probed)
         done.update(owners)
         complete = _look_for_crossings(costs, done)
     return complete and done.issuperset(program.branches)
@@ -97,8 +93,7 @@ def verify(costs: Costs, done: set[Hashable]) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class _Row:
-    """One evaluation: number ``number`` of a pass, at the place ``inner`` along the dims between
-    evaluations and plates.
+    """Evaluation ``number`` of a pass, at ``inner`` along the dims between evaluations and plates.
 
     ``span``: whose alternative it is, if it is not the ordinary one.
     """
@@ -241,12 +236,12 @@ def _terms_at(costs: Costs, row: _Row) -> Iterator[tuple[Term, Tensor]]:
 
 
 def _soft_values(costs: Costs, row: _Row) -> list[tuple[Site, Tensor]]:
-    """The relaxed and straight-through values, or alternatives, that train by their gradient."""
+    """The relaxed and straight-through values, or alternatives, whose gradient has to be the costs'."""
     program = costs.program
     if row.span is None:
         return [(site, site.value) for site in program.ordinary.sites if is_soft(site)]
-    tensor = program.branch(row.span).tensor
-    return [] if tensor is None else [(program.sites[row.span.owner], tensor)]
+    site, tensor = program.sites[row.span.owner], program.branch(row.span).tensor
+    return [] if tensor is None or not site.estimator.conditional.condition else [(site, tensor)]
 
 
 def _check_reads(costs: Costs, plain: PlainRun) -> None:
@@ -286,7 +281,12 @@ def _check_dependence(costs: Costs, row: _Row, term: Term, plain: PlainRun) -> N
 def _look_for_crossings(costs: Costs, done: set[Hashable]) -> bool:
     """Notes what crosses the plates of sites whose costs stay unsummed over these; True if all has."""
     program = costs.program
-    sites = [site for site in program.ordinary.sites if _is_charged(site) and site.name not in done]
+    sites = []
+    for site in filter(_is_charged, program.ordinary.sites):
+        if Crossed(site.name) not in done:
+            sites.append(site)
+        else:
+            check_crossings(site, {x for x in program.crossed if x[0] == site.name})
     if not sites:
         return True
     draws, values = ordinary_values(costs)
@@ -300,15 +300,9 @@ def _look_for_crossings(costs: Costs, done: set[Hashable]) -> bool:
 
     for site in sites[:AT_ONCE]:
         found = crossings(plain.sites[site.name], plain, again)
-        if found and is_at_once(site.estimator):
-            _, (side, name), plate = min(found)
-            raise EstimatorError(
-                f"site '{site.name}': {type(site.estimator).__name__} changes all elements of plate "
-                f"'{plate}' at once, but {side} site '{name}' depends in one element of it on the "
-                f"others. {site.estimator.advice(site.fn, is_at_once)}"
-            )
+        check_crossings(site, found)
         program.crossed.update(found)
-        done.add(site.name)
+        done.add(Crossed(site.name))
     return len(sites) <= AT_ONCE
 
 

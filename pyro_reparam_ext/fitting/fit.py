@@ -23,6 +23,7 @@ from ..diagnostics.guide_check import GuideCheck
 from ..elbo import TraceEstimator_ELBO
 from ..errors import EstimatorError
 from ..evaluation.invisible import invisible
+from ..nn.kl_weight import tempered
 from ..study.selection import select_estimators
 from .posterior_data import posterior_datasets
 
@@ -45,7 +46,8 @@ class Fit:
     - ``estimators`` and ``num_particles``: those that were used;
     - ``elbo`` in nats, with ``elbo_error``;
     - ``check``: the :class:`GuideCheck`; None where it could not be made, and ``unchecked`` says why;
-    - ``svi``: to go on with.
+    - ``svi``: to go on with;
+    - ``objective``: one sentence where it is tempered, by ``nn.kl_weight``, else empty.
     """
 
     guide: Callable[..., Any]
@@ -58,6 +60,7 @@ class Fit:
     unchecked: str
     svi: SVI
     program: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None
+    objective: str = ""
 
     @property
     def losses(self) -> Tensor:
@@ -97,6 +100,7 @@ class Fit:
             f"Fit: {'ok' if self.ok else 'not ok'} after {len(self.losses):,} steps",
             self.run.reason,
             f"ELBO {self.elbo:.2f} ± {self.elbo_error:.2f}",
+            self.objective if self.check is None else "",  # else the check says it
             f"estimators {chosen!r}, num_particles={self.num_particles}",
             repr(self.check) if self.check is not None else f"not checked: {self.unchecked}",
         ]
@@ -212,7 +216,17 @@ def fit(
     value, error_of_value = _elbo(check, svi, (args, kwargs), batches)
     program = None if batches is not None else (model, args, kwargs)
     return Fit(
-        guide, run, estimators, num_particles, value, error_of_value, check, unchecked, svi, program
+        guide,
+        run,
+        elbo.estimators,
+        num_particles,
+        value,
+        error_of_value,
+        check,
+        unchecked,
+        svi,
+        program,
+        tempered(),
     )
 
 

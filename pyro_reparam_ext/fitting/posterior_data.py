@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from pyro.distributions import Delta
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_factor, site_is_subsample
 from tqdm.auto import tqdm
 
 from ..diagnostics.guide_draws import check_whole
-from ..distributions.rules.wrappers import innermost
 from ..errors import EstimatorError
 from ..evaluation.first_run import plain_traces
 from ..evaluation.invisible import invisible
+from ..evaluation.terms import is_computed
 from ..schedule import measuring
+from ..study.datasets import inferencedata
 
 if TYPE_CHECKING:
     from arviz import InferenceData
@@ -129,15 +129,7 @@ def to_inferencedata(
     Raises:
         EstimatorError: ArviZ has none any more.
     """
-    import arviz as az
-
-    if not hasattr(az, "InferenceData"):
-        raise EstimatorError(
-            f"to_inferencedata: ArviZ {az.__version__} has no InferenceData; expected one below 1. Use "
-            f"to_datatree, which all of its functions take."
-        )
-    groups: dict[str, Any] = dict(posterior_datasets(model, guide, *args, **options))
-    return az.InferenceData(**groups)
+    return inferencedata(posterior_datasets(model, guide, *args, **options))
 
 
 @dataclass
@@ -170,7 +162,7 @@ def _values(trace: Trace) -> Iterator[tuple[str, str, np.ndarray, tuple[str, ...
         plates = {-frame.dim: frame.name for frame in node["cond_indep_stack"] if frame.vectorized}
         outer = tuple(plates.get(place, f"{name}_dim_{place}") for place in range(batch, 0, -1))
         inner = tuple(f"{name}_event_{place}" for place in range(fn.event_dim))
-        if not node["is_observed"] or _is_computed(node):
+        if not node["is_observed"] or is_computed(node):
             yield "posterior", name, _numpy(value.expand(fn.shape())), (*outer, *inner)
             continue
         log_prob, seen = fn.log_prob(value).expand(fn.batch_shape), value.expand(fn.shape())
@@ -183,11 +175,6 @@ def _values(trace: Trace) -> Iterator[tuple[str, str, np.ndarray, tuple[str, ...
         yield "observed_data", name, _numpy(seen), (*outer, *inner)
         yield "posterior_predictive", name, _numpy(fn.sample()), (*outer, *inner)
         yield "log_likelihood", name, _numpy(log_prob), outer
-
-
-def _is_computed(node: dict[str, Any]) -> bool:
-    """Whether a site is a function of others, which Pyro calls observed: it is of the posterior."""
-    return bool(node["infer"].get("_deterministic")) or isinstance(innermost(node["fn"]), Delta)
 
 
 def _check_drawn(trace: Trace, drawn: Trace) -> None:

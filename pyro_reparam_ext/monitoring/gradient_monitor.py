@@ -23,7 +23,7 @@ from .running import running_ratios
 
 if TYPE_CHECKING:
     from pandas import DataFrame
-    from xarray import Dataset
+    from xarray import Dataset, DataTree
 
 FIRST = 10
 """The step that is measured first, to learn what a measurement takes."""
@@ -180,10 +180,16 @@ class GradientMonitor:
         """The same as an ``xarray.Dataset`` of dims ``(step, parameter)``."""
         if not self._rows:
             raise EstimatorError(
-                "to_dataset: nothing was measured yet; expected one measurement. Take more steps, or "
-                "call measure()."
+                "GradientMonitor: nothing was measured yet; expected one measurement. Take more steps, "
+                "or call measure()."
             )
         return self.summary().set_index(["step", "parameter"]).to_xarray()
+
+    def to_datatree(self) -> DataTree:
+        """The same as the group ``monitor`` of an ``xarray.DataTree``, to keep beside other groups."""
+        from xarray import DataTree
+
+        return DataTree.from_dict({"monitor": self.to_dataset()})
 
     def to_tensorboard(self, writer: Any) -> None:
         """Writes each value as a scalar, ``gradient/<value>/<parameter>``.

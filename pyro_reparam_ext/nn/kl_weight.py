@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from pyro.distributions import Delta
 from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor
 
 from ..distributions.rules.wrappers import innermost
 from ..errors import EstimatorError
+from ..schedule import measuring
 from .bayesian import BayesianModule
 
 PARTS = ("", "_unconstrained", "_jacobian", "_rows", "_columns", "_reverse")
@@ -89,3 +91,20 @@ class kl_weight(Messenger):  # noqa: N801  (as local_reparameterization is)
             )
         weight = self.weight() if callable(self.weight) else self.weight
         msg["scale"] = msg["scale"] * weight
+
+    @property
+    def current(self) -> float:
+        """The weight as it is now."""
+        with measuring():
+            return float(self.weight() if callable(self.weight) else self.weight)
+
+
+def tempered() -> str:
+    """A sentence on the weights other than 1 that are in force; empty if there are none."""
+    entered = list({id(x): x for x in _PYRO_STACK if isinstance(x, kl_weight)}.values())
+    weights = [f"{x.current:.4g}" for x in entered if x.current != 1]
+    if not weights:
+        return ""
+    return (
+        f"inside kl_weight: the ELBO is of the tempered objective with weight {' and '.join(weights)}"
+    )

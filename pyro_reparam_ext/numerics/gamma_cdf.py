@@ -46,3 +46,12 @@ def _pull_back(
     density = log_gamma_density(log_value, concentration).exp()
     velocity = log_gamma_velocity(log_value.expand(cdf.shape), concentration)
     return gradient * density, -gradient * density * velocity
+
+
+@torch.no_grad()
+def log_gamma_tails(log_value: Tensor, concentration: Tensor) -> tuple[Tensor, Tensor]:
+    """P(log x <= log_value) and P(log x > log_value), each to its own relative precision."""
+    below = gamma_cdf(log_value, concentration)
+    x = log_value.expand(below.shape).exp()
+    above = torch.special.gammaincc(concentration.expand(below.shape), x.clamp(min=SMALL))
+    return below, torch.where(x < SMALL, 1 - below, above)

@@ -11,9 +11,11 @@ def positive_log(value: Tensor) -> Tensor:
     return value.clamp(min=torch.finfo(value.dtype).tiny).log()
 
 
-def power_at_zero(value: Tensor, exponent: Tensor) -> Tensor:
-    """The difference of ``exponent * log(value)`` and ``exponent * positive_log(value)``.
+def power_at_zero(log_density: Tensor, value: Tensor, exponent: Tensor) -> Tensor:
+    """A log density with the term ``exponent * positive_log(value)``, as it is with the logarithm.
 
-    0 for a positive value; at 0 infinite, or 0 for the exponent 0; NaN below.
+    That is another at 0 alone: infinite, without a gradient, but for the exponent 0.
     """
-    return torch.xlogy(exponent, value.detach().sign())
+    exponent = exponent.detach()
+    end = exponent.sign() * -torch.inf
+    return torch.where((value == 0) & (exponent != 0), end, log_density)

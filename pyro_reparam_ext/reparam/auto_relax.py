@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pyro.infer.reparam.reparam import Reparam
 
+from ..estimators.hard_forward import HardForward
 from ..temperature import Temperature
 from .relax import RelaxReparam, is_relaxable
 from .strategy import PerRunStrategy
@@ -43,6 +44,8 @@ class AutoRelax(PerRunStrategy):
     Args:
         temperature: as :class:`RelaxReparam` takes it.
         straight_through: whether values are hard; what is done with them is to be differentiable still.
+            Or the estimator whose gradient they take, such as :class:`~pyro_reparam_ext.ReinMax`, in
+            place of the temperature.
         score: ``"relaxed"`` (the default) or ``"discrete"``, not with ``straight_through``.
 
     Raises:
@@ -65,9 +68,9 @@ class AutoRelax(PerRunStrategy):
 
     def __init__(
         self,
-        temperature: Temperature,
+        temperature: Temperature | None = None,
         *,
-        straight_through: bool = False,
+        straight_through: bool | HardForward = False,
         score: Literal["relaxed", "discrete"] | None = None,
     ) -> None:
         super().__init__()

@@ -17,11 +17,13 @@ from ..distributions.relaxed_one_hot_categorical import RelaxedOneHotCategorical
 from ..distributions.rules.discrete_noise import is_binary
 from ..distributions.rules.logits import exact_logits
 from ..distributions.rules.pathwise import pathwise_at
+from ..distributions.rules.temperatures import batch_temperature
 from ..distributions.rules.wrappers import innermost
 from ..distributions.straight_through_bernoulli import StraightThroughBernoulli
 from ..distributions.straight_through_one_hot_categorical import StraightThroughOneHotCategorical
 from ..errors import EstimatorError
 from ..numerics.relaxation import far, hard_bernoulli, hard_one_hot, within
+from ..numerics.sigmoid import sigmoid
 from ..numerics.straight_through import straight_through
 from .keys import Gumbel, Logistic, gumbel_medians, logistic_median, most_likely_shift
 from .noncentered import NoncenteredReparam
@@ -95,6 +97,12 @@ class GumbelSoftmaxReparam(NoncenteredReparam):
                 f"RelaxedBernoulli, RelaxedOneHotCategorical, or a straight-through one. "
                 f"{'RelaxReparam relaxes it.' if _is_discrete(fn) else f'Leave {name!r} out.'}"
             )
+        if isinstance(fn, StraightThrough) and fn.gradient is not None:
+            raise EstimatorError(
+                f"site '{name}': GumbelSoftmaxReparam was given {type(fn).__name__} with "
+                f"gradient={fn.gradient!r}, which is one in the logits: the noise has none by it. Give "
+                f"{type(fn).__name__} a temperature in place of gradient=, or leave {name!r} out."
+            )
 
     def apply(self, msg: dict[str, Any]) -> dict[str, Any]:
         new = super().apply(msg)
@@ -112,7 +120,7 @@ class GumbelSoftmaxReparam(NoncenteredReparam):
         x = keys / _temperature(twin)
         if isinstance(twin, StraightThrough):
             if is_binary(fn):
-                return straight_through(hard_bernoulli(keys), x.sigmoid())
+                return straight_through(hard_bernoulli(keys), sigmoid(x))
             return straight_through(hard_one_hot(keys), x.softmax(-1))
         if not is_binary(fn):
             x = torch.where(twin.impossible, -far(x.dtype), x)
@@ -171,13 +179,12 @@ def _twin(fn: Any) -> Any:
     """The distribution of this package."""
     if isinstance(fn, (StraightThrough, RelaxedBernoulli, RelaxedOneHotCategorical)):
         return fn
+    hard = isinstance(fn, _PYRO_HARD)
     if is_binary(fn):
-        cls: Any = StraightThroughBernoulli if isinstance(fn, _PYRO_HARD) else RelaxedBernoulli
-        return cls(fn.temperature, logits=fn.logits, validate_args=False)
-    cls = StraightThroughOneHotCategorical if isinstance(fn, _PYRO_HARD) else RelaxedOneHotCategorical
-    # Of torch's the temperature broadcasts with the logits, not with the batch shape.
-    temperature = fn.temperature.squeeze(-1) if fn.temperature.dim() else fn.temperature
-    return cls(temperature, logits=fn.logits, validate_args=False)
+        cls: Any = StraightThroughBernoulli if hard else RelaxedBernoulli
+    else:
+        cls = StraightThroughOneHotCategorical if hard else RelaxedOneHotCategorical
+    return cls(batch_temperature(fn), logits=fn.logits, validate_args=False)
 
 
 def _finite_logits(twin: Any) -> Tensor:

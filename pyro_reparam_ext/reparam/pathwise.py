@@ -16,6 +16,7 @@ from .. import distributions as ours
 from ..distributions.rules.copies import unchecked
 from ..distributions.rules.dispatch import Rules
 from ..distributions.rules.logits import parameter_of
+from ..distributions.rules.temperatures import batch_temperature
 from ..distributions.rules.wrappers import WRAPPERS, innermost
 from ..errors import EstimatorError
 from .plates import has_value_of_one, in_plates
@@ -103,16 +104,21 @@ def _handed_over(target: type, *names: str) -> Rule:
     return lambda fn: unchecked(fn, target, **{name: getattr(fn, name) for name in names})
 
 
-def _relaxed_bernoulli(target: type) -> Rule:
-    return lambda fn: unchecked(fn, target, temperature=fn.temperature, **parameter_of(fn.base_dist))
-
-
-def _relaxed_one_hot(target: type) -> Rule:
-    return lambda fn: unchecked(fn, target, temperature=fn.temperature, **parameter_of(fn.base_dist))
+def _relaxed(target: type) -> Rule:
+    return lambda fn: unchecked(
+        fn, target, temperature=batch_temperature(fn), **parameter_of(fn.base_dist)
+    )
 
 
 def _continuous_bernoulli(fn: td.ContinuousBernoulli) -> TorchDistribution:
     return unchecked(fn, ours.ContinuousBernoulli, **parameter_of(fn))
+
+
+def _mixture(fn: td.MixtureSameFamily) -> TorchDistribution:
+    given = {name: getattr(fn, name) for name in ("mixture_distribution", "component_distribution")}
+    twin = unchecked(fn, ours.MixtureSameFamily, **given)
+    twin._refuse_without_gradient()
+    return twin
 
 
 def _wishart(fn: td.Wishart) -> TorchDistribution:
@@ -151,21 +157,17 @@ _LEAVES: dict[type, Rule] = {
     td.VonMises: _handed_over(ours.VonMises, "loc", "concentration"),
     td.LKJCholesky: _handed_over(ours.LKJCholesky, "dim", "concentration"),
     dist.LKJ: _lkj,
-    td.MixtureSameFamily: _handed_over(
-        ours.MixtureSameFamily, "mixture_distribution", "component_distribution"
-    ),
+    td.MixtureSameFamily: _mixture,
     dist.MixtureOfDiagNormals: _handed_over(
         ours.MixtureOfDiagNormals, "locs", "coord_scale", "component_logits"
     ),
     dist.MixtureOfDiagNormalsSharedCovariance: _handed_over(
         ours.MixtureOfDiagNormalsSharedCovariance, "locs", "coord_scale", "component_logits"
     ),
-    td.RelaxedBernoulli: _relaxed_bernoulli(ours.RelaxedBernoulli),
-    td.RelaxedOneHotCategorical: _relaxed_one_hot(ours.RelaxedOneHotCategorical),
-    dist.RelaxedBernoulliStraightThrough: _relaxed_bernoulli(ours.StraightThroughBernoulli),
-    dist.RelaxedOneHotCategoricalStraightThrough: _relaxed_one_hot(
-        ours.StraightThroughOneHotCategorical
-    ),
+    td.RelaxedBernoulli: _relaxed(ours.RelaxedBernoulli),
+    td.RelaxedOneHotCategorical: _relaxed(ours.RelaxedOneHotCategorical),
+    dist.RelaxedBernoulliStraightThrough: _relaxed(ours.StraightThroughBernoulli),
+    dist.RelaxedOneHotCategoricalStraightThrough: _relaxed(ours.StraightThroughOneHotCategorical),
 }
 
 _OURS = [getattr(ours, name) for name in ours.__all__ if isinstance(getattr(ours, name), type)]

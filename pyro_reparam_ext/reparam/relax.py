@@ -9,7 +9,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from pyro.infer.reparam.reparam import Reparam
 
-from ..distributions.mixins.straight_through import StraightThrough
+from ..distributions.mixins.straight_through import StraightThrough, check_keeps_law
 from ..distributions.relaxed_bernoulli import RelaxedBernoulli
 from ..distributions.relaxed_one_hot_categorical import RelaxedOneHotCategorical
 from ..distributions.rules.discrete_noise import is_binary
@@ -18,6 +18,8 @@ from ..distributions.rules.wrappers import coordinates, innermost
 from ..distributions.straight_through_bernoulli import StraightThroughBernoulli
 from ..distributions.straight_through_one_hot_categorical import StraightThroughOneHotCategorical
 from ..errors import EstimatorError
+from ..estimators.hard_forward import HardForward
+from ..estimators.relaxed import Tempered
 from ..temperature import Temperature, as_option, check_temperature, current_value, fault_of, state_of
 from .noncentered import rewrapped
 from .plates import has_value_of_one, in_plates
@@ -43,6 +45,7 @@ class RelaxReparam(Reparam):
     - ``straight_through=True``: values are hard and have the discrete law, so the ELBO is that of the
       discrete model; the gradient is that of :math:`y`, and biased. MCMC, which sees a discrete law,
       sums over these sites as over any discrete ones.
+    - ``straight_through=ReinMax()``, or another straight-through estimator: the same with its gradient.
 
     A relaxed guide needs a relaxed model. With validation on, a discrete one refuses relaxed values.
     With validation off it scores them in its own way: ``Bernoulli.log_prob`` is linear in the value, so
@@ -73,15 +76,20 @@ class RelaxReparam(Reparam):
             ``nn.Parameter``, an :class:`~pyro_reparam_ext.ExponentialDecay`, or a function that returns
             a tensor, such as one that calls ``pyro.param``. Read at every run. A parameter is in the
             parameter store as ``f"temperature/{name}$$$temperature"``, so that ``SVI`` trains it; what
-            is in the store under this name already takes the place of the value of a new one.
+            is in the store under this name already takes the place of the value of a new one. Not with
+            an estimator, which has its own.
         straight_through: whether values are hard; what is done with them is to be differentiable still.
+            Or the estimator whose gradient hard values take, in place of that at a temperature:
+            :class:`~pyro_reparam_ext.StraightThrough`, :class:`~pyro_reparam_ext.ReinMax`,
+            :class:`~pyro_reparam_ext.GumbelRao`, :class:`~pyro_reparam_ext.GappedStraightThrough`, or
+            :class:`~pyro_reparam_ext.DecoupledStraightThrough` with a forward temperature of 1.
         score: ``"relaxed"`` (the default) or ``"discrete"``, how relaxed values are scored. Not for
             straight-through ones, whose score is the discrete one.
 
     Raises:
-        EstimatorError: an option is out of range, ``score`` is given with ``straight_through``, the
-            site is neither Bernoulli nor OneHotCategorical, or the program that an ELBO trains by makes
-            a number of the value.
+        EstimatorError: an option is out of range, ``score`` is given with ``straight_through``, a
+            temperature with an estimator, the site is neither Bernoulli nor OneHotCategorical, or the
+            program that an ELBO trains by makes a number of the value.
 
     Warns:
         UserWarning: a cost depends on the value without a gradient.
@@ -99,23 +107,23 @@ class RelaxReparam(Reparam):
 
     def __init__(
         self,
-        temperature: Temperature,
+        temperature: Temperature | None = None,
         *,
-        straight_through: bool = False,
+        straight_through: bool | HardForward = False,
         score: Literal["relaxed", "discrete"] | None = None,
     ) -> None:
-        check_temperature("RelaxReparam", temperature)
+        self.gradient = None if isinstance(straight_through, bool) else straight_through
+        self.temperature = _temperature(temperature, self.gradient)
         if score not in (None, "relaxed", "discrete"):
             raise EstimatorError(
                 f"RelaxReparam: score must be 'relaxed' or 'discrete', was given {score!r}."
             )
         if straight_through and score is not None:
             raise EstimatorError(
-                f"RelaxReparam: was given score={score!r} with straight_through=True, whose hard "
+                f"RelaxReparam: was given score={score!r} with straight_through, whose hard "
                 f"values have the discrete score. Give one of the two."
             )
-        self.temperature = as_option(temperature)
-        self.straight_through = straight_through
+        self.straight_through = bool(straight_through)
         self.score = score or "relaxed"
 
     def relaxed(self, name: str, wrapped: TorchDistribution) -> TorchDistribution:
@@ -153,7 +161,8 @@ class RelaxReparam(Reparam):
         parameters = {**given, "validate_args": base._validate_args}
         if self.straight_through:
             hard = StraightThroughBernoulli if binary else StraightThroughOneHotCategorical
-            return hard(current_value(self.temperature), **parameters)
+            temperature = None if self.gradient else current_value(self.temperature)
+            return hard(temperature, **parameters, gradient=self.gradient)
         soft = RelaxedBernoulli if binary else RelaxedOneHotCategorical
         return soft(current_value(self.temperature), **parameters, score=self.score)
 
@@ -168,6 +177,27 @@ class RelaxReparam(Reparam):
                 value = None
         watch("RelaxReparam")
         return {"fn": fn, "value": value, "is_observed": False}
+
+
+def _temperature(given: Temperature | None, gradient: HardForward | None) -> Temperature:
+    """The temperature that is given, or that of the gradient; raises if there is not one of them."""
+    if gradient is None:
+        check_temperature("RelaxReparam", given)
+        assert given is not None  # or the check has raised
+        return as_option(given)
+    if not isinstance(gradient, HardForward):
+        raise EstimatorError(
+            f"RelaxReparam: straight_through must be a bool or a straight-through estimator, was given "
+            f"{gradient!r}; expected StraightThrough(), ReinMax(), GumbelRao(0.5, 10), "
+            f"GappedStraightThrough(0.5) or the like."
+        )
+    if given is not None:
+        raise EstimatorError(
+            f"RelaxReparam: was given temperature={given!r} and straight_through={gradient!r}, whose "
+            f"gradient has its own temperature where it needs one. Give one of the two."
+        )
+    check_keeps_law("RelaxReparam", gradient)
+    return gradient.temperature if isinstance(gradient, Tempered) else 1.0
 
 
 def is_relaxable(fn: TorchDistribution) -> bool:

@@ -50,15 +50,16 @@ def gradient_study(
     program can be batched (``torch.func.vmap``) and else one after another. Afterwards parameters,
     parameter store and global random state are what they were before.
 
-    Some estimators are unbiased on a condition that only a measurement can tell: ``Pathwise`` and
-    ``REBAR`` if the cost is continuous in the (relaxed) value of the site. Where the reference is made
-    of such estimators alone (``"exact"`` with continuous sites among them), it is compared with the
-    score function at the same sites, with as many draws as the study has: the time of one label more.
-    If they differ (``bias_z`` beyond 4), a warning names the sites and the score function becomes the
-    reference; a label that fails is not called unbiased. What stays unseen: a jump that is small
-    against the variance of the score function; one in a value that no site samples (a parameter itself,
-    or a ``Delta`` made of one); one at a site whose support moves with its parameters, where the score
-    function would be wrong; and all of them in a program that the score function can't serve.
+    Some estimators are unbiased on a condition that only a measurement can tell: ``Pathwise``,
+    ``REBAR`` and ``RELAX`` if the cost is continuous in the (relaxed) value of the site. Where the
+    reference is made of such estimators alone (``"exact"`` with continuous sites among them), it is
+    compared with the score function at the same sites, with as many draws as the study has: the time of
+    one label more. If they differ (``bias_z`` beyond 4), a warning names the sites and the score
+    function becomes the reference; a label that fails is not called unbiased. What stays unseen: a jump
+    that is small against the variance of the score function; one in a value that no site samples (a
+    parameter itself, or a ``Delta`` made of one); one at a site whose support moves with its
+    parameters, where the score function would be wrong; and all of them in a program that the score
+    function can't serve.
 
     Args:
         model: a Pyro model.

@@ -13,6 +13,7 @@ from .again import Again
 from .attribution import Attribution, attribution
 from .best import Best, best_of
 from .bias import bias
+from .datasets import gradient_datasets, inferencedata
 from .measured import Measured
 from .moments import Moments, Reference, reference_of
 from .names import Names, select
@@ -20,6 +21,7 @@ from .names import Names, select
 if TYPE_CHECKING:
     from arviz import InferenceData
     from pandas import DataFrame
+    from xarray import Dataset, DataTree
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +48,9 @@ class GradientStudy:
         - ``evaluations`` of the program that one gradient takes;
         - ``variance``: the sum over coordinates of the variance per coordinate, and ``variance_low``,
           ``variance_high``, its 95 % interval;
-        - ``relative_variance``: over the squared norm of the reference gradient;
-        - ``relative_bias``: the norm of mean minus reference, less what sampling error adds, over the
-          norm of the reference;
+        - ``bias``: the norm of mean minus reference, less what sampling error adds;
+        - ``relative_variance``, ``relative_bias``: over the squared norm of the reference gradient, and
+          over the norm; NaN where it is 0, as an exact one is at an optimum;
         - ``bias_z``: how sure the bias is, as a z-score corrected for the number of coordinates:
           beyond 4 it is real, unless the estimator has draws of a kind that the study never saw (see
           below); NaN where there is nothing to compare with, or the mean is off but no two draws
@@ -102,6 +104,7 @@ class GradientStudy:
                 "variance": variance,
                 "variance_low": low,
                 "variance_high": high,
+                "bias": size,
                 "relative_variance": variance / norm**2 if norm else np.nan,
                 "relative_bias": size / norm if norm else np.nan,
                 "bias_z": z,
@@ -250,7 +253,7 @@ class GradientStudy:
         """Without its programs, which need not be pickled with it."""
         return {**self.__dict__, "again": None}
 
-    def to_inferencedata(self, params: Names = None) -> InferenceData:
+    def to_datatree(self, params: Names = None) -> DataTree:
         """Draws in the group ``gradients``, dims ``(chain, draw, estimator, <param dims>)``.
 
         The mean of the reference is in the group ``reference``.
@@ -258,30 +261,34 @@ class GradientStudy:
         Args:
             params: names of parameters, or a predicate of them, to restrict it to.
         """
-        import arviz as az
+        from xarray import DataTree
 
-        labels, names = list(self.results), select(self.names, params)
-        gradients = {
-            name: np.stack([self.results[k].kept[name] for k in labels], axis=1)[None] for name in names
-        }
-        dims = {
-            name: ["estimator", *(f"{name}_dim_{i}" for i in range(values.ndim - 3))]
-            for name, values in gradients.items()
-        }
-        draws = az.dict_to_dataset(gradients, coords={"estimator": labels}, dims=dims)
-        draws.attrs.update({k: str(v) for k, v in self.settings.items()})
-        flat, mean = self.reference_gradient(names).mean, {}
-        for name in names:
-            shape = gradients[name].shape[3:]
-            size = int(np.prod(shape))
-            mean[name], flat = flat[:size].reshape(shape), flat[size:]
-        inner = {name: dims[name][1:] for name in names}
-        reference = az.dict_to_dataset(mean, default_dims=[], dims=inner)
-        return az.InferenceData(gradients=draws, reference=reference)
+        return DataTree.from_dict(dict(self._datasets(params)))
+
+    def to_inferencedata(self, params: Names = None) -> InferenceData:
+        """The groups of :meth:`to_datatree` as an ``arviz.InferenceData``, for ArviZ below 1.
+
+        Args:
+            params: names of parameters, or a predicate of them, to restrict it to.
+
+        Raises:
+            EstimatorError: ArviZ has none any more.
+        """
+        return inferencedata(self._datasets(params))
+
+    def _datasets(self, params: Names) -> dict[str, Dataset]:
+        """The groups, by their names."""
+        return gradient_datasets(
+            {label: result.kept for label, result in self.results.items()},
+            self.reference_gradient(params).mean,
+            select(self.names, params),
+            self.settings,
+        )
 
     def save(self, path: str | os.PathLike, params: Names = None) -> str:
-        """Writes :meth:`to_inferencedata` as netCDF and returns the path."""
-        return self.to_inferencedata(params).to_netcdf(os.fspath(path), engine="h5netcdf")
+        """Writes :meth:`to_datatree` as netCDF and returns the path."""
+        self.to_datatree(params).to_netcdf(os.fspath(path), engine="h5netcdf")
+        return os.fspath(path)
 
     def plot(self, params: Names = None, axes: Any = None) -> np.ndarray:
         """Relative variance and, beside it, relative bias of each estimator.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,26 +17,18 @@ from ..estimators.base import Estimator, least_particles
 from .driver import restored
 from .elbo_call import ElboCall
 from .pilot import Pilot
+from .race import FIRST, Race
 
 if TYPE_CHECKING:
-    from pandas import DataFrame, Series
+    from pandas import DataFrame
 
 Candidates = Sequence[Estimator] | Mapping[str, Sequence[Estimator]] | None
 """Estimators to choose from: the same at all sites that they serve, or by the names of sites."""
 
-PARTICLES = (1, 2, 4, 8, 16, 32)
-"""Numbers of particles that are tried."""
-TIMING = 1.1
-"""The ratio of two times, measured in short, that may be one."""
-NEGLIGIBLE = 0.01
-"""The variance, over the squared norm of the gradient, that is not worth much time."""
-ROUNDS = (50, 200, 800)
-"""Draws of each candidate that is left in a round."""
-REPORTED = [
-    *("unbiased", "variance", "variance_low", "variance_high", "bias_z", "evaluations"),
-    *("seconds_per_gradient", "work_normalized_variance", "draws"),
-]
-"""What a report has of the summary of a study."""
+PARTICLES = 32
+"""Particles that are tried, at most."""
+GAIN = 5 / 6
+"""The ratio of work-normalised variances from which on more particles are worth it."""
 SWEEPS = 3
 """Times that all sites are gone through, at most: one may hide the noise of another at first."""
 
@@ -84,15 +75,20 @@ def select_estimators(
     The least work-normalised variance wins, :math:`\mathrm{Var}[g]` times the seconds of one
     gradient: the variance that is left after a given time. (A hundredth of the squared norm of the
     gradient is added to each variance, or what is exact would win at any cost.) Sites are gone
-    through one after the other, the others as chosen so far, until nothing changes. At a site all
+    through one after the other, the others as chosen so far, until nothing changes; after the first
+    time only candidates are measured that may have become better than what was chosen. At a site all
     candidates are measured by a few draws of the gradient, as :func:`gradient_study` does, those
     that can still be best by four times as many, and so on (successive halving). Where some can't
-    be told apart in the end, the one with the fewest evaluations is taken, and the report says
-    ``tied``. A candidate that is biased counts by its mean squared error, and none is tried unless
-    it is named. One that is unbiased on a condition, such as ``Pathwise`` if the cost has no jump,
-    is compared with one that is without, before it is taken.
+    be told apart in the end, the report says ``tied``, and of those within a tenth of the best the
+    one with the fewest evaluations is taken. A candidate that is biased counts by its mean squared
+    error, and none is tried unless it is named. One that is unbiased on a condition, such as
+    ``Pathwise`` if the cost has no jump, is compared with one that is without, before it is taken.
 
-    Particles are then doubled as long as that lowers the product by a sixth or more.
+    A candidate that raises, or has a gradient that is not finite, is left out, and the report says why.
+
+    Particles are doubled as long as that lowers the product by a sixth or more, as predicted by the
+    times of a gradient with the fewest particles and with twice as many; what is predicted is
+    measured once.
 
     The answer holds at the parameters as they are, which are left as they are, and for data of this
     size: at the start of training and late in it, different estimators may be best.
@@ -113,10 +109,11 @@ def select_estimators(
         A mapping from sites to estimators, with ``num_particles`` and a ``report``: for each ``site``
         and ``candidate``, as last measured, the ``variance`` of the gradient with its interval,
         ``bias_z``, ``evaluations``, ``seconds_per_gradient``, ``work_normalized_variance``, ``draws``,
-        whether it was ``chosen``, and whether it is ``tied`` with that.
+        whether it was ``chosen``, whether it is ``tied`` with that, and why it ``failed``, if it did.
 
     Raises:
-        EstimatorError: a site is unknown, or no candidate serves it.
+        EstimatorError: a site is unknown, or no candidate serves it. Where all candidates of a site
+            fail, the error of the first.
 
     References:
         Karnin, Koren, Somekh, Almost Optimal Exploration in Multi-Armed Bandits, 2013 (successive
@@ -138,119 +135,79 @@ def select_estimators(
     """
     elbo = TraceEstimator_ELBO(max_plate_nesting=max_plate_nesting)
     call = ElboCall(elbo, model, guide, args, kwargs)
-    with restored(model, guide):
-        choices = _choices(_latent(call), candidates)
-        pilot = Pilot(call, seed)
+    return selected(call, candidates, budget=budget, seed=seed, progress=progress)
+
+
+def selected(
+    call: ElboCall,
+    candidates: Candidates = None,
+    *,
+    num_particles: int | None = None,
+    budget: float | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> Selection:
+    """As :func:`select_estimators`, for the call of an ELBO. ``num_particles``: if they are fixed."""
+    deadline = None if budget is None else time.monotonic() + budget
+
+    def is_over() -> bool:
+        return deadline is not None and time.monotonic() > deadline
+
+    with (
+        restored(call.model, call.guide),
+        tqdm(desc="select_estimators", unit="round", disable=None if progress else True) as bar,
+    ):
+
+        def advance(what: str) -> None:
+            bar.set_postfix_str(what, refresh=False)
+            bar.update()
+
+        choices = _choices(_latent(call), candidates, num_particles)
+        pilot = Pilot(call, seed, num_particles or 1)
         chosen = {site: found[0] for site, found in choices.items()}
-        rows: dict[str, list[dict[str, Any]]] = {}
-        deadline = None if budget is None else time.monotonic() + budget
-        open_sites = [site for site, found in choices.items() if len(found) > 1]
-        with tqdm(desc="select_estimators", unit="round", disable=None if progress else True) as bar:
-            for _ in range(SWEEPS):
-                before = dict(chosen)
-                for site in open_sites:
-                    chosen[site], rows[site] = _at_site(
-                        pilot, site, choices[site], chosen, deadline, bar
-                    )
-                if chosen == before or len(open_sites) == 1 or _is_over(deadline):
-                    break
-            num_particles = _particles(pilot, chosen, deadline, bar)
-    return Selection(chosen, num_particles, _table([row for site in rows.values() for row in site]))
+        races = {
+            site: Race(site, {repr(x): x for x in found})
+            for site, found in choices.items()
+            if len(found) > 1
+        }
+        now = 0.0, 0.0
+        for sweep in range(SWEEPS):
+            before = dict(chosen)
+            for site, race in races.items():
+                labels = race.hopeful(*now) if sweep else list(race.candidates)
+                if len(labels) > 1:
+                    others = {name: x for name, x in chosen.items() if name != site}
+                    chosen[site] = race.run(pilot, others, labels, is_over, advance)
+                    now = race.level
+            if chosen == before or len(races) == 1 or is_over():
+                break
+        particles = num_particles
+        if particles is None:
+            advance("particles")
+            particles = least_particles(chosen.values())
+            if not is_over():
+                particles = _particles(pilot, chosen, particles)
+    return Selection(
+        chosen, particles, _table([row for race in races.values() for row in race.report()])
+    )
 
 
-def _at_site(
-    pilot: Pilot,
-    site: str,
-    candidates: list[Estimator],
-    chosen: Mapping[str, Estimator],
-    deadline: float | None,
-    bar: tqdm,
-) -> tuple[Estimator, list[dict[str, Any]]]:
-    """The estimator that is best at a site, the others as chosen, and a row on each candidate."""
-    left = {repr(estimator): estimator for estimator in candidates}
-    rows: dict[str, Series] = {}
-    for draws in ROUNDS:
-        bar.set_postfix_str(f"{site}: {len(left)} candidates", refresh=False)
-        bar.update()
-        measured = pilot.measure({k: {**chosen, site: x} for k, x in left.items()}, draws)
-        error, seconds = _squared_error(measured), measured["seconds_per_gradient"]
-        measured["work_normalized_variance"] = error * seconds
-        measured["error"] = error + NEGLIGIBLE * _squared_norm(measured)  # by which they are judged
-        rows |= {label: row for label, row in measured.iterrows()}
-        best = measured.loc[(measured["error"] * seconds).idxmin()]
-        left = {label: x for label, x in left.items() if _is_tied(measured.loc[label], best)}
-        if len(left) == 1 or _is_over(deadline):
-            break
-    winner = min(left, key=lambda label: rows[label]["evaluations"])  # the first of equals
-    if _fails(pilot, site, winner, candidates, chosen, rows):
-        others = [x for x in candidates if repr(x) != winner]
-        best_of_others, found = _at_site(pilot, site, others, chosen, deadline, bar)
-        row = rows[winner]
-        failed = {"site": site, "candidate": winner, **row[REPORTED], "chosen": False, "tied": False}
-        return best_of_others, [*found, {**failed, "unbiased": False}]
-    found = []
-    for label, row in rows.items():
-        status = {"chosen": label == winner, "tied": label in left and len(left) > 1}
-        found.append({"site": site, "candidate": label, **row[REPORTED], **status})
-    return left[winner], found
+def _particles(pilot: Pilot, chosen: Mapping[str, Estimator], least: int) -> int:
+    """The number of particles from which on more of them gain little.
 
-
-def _fails(
-    pilot: Pilot,
-    site: str,
-    winner: str,
-    candidates: list[Estimator],
-    chosen: Mapping[str, Estimator],
-    rows: Mapping[str, Series],
-) -> bool:
-    """Whether an estimator that is unbiased on a condition differs from one that is without."""
-    known = {repr(x): x for x in candidates}
-    witnesses = [label for label, x in known.items() if x.unbiased and not x.condition]
-    if not (known[winner].unbiased and known[winner].condition and witnesses):
-        return False
-    witness = min(witnesses, key=lambda label: rows[label]["variance"])
-    both = {label: {**chosen, site: known[label]} for label in (winner, witness)}
-    return not pilot.measure(both, ROUNDS[-1]).loc[winner, "unbiased"]
-
-
-def _squared_error(summary: DataFrame) -> Series:
-    """The variance, and the squared bias of what is not unbiased."""
-    bias = (summary["relative_bias"] ** 2 * _squared_norm(summary)).fillna(0.0)
-    return summary["variance"] + bias.where(~summary["unbiased"], 0.0)
-
-
-def _squared_norm(summary: DataFrame) -> float:
-    """That of the gradient, the same for all candidates."""
-    ratio = (summary["variance"] / summary["relative_variance"]).replace(math.inf, math.nan)
-    return float(ratio.max()) if ratio.notna().any() else 0.0
-
-
-def _is_tied(row: Series, best: Series) -> bool:
-    """Whether a candidate may be as good as the best, as far as it was measured."""
-    least = row["error"] - row["variance"] + row["variance_low"]
-    most = best["error"] - best["variance"] + best["variance_high"]
-    limit = TIMING * most * best["seconds_per_gradient"]
-    return bool(least * row["seconds_per_gradient"] <= limit)
-
-
-def _particles(pilot: Pilot, chosen: Mapping[str, Estimator], deadline: float | None, bar: tqdm) -> int:
-    """The number of particles from which on more of them gain little."""
-    least = least_particles(chosen.values())
-    best, before = least, math.inf
-    for particles in (p for p in PARTICLES if p >= least):
-        bar.set_postfix_str(f"{particles} particles", refresh=False)
-        bar.update()
-        now = pilot.product(chosen, ROUNDS[0], particles)
-        if now > before * 5 / 6:
-            break
-        best, before = particles, now
-        if now == 0 or _is_over(deadline):
-            break
+    The time of a gradient is :math:`a + b K`, and its variance proportional to :math:`1 / K`: so twice
+    as many are worth it as long as :math:`K b \\le 2 a`. What comes of that is measured once.
+    """
+    once, twice = pilot.seconds(chosen, least), pilot.seconds(chosen, 2 * least)
+    each = max((twice - once) / least, 0.0)
+    fixed = max(once - each * least, 0.0)
+    best = least
+    while 2 * best <= PARTICLES and fixed + 2 * best * each <= 2 * GAIN * (fixed + best * each):
+        best *= 2
+    if best > least:
+        before, after = (pilot.product(chosen, FIRST, particles) for particles in (least, best))
+        best = best if after <= GAIN * before else least
     return best
-
-
-def _is_over(deadline: float | None) -> bool:
-    return deadline is not None and time.monotonic() > deadline
 
 
 def _latent(call: ElboCall) -> dict[str, TorchDistribution]:
@@ -264,7 +221,7 @@ def _latent(call: ElboCall) -> dict[str, TorchDistribution]:
 
 
 def _choices(
-    sites: Mapping[str, TorchDistribution], candidates: Candidates
+    sites: Mapping[str, TorchDistribution], candidates: Candidates, num_particles: int | None
 ) -> dict[str, list[Estimator]]:
     """The estimators to choose from at each site: those that serve it; if not named, unbiased ones."""
     if isinstance(candidates, Mapping):
@@ -277,7 +234,11 @@ def _choices(
     choices = {}
     for name, fn in sites.items():
         if candidates is None:
-            choices[name] = unbiased_for(fn, lambda estimator: False)
+            found = unbiased_for(
+                fn, lambda x: num_particles is not None and x.min_particles > num_particles
+            )
+            if found:
+                choices[name] = found
             continue
         given = candidates.get(name, ()) if isinstance(candidates, Mapping) else candidates
         found = [estimator for estimator in given if estimator.serves(fn)]

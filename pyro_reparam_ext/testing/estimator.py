@@ -84,8 +84,8 @@ def check_estimator(
     Example:
         >>> import pyro_reparam_ext as pre
         >>> found = pre.testing.check_estimator(pre.DisARM)
-        >>> found.distribution.unique().tolist()
-        ['Bernoulli, to_event', 'Bernoulli']
+        >>> sorted(found.distribution.unique())[:2]
+        ['Bernoulli', 'Bernoulli, to_event']
     """
     from pandas import DataFrame
 

@@ -8,6 +8,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import biject_to
+from torch.distributions.constraints import MixtureSameFamilyConstraint
 
 from ..distributions.rules.wrappers import coordinate_support, coordinates, num_coordinates
 
@@ -54,6 +55,9 @@ def nodes(fn: TorchDistribution, line: Line) -> Line:
         )
     if base.support.is_discrete:
         return torch.arange(COUNTS, dtype=dtype), torch.zeros(COUNTS, dtype=dtype)
-    transform = biject_to(base.support)
+    support = base.support
+    if type(support) is MixtureSameFamilyConstraint:  # its components have one
+        support = support.base_constraint
+    transform = biject_to(support)
     values = transform(line[0])
     return values, transform.log_abs_det_jacobian(line[0], values) + line[1]

@@ -19,6 +19,13 @@ BENCHMARKS = (
     "networks",
     "chain",
     "modes",
+    "discrete_digits",
+    "discrete_toy",
+    "memory",
+    "poisson_factors",
+    "deep_digits",
+    "storchastic",
+    "subsets_and_orders",
 )
 
 
@@ -29,8 +36,9 @@ def main(args: argparse.Namespace) -> None:
         pyro.clear_param_store()
         torch.manual_seed(0)
         rows += importlib.import_module(f".{name}", __package__).run(args.quick)
-    print("CPU time a call, one thread; ratio: the median over interleaved repetitions\n")
-    print(table(rows))
+    if rows:
+        print("CPU time a call, one thread; ratio: the median over interleaved repetitions\n")
+        print(table(rows))
 
 
 if __name__ == "__main__":

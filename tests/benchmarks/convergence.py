@@ -9,6 +9,7 @@ that of a run ten times as long.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterator
 
 import pandas as pd
@@ -110,12 +111,14 @@ def stops(rate: float, seeds: int, longer: int) -> pd.DataFrame:
         result = regression.run(seed, rate, 2_000_000, pre.Converged())
         off, steps = regression.off(), len(result.losses)
         last = (result.iterates[-100:] - regression.best).norm(dim=1).mean().item()
+        # A run that ended where its loss rests knows no errors.
+        errors = result.errors.values() or [math.nan] * len(regression.best)
         squares = [
             float((value - best) / error) ** 2
             for value, best, error in zip(
                 result.iterates[result.steps > result.averaged[0]].mean(0),
                 regression.best,
-                result.errors.values(),
+                errors,
                 strict=True,
             )
         ]

@@ -43,8 +43,8 @@ class BernoulliVAE(nn.Module):
 
     def __init__(self, pixels: int, latents: int, hidden: int | None = None) -> None:
         super().__init__()
-        self.encoder = _network(pixels, hidden, latents)
-        self.decoder = _network(latents, hidden, pixels)
+        self.encoder = network(pixels, hidden, latents)
+        self.decoder = network(latents, hidden, pixels)
         self.register_buffer("prior", torch.zeros(latents))
 
     def model(self, x: Tensor) -> None:
@@ -59,7 +59,7 @@ class BernoulliVAE(nn.Module):
             pyro.sample("z", dist.Bernoulli(logits=self.encoder(x)).to_event(1))
 
 
-def _network(inputs: int, hidden: int | None, outputs: int) -> nn.Module:
+def network(inputs: int, hidden: int | None, outputs: int) -> nn.Module:
     if hidden is None:
         return nn.Linear(inputs, outputs)
     return nn.Sequential(nn.Linear(inputs, hidden), nn.LeakyReLU(0.3), nn.Linear(hidden, outputs))

@@ -18,7 +18,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 import pyro_reparam_ext as pre
 from pyro_reparam_ext.compiled import backends, steady
+from pyro_reparam_ext.compiled.graph import agree
 
+from ..slow import one_in, slow
 from .steps import GraphSVI, adam, taken
 
 
@@ -46,6 +48,7 @@ def guide(x):
 
 
 DATA = torch.linspace(-1.0, 2.0, 8)
+STRIDES = [DATA, torch.stack([DATA, -DATA], -1)[:, 0]]
 
 
 def svi_of(cls=pre.CompiledSVI, **options):
@@ -58,7 +61,7 @@ def files(folder):
     return {path: path.stat().st_mtime_ns for path in folder.glob("*.pt2")}
 
 
-@pytest.mark.parametrize("x", [DATA, torch.stack([DATA, -DATA], -1)[:, 0]], ids=["dense", "strided"])
+@pytest.mark.parametrize("x", one_in(2, STRIDES), ids=["dense", "strided"])
 def test_compiled_steps_are_the_eager_ones(cached, x):
     eager = taken(svi_of(SVI), lambda number: (x + 0,) if x.is_contiguous() else (x,), 5)
     svi = svi_of()
@@ -83,6 +86,7 @@ print("torch._inductor.compile_fx" in sys.modules)
     assert files(cached) == before
 
 
+@slow
 def test_a_damaged_file_is_compiled_again(cached):
     svi_of().run(3, DATA, progress=False)
     for path in files(cached):
@@ -188,10 +192,31 @@ def scaled_sums(cls):
     return [svi.step() for _ in range(4)]
 
 
+INF, NAN = torch.inf, torch.nan
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [
+        ([INF, -INF], [INF, -INF], True),
+        ([1.0, INF, NAN], [1.0 + 1e-15, INF, NAN], True),
+        ([1.0, INF], [1.1, INF], False),
+        ([1.0, INF], [1.0, -INF], False),
+        ([1.0, 2.0], [1.0, INF], False),
+        ([1.0, NAN], [1.0, 2.0], False),
+    ],
+)
+def test_what_is_not_finite_agrees_with_itself(a, b, same):
+    """A mask of infinities may come out of a graph as it went in."""
+    a, b = (torch.tensor(x, dtype=torch.float64) for x in (a, b))
+    assert agree(a, b, b) is same and agree(b, a, a) is same
+
+
 def test_a_scaled_sum_behind_a_matrix_product(cached):
     assert scaled_sums(pre.CompiledSVI) == pytest.approx(scaled_sums(SVI), rel=1e-5)
 
 
+@slow
 def test_the_inductor_of_this_torch_loses_the_scale_and_is_found_out(cached, monkeypatch):
     """Once it does not, the graph need not be rewritten."""
     monkeypatch.setattr(steady, "without_alpha", lambda gm: None)

@@ -10,6 +10,7 @@ import pyro_reparam_ext as pre
 
 from ..distributions.registry import BY_CLASS, RELAXED
 from ..distributions.relaxed import logits_of
+from ..slow import one_in
 from .steps import assert_same_steps
 
 
@@ -25,7 +26,7 @@ def inside(fn_class, name, x):
     return x / x.norm() if issubclass(fn_class, on_sphere) and name == "loc" else x
 
 
-@pytest.mark.parametrize("name", BY_CLASS)
+@pytest.mark.parametrize("name", one_in(4, BY_CLASS))
 def test_continuous(name):
     entry = BY_CLASS[name]
     point = {k: torch.tensor(x, dtype=torch.float64) for k, x in entry.points[entry.typical].items()}
@@ -47,7 +48,7 @@ def small():
     return pyro.optim.SGD({"lr": 1e-4})
 
 
-@pytest.mark.parametrize("name", [name for name in RELAXED if RELAXED[name].log_prob])
+@pytest.mark.parametrize("name", one_in(3, (name for name in RELAXED if RELAXED[name].log_prob)))
 def test_relaxed(name):
     entry = RELAXED[name]
 
@@ -77,7 +78,7 @@ TORCH = {
 }
 
 
-@pytest.mark.parametrize("name", TORCH)
+@pytest.mark.parametrize("name", one_in(4, TORCH))
 def test_of_torch(name):
     def model():
         z = pyro.sample("z", TORCH[name](torch.tensor(0.1)))

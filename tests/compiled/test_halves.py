@@ -15,6 +15,7 @@ from pyro_reparam_ext.compiled.backends import ahead_of_time, plain
 from pyro_reparam_ext.compiled.halves import Halves, halves, over_ranks
 
 from ..registry import REGISTRY, layout_of
+from ..slow import one_in, slow
 from .steps import GraphSVI, assert_same_steps
 from .test_contract import normalised, regression
 
@@ -43,7 +44,7 @@ def alone(tmp_path):
 ESTIMATORS = ["REBAR", "DisARM", "LeaveOneOut", "Enumeration", "ScoreFunction-ema"]
 
 
-@pytest.mark.parametrize("label", ESTIMATORS)
+@pytest.mark.parametrize("label", one_in(3, ESTIMATORS, 1))
 def test_estimators(alone, label):
     def programs():
         entry = REGISTRY[label]
@@ -55,6 +56,7 @@ def test_estimators(alone, label):
     assert_same_steps(programs, tolerance=1e-6, kind=alone)
 
 
+@slow
 def test_both_are_compiled(alone, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
@@ -71,16 +73,16 @@ def test_both_are_compiled(alone, tmp_path, monkeypatch):
     assert_same_steps(lambda: (model, guide, pre.TraceEstimator_ELBO()), kind=CompiledAlone)
 
 
-@pytest.mark.parametrize(
-    "optim",
-    [
-        lambda: Adam({"lr": 0.01}, {"clip_norm": 1.0}),
-        lambda: AdamW({"lr": 0.01, "amsgrad": True}),
-        lambda: SGD({"lr": 0.01, "momentum": 0.9, "nesterov": True}),
-        lambda: ClippedAdam({"lr": 0.01, "lrd": 0.9}),
-        lambda: RMSprop({"lr": 0.01}),
-    ],
-)
+OPTIMISERS = [
+    lambda: Adam({"lr": 0.01}, {"clip_norm": 1.0}),
+    lambda: AdamW({"lr": 0.01, "amsgrad": True}),
+    lambda: SGD({"lr": 0.01, "momentum": 0.9, "nesterov": True}),
+    lambda: ClippedAdam({"lr": 0.01, "lrd": 0.9}),
+    lambda: RMSprop({"lr": 0.01}),
+]
+
+
+@pytest.mark.parametrize("optim", one_in(3, OPTIMISERS))
 def test_optimisers(alone, optim):
     model = regression()
 

@@ -12,6 +12,7 @@ from pyro.infer.autoguide import AutoNormal
 from torch import nn
 
 import pyro_reparam_ext as pre
+from pyro_reparam_ext.compiled import run
 from pyro_reparam_ext.convergence.coordinates import WATCHED
 
 from ..statistics import assert_z
@@ -217,3 +218,31 @@ def test_the_picture():
         warnings.simplefilter("error")
         axes = pre.run_svi(svi, 100, progress=False).plot()
     plt.close(axes[0].figure)
+
+
+@pytest.mark.parametrize(
+    ("elbo", "name", "sign"), [(None, "loss", 1), (pre.TraceEstimator_ELBO(), "ELBO", -1)]
+)
+def test_the_bar_shows_the_loss_its_noise_and_how_far_the_rule_is(monkeypatch, elbo, name, sign):
+    said = []
+
+    class Bar(run.tqdm):
+        def set_postfix_str(self, text="", refresh=True):
+            said.append(text)
+
+    def guide():
+        pyro.sample("z", dist.Normal(pyro.param("loc", torch.tensor(0.0)), 0.5))
+
+    def normal():
+        pyro.sample("z", dist.Normal(0.0, 1.0))
+
+    monkeypatch.setattr(run, "tqdm", Bar)
+    svi = SVI(normal, guide, pyro.optim.Adam({"lr": 0.05}), elbo) if elbo else svi_of()
+    rule = pre.LossConverged(window=100, rtol=1e-9)
+    with pytest.warns(UserWarning, match="was not met"):
+        losses = pre.run_svi(svi, 300, until=rule, progress=False).losses
+    last = losses[-100:]
+    expected = (
+        f"{name} {sign * float(last.mean()):.4g}, noise {float(last.std(correction=0)):.2g}, trend "
+    )
+    assert len(said) == 3 and said[-1].startswith(expected) and "/1e-09" in said[-1]

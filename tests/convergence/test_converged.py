@@ -130,3 +130,33 @@ def test_looks_are_a_fixed_share_of_the_run():
 def test_bounds_that_say_nothing_raise(options):
     with pytest.raises(pre.EstimatorError, match=next(iter(options))):
         pre.Converged(**options)
+
+
+def test_a_loss_without_noise_stops_by_itself():
+    fall = 5 + 3 * torch.exp(-torch.arange(6000) / 200.0)
+    iterates = torch.linspace(1, 0, 600)[:, None]  # which a test of samples would call a trend
+    rule = pre.Converged()
+    assert not rule.observe(fall[:2500], iterates[:250])
+    verdict = rule.observe(fall, iterates)
+    assert verdict.stop and verdict.averaged is None and "without noise" in verdict.reason
+    assert not rule.observe(fall + 0.01 * torch.randn(6000, generator=generator()), iterates)
+
+
+def test_it_says_in_short_how_far_it_is():
+    noise = torch.randn(600, 1, generator=generator())
+    far = pre.Converged().observe(torch.randn(6000, generator=generator()), 10 * noise.cumsum(0))
+    assert far.progress.startswith("R-hat ")
+    near = pre.Converged(mcse=1e-3).observe(torch.randn(6000, generator=generator()), noise)
+    assert near.progress.startswith("ESS ")
+
+
+@pytest.mark.parametrize(("fall", "stops"), [(0.0, True), (0.4, False)])
+def test_what_drifts_without_a_change_of_the_loss_is_of_no_matter(fall, stops):
+    """A logit of an impossible value; beside it one whose loss still falls, far below the noise."""
+    rows = 2500
+    trace = torch.cat([stationary(rows, 2, 0.5, generator()), torch.linspace(0, 9, rows)[:, None]], 1)
+    noise = 0.5 * torch.randn(10 * rows, generator=generator())
+    losses = noise - torch.linspace(0, fall, 10 * rows)
+    verdict = pre.Converged().observe(losses, trace)
+    assert bool(verdict) == stops and verdict.coordinate == 2
+    assert ("of no matter" in verdict.reason) == stops

@@ -30,11 +30,11 @@ def mean_field(start=0.0, scale=(1 - RHO**2) ** 0.5):
     return guide
 
 
-def funnel():
+def funnel(name="x"):
     """Neal's funnel."""
     v = pyro.sample("v", dist.Normal(0.0, 3.0))
     with pyro.plate("rows", 9):
-        pyro.sample("x", dist.Normal(0.0, (v / 2).exp()))
+        pyro.sample(name, dist.Normal(0.0, (v / 2).exp()))
 
 
 DATA = torch.tensor([0.3, -1.2, 0.8, 2.0, -0.4, 0.1, 1.1, -0.9])

@@ -4,6 +4,8 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro import poutine
+from pyro.infer.reparam import LocScaleReparam
 
 import pyro_reparam_ext as pre
 
@@ -101,3 +103,42 @@ def blind(x):
 def test_errors(program, simulations, match):
     with pytest.raises(pre.EstimatorError, match=match):
         pre.simulate_calibration(program, guide, X, refit=sets(), simulations=simulations)
+
+
+def test_what_the_model_computes_is_not_given_and_is_ranked():
+    """Were ``z`` given as data are, the likelihood would not depend on ``z_decentered``."""
+
+    def noncentred(x):
+        z = pyro.sample("z", dist.Normal(0.0, 2.0))
+        pyro.deterministic("square", z**2)
+        pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    program = poutine.reparam(noncentred, {"z": LocScaleReparam(0.0)})
+
+    def posterior(x):
+        pyro.sample("z_decentered", dist.Normal(0.4 * x, 0.2**0.5))
+
+    def refit(model, guide, x):
+        at = poutine.condition(model, {"z_decentered": torch.tensor(0.7)})
+        trace = poutine.trace(at).get_trace(x)
+        assert float(trace.nodes["z"]["value"]) == pytest.approx(1.4)
+        assert trace.nodes["x"]["value"] is x
+
+    table = pre.simulate_calibration(program, posterior, X[0], refit=refit, simulations=40)
+    assert sorted(table.index) == [("square", ""), ("z", ""), ("z_decentered", "")]
+    for _, row in table.iterrows():
+        assert_p(row["p_value"])
+
+
+def test_sites_that_training_sums_out_are_drawn_anew_with_the_data():
+    def mixed(x):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        k = pyro.sample("k", dist.Bernoulli(0.5), infer={"enumerate": "parallel"})
+        pyro.sample("x", dist.Normal(z + 20 * k, 1.0), obs=x)
+
+    def posterior(x):
+        pyro.sample("z", dist.Normal((x - 20 * (x > 10)) / 2, 0.5**0.5))
+
+    table = pre.simulate_calibration(mixed, posterior, X[0], refit=lambda *_: None, simulations=40)
+    assert list(table.index) == [("z", "")]
+    assert_p(table.iloc[0]["p_value"])

@@ -28,6 +28,7 @@ from .programs import (
 def test_the_posterior_itself_is_ok():
     check = pre.check_guide(correlated, full_rank)
     assert check.ok and check.khat == -float("inf") and check.gain == 0
+    assert "weights are constant: the guide is exact" in repr(check) and "inf" not in repr(check)[:200]
     assert abs(check.gap) < 1e-5
     assert "no weight can show" in check.advice
     check = pre.check_guide(grouped, posterior_of_grouped, DATA)
@@ -48,6 +49,15 @@ def test_independent_coordinates_of_correlated_ones_are_too_narrow():
     assert check.sites.loc["z", "sd_ratio"] > 1.3
 
 
+def test_a_guide_of_full_rank_is_not_told_to_be_of_full_rank():
+    def guide():
+        covariance = torch.tensor([[1.0, -0.3], [-0.3, 1.0]])
+        pyro.sample("z", dist.MultivariateNormal(torch.zeros(2), covariance))
+
+    check = pre.check_guide(correlated, guide, num_samples=1000)
+    assert "'z[0]' and 'z[1]' depend on each other in another way; take a flow" in check.advice
+
+
 @pytest.mark.parametrize("start, excess", [(0.3, 0.462), (1.0, 5.13)])
 def test_an_unconverged_guide_is_not_called_too_poor(start, excess):
     check = pre.check_guide(correlated, mean_field(start))
@@ -56,21 +66,54 @@ def test_an_unconverged_guide_is_not_called_too_poor(start, excess):
     assert "Not converged" in check.advice and "train on" in check.advice
 
 
-def test_a_funnel_is_named_with_its_remedy():
+@pytest.mark.parametrize(
+    ("name", "remedy"), [("x", r".*'x'.*LocScaleReparam\("), ("x_decentered", " that is left.* flow")]
+)
+def test_a_funnel_is_named_with_its_remedy(name, remedy):
     guide = AutoNormal(funnel, init_loc_fn=init_to_value(values={"v": torch.tensor(0.0)}))
-    guide()
+    guide(name)
     variance = 1 / (1 / 9 + 9 / 2)  # the optimum: of v, and of x given the mean of exp(-v)
     guide.scales.v = torch.tensor(variance**0.5)
-    guide.locs.x, guide.scales.x = torch.zeros(9), torch.full((9,), math.exp(-variance / 4))
-    check = pre.check_guide(funnel, guide)
+    setattr(guide.locs, name, torch.zeros(9))
+    setattr(guide.scales, name, torch.full((9,), math.exp(-variance / 4)))
+    check = pre.check_guide(funnel, guide, name)
     assert not check.ok and check.gain < 0.05
-    assert re.search(r"'x' changes with 'v', a funnel; .*'x'.*LocScaleReparam", check.advice)
+    assert re.search(rf"'{name}' changes with 'v', a funnel;?{remedy}", check.advice)
 
 
 def test_a_guide_on_one_of_two_modes_is_found():
     check = pre.check_guide(spike_and_slab, on_the_spike)
     assert not check.ok and check.khat > 0.7
     assert "several modes" in check.advice and "'s'" in check.advice
+
+
+def test_two_modes_within_reach_of_the_guide_are_found():
+    """Mean and sd are right, and weights bounded, but many draws lie where there is no mass."""
+
+    def model():
+        modes = dist.Normal(torch.tensor([-4.0, 4.0]), 1.0)
+        pyro.sample("z", pre.distributions.MixtureSameFamily(dist.Categorical(torch.ones(2)), modes))
+
+    check = pre.check_guide(model, lambda: pyro.sample("z", dist.Normal(0.0, 17**0.5)))
+    assert not check.ok and check.khat < 0
+    assert "'z' another shape than the guide does" in check.advice
+
+
+def test_one_narrow_element_of_many_is_named_without_a_heavy_tail():
+    sd = torch.full((50,), 0.5**0.5)
+    sd[33] = 0.2
+
+    def model():
+        with pyro.plate("data", 50):
+            pyro.sample("z", dist.Normal(0.0, 0.5**0.5))
+
+    def guide():
+        with pyro.plate("data", 50):
+            pyro.sample("z", dist.Normal(0.0, sd))
+
+    check = pre.check_guide(model, guide, num_samples=1000)
+    assert not check.ok and "33" in check.advice
+    assert check.khat > check.limit or "have nearly all of the weight" not in check.advice
 
 
 @pytest.mark.parametrize("distance", [3.0, 4.0])
@@ -140,7 +183,7 @@ def test_a_program_that_branches_is_run_draw_by_draw(monkeypatch):
 def test_points_are_not_judged():
     check = pre.check_guide(grouped, AutoDelta(grouped), DATA, num_samples=100)
     assert not check.ok and "one point each" in check.advice
-    assert "nan" in repr(check)
+    assert "a point estimate has no k-hat and no gap" in repr(check) and "k-hat nan" not in repr(check)
 
 
 def test_nothing_is_changed_and_a_seed_tells_all():
@@ -165,6 +208,12 @@ def halves(x):
         pyro.sample("z", dist.Normal(x[i], 1.0))
 
 
+def enumerated():
+    z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+    k = pyro.sample("k", dist.Bernoulli(0.3), infer={"enumerate": "parallel"})
+    pyro.sample("x", dist.Normal(z[..., 0] + k, 1.0), obs=torch.tensor(0.0))
+
+
 @pytest.mark.filterwarnings("ignore:Found")
 @pytest.mark.parametrize(
     "model, guide, args, options, match",
@@ -172,8 +221,9 @@ def halves(x):
         (correlated, full_rank, (), {"num_samples": 20}, "at least 100.*given 20"),
         (outside, full_rank, (), {}, "share no latent site"),
         (halves, halves, (DATA,), {}, "plate 'data': it takes 4 of 8"),
+        (enumerated, full_rank, (), {}, "site 'k': it is enumerated.*MixtureSameFamily.*marginals"),
     ],
-    ids=["draws", "names", "subsample"],
+    ids=["draws", "names", "subsample", "enumerated"],
 )
 def test_errors(model, guide, args, options, match):
     with pytest.raises(pre.EstimatorError, match=match):
@@ -187,3 +237,17 @@ def test_draws_that_the_model_excludes_are_named():
 
     with pytest.raises(pre.EstimatorError, match="log weight -inf"):
         pre.check_guide(model, lambda: pyro.sample("z", dist.Normal(0.5, 1.0)))
+
+
+@pytest.mark.parametrize("context", [pre.nn.local_reparameterization, pre.nn.flipout])
+def test_weights_that_the_model_draws_anew_are_not_judged(context):
+    network = pre.nn.to_bayesian(torch.nn.Linear(1, 1), dist.Normal(0.0, 1.0))
+
+    def model(x):
+        loc = network(x).squeeze(-1)
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.Normal(loc, 1.0), obs=torch.zeros(len(x)))
+
+    guide = pyro.infer.autoguide.AutoNormal(model)
+    with context(), pytest.raises(pre.EstimatorError, match=f"inside {context.__name__}.*Leave it"):
+        pre.check_guide(model, guide, torch.ones(3, 1))

@@ -6,7 +6,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer.autoguide import AutoDelta, AutoMultivariateNormal, AutoNormal
+from pyro.infer.autoguide import AutoDelta, AutoDiagonalNormal, AutoMultivariateNormal, AutoNormal
 
 import pyro_reparam_ext as pre
 from pyro_reparam_ext.diagnostics.guide_draws import guide_draws
@@ -28,6 +28,22 @@ def test_autoguides_have_the_sites_of_the_model(make):
     }
     assert found.sites["z"].plates == {"data": -1}
     assert all(site.point == (make is AutoDelta) for site in found.sites.values())
+
+
+@pytest.mark.parametrize(
+    "make, across, within",
+    [
+        (AutoNormal, False, False),
+        (AutoDiagonalNormal, False, False),
+        (AutoMultivariateNormal, True, True),
+        (lambda model: posterior_of_grouped, True, False),
+    ],
+    ids=["normal", "diagonal", "full rank", "structured"],
+)
+def test_which_sites_a_guide_lets_depend_on_each_other(make, across, within):
+    sites = draws_of(grouped, make(grouped), DATA, num_samples=4).sites
+    assert sites["mean"].may_depend_on(sites["z"]) == sites["z"].may_depend_on(sites["mean"]) == across
+    assert sites["z"].may_depend_on(sites["z"]) == within
 
 
 def nested(read):

@@ -4,7 +4,9 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer.autoguide import AutoMultivariateNormal
+from pyro import poutine
+from pyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
+from pyro.infer.reparam import LocScaleReparam
 from scipy import stats
 
 import pyro_reparam_ext as pre
@@ -81,6 +83,72 @@ def test_autoguides_are_shown_as_the_model_has_its_sites():
         *(("w", f"{i}, {j}") for i in range(2) for j in range(3)),
     ]
     assert found.loc[("scale", ""), "5%"] > 0
+
+
+def schools(x):
+    mu = pyro.sample("mu", dist.Normal(0.0, 1.0))
+    pyro.deterministic("twice", torch.stack([mu, 2 * mu], -1), event_dim=1)
+    with pyro.plate("data", len(x)):
+        theta = pyro.sample("theta", dist.Normal(mu, 2.0))
+        if float(theta.sum()) > 1e9:  # so that draws are made one by one, where it is not hidden
+            raise ValueError
+        pyro.sample("x", dist.Normal(theta, 1.0), obs=x)
+
+
+def broadcasting(x):
+    mu = pyro.sample("mu", dist.Normal(0.0, 1.0))
+    pyro.deterministic("twice", torch.stack([mu, 2 * mu], -1), event_dim=1)
+    with pyro.plate("data", len(x)):
+        theta = pyro.sample("theta", dist.Normal(mu, 2.0))
+        pyro.sample("x", dist.Normal(theta, 1.0), obs=x)
+
+
+@pytest.mark.filterwarnings("ignore:.*one by one")
+@pytest.mark.parametrize("model, draws", [(broadcasting, 400), (schools, 40)], ids=["at once", "loop"])
+def test_what_the_model_computes_and_reparameterised_sites_have_the_models_names(model, draws):
+    reparameterised = poutine.reparam(model, {"theta": LocScaleReparam(0.0)})
+
+    def guide(x):
+        pyro.sample("mu", dist.Normal(0.5, 0.1))
+        with pyro.plate("data", len(x)):
+            pyro.sample("theta_decentered", dist.Normal(torch.tensor([0.0, 1.0, 2.0]), 0.2))
+
+    table = pre.marginals(reparameterised, guide, torch.zeros(3), num_samples=draws)
+    assert list(table.index.unique("site")) == ["mu", "twice", "theta_decentered", "theta"]
+    for index, mean, sd in [("0", 0.5, 0.1), ("1", 1.0, 0.2)]:
+        row = table.loc[("twice", index)]
+        assert_z((row["mean"] - mean) / row["mean_error"])
+        assert_z((row["sd"] - sd) / row["sd_error"])
+    for i in range(3):  # theta = mu + 2 * theta_decentered
+        row = table.loc[("theta", str(i))]
+        assert_z((row["mean"] - (0.5 + 2 * i)) / row["mean_error"])
+        assert_z((row["sd"] - (0.1**2 + 0.4**2) ** 0.5) / row["sd_error"])
+
+
+def part_of(x):
+    mu = pyro.sample("mu", dist.Normal(0.0, 1.0))
+    with pyro.plate("data", len(x), subsample_size=2) as i:
+        z = pyro.sample("z", dist.Normal(mu, 1.0))
+        pyro.deterministic("own", 2 * z, event_dim=0)
+        pyro.sample("x", dist.Normal(z, 1.0), obs=x[i])
+    pyro.deterministic("total", z.sum(-1))
+
+
+def test_of_a_part_of_the_data_the_sites_outside_of_its_plate_are_known():
+    auto = AutoNormal(part_of, init_scale=0.5)
+    auto(torch.zeros(6))
+    with pytest.warns(UserWarning, match="'own', 'total', 'z' lie in a plate.*depend on one"):
+        table = pre.marginals(part_of, auto, torch.zeros(6), num_samples=400)
+    assert list(table.index) == [("mu", "")]
+    row = table.loc[("mu", "")]
+    assert_z((row["mean"] - auto.locs.mu.item()) / row["mean_error"])
+    with pytest.raises(pre.EstimatorError, match="'z' lie in a plate.*Call with the data as a whole"):
+        pre.marginals(local_only, local_only, torch.zeros(6))
+
+
+def local_only(x):
+    with pyro.plate("data", len(x), subsample_size=2):
+        pyro.sample("z", dist.Normal(0.0, 1.0))
 
 
 def test_nothing_is_changed():

@@ -1,6 +1,7 @@
 """How weights move means and sds: draws of a standard normal, weighed as another."""
 
 import numpy as np
+from scipy import stats
 
 from pyro_reparam_ext.diagnostics.shift import shift
 
@@ -27,3 +28,23 @@ def test_the_shift_of_a_normal():
 def test_constant_draws_are_not_moved():
     found = shift(np.full((100, 1), 0.1), np.full((100, 1), 0.01))
     assert np.isnan(found.mean[0]) and found.distance[0] == 0
+
+
+def test_the_distance_of_distribution_functions():
+    """Of draws of a normal of sd 2 that are weighed as two modes with the same mean and sd."""
+    x = np.random.default_rng(2).normal(size=(20_000, 1)) * 2
+    both = stats.norm.pdf(x, -1.8, 0.87) + stats.norm.pdf(x, 1.8, 0.87)
+    weights = both / 2 / stats.norm.pdf(x, 0, 2)
+    found = shift(x, weights / weights.sum())
+    grid = np.linspace(-8, 8, 10_001)
+    cdf = (stats.norm.cdf(grid, -1.8, 0.87) + stats.norm.cdf(grid, 1.8, 0.87)) / 2
+    exact = np.abs(cdf - stats.norm.cdf(grid, 0, 2)).max()
+    assert_z((found.cdf[0] - exact) / found.cdf_error[0])
+    assert abs(found.mean[0]) < 0.05 and abs(found.log_ratio[0]) < 0.05
+    assert found.distance[0] > 0.1
+
+
+def test_the_distance_of_values_that_are_often_equal():
+    ones = np.repeat([0.0, 1.0], [600, 400])[:, None]
+    weights = np.repeat([0.25 / 600, 0.75 / 400], [600, 400])[:, None]
+    assert np.isclose(shift(ones, weights).cdf[0], 0.6 - 0.25)

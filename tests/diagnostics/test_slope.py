@@ -11,6 +11,7 @@ from torch.distributions.constraints import positive
 from pyro_reparam_ext.diagnostics.guide_draws import Way
 from pyro_reparam_ext.diagnostics.held_parameters import held
 from pyro_reparam_ext.diagnostics.slope import BOUND_DRAWS, slope
+from pyro_reparam_ext.estimators.score_function import ScoreFunction
 
 from ..statistics import assert_z
 
@@ -92,3 +93,36 @@ def test_parameters_are_put_back_after_an_error():
     assert leaf.tolist() == [1, 2]
     loss.backward()
     assert leaf.grad.tolist() == [2, 4]
+
+
+def change_point(years=40):
+    """Counts that fall after 15 years, and a guide that has not begun to learn when."""
+    counts = torch.where(torch.arange(years) < 15, 3.0, 1.0)
+
+    def model():
+        year = pyro.sample("year", dist.Categorical(torch.ones(years)))
+        rates = pyro.sample("rates", dist.Gamma(torch.ones(2), 1.0).to_event(1))
+        with pyro.plate("years", years):
+            is_late = (torch.arange(years) >= year.unsqueeze(-1)).long()
+            pyro.sample("count", dist.Poisson(rates.gather(-1, is_late)), obs=counts)
+
+    def guide():
+        logits = pyro.param("logits", torch.zeros(years))
+        pyro.sample("year", dist.Categorical(logits=logits))
+        rates = dist.LogNormal(torch.tensor([1.1, 0.0]), 0.2)
+        pyro.sample("rates", rates.to_event(1))
+
+    return model, guide
+
+
+def test_many_logits_have_a_slope():
+    """By estimators of little variance: by the score function it drowns in noise."""
+    model, guide = change_point()
+    found = slope(model, guide, (), {}, Way(1))
+    assert found.is_real and found.gain > 1
+
+
+def test_a_slope_in_noise_is_not_called_none():
+    model, guide = change_point()
+    found = slope(model, guide, (), {}, Way(1), estimators=ScoreFunction())
+    assert not found.is_real and found.most > 1

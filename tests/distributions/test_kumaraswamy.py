@@ -1,8 +1,10 @@
 """Kumaraswamy: small and large concentrations, values at both ends."""
 
 import mpmath
+import pyro.distributions as dist
 import pytest
 import torch
+from torch.distributions import kl_divergence
 
 import pyro_reparam_ext as pre
 
@@ -94,3 +96,46 @@ def test_ends_are_as_the_nearest_floats_inside():
     log_prob = fn.log_prob(torch.tensor([0.0, 1.0]))
     assert log_prob.isfinite().all() and (log_prob > 5).all()
     assert Kumaraswamy(1.0, 1.0).log_prob(torch.tensor([0.0, 0.5, 1.0])).abs().max() < 1e-6
+
+
+def mean_difference(p, q):
+    """The divergence by its definition: a mean of log densities, with 30 digits."""
+    with mpmath.workdps(30):
+        a, b, c, d = map(mpmath.mpf, (*p, *q[1:]))
+
+        def integrand(s):  # over 1 - F(x) = exp(-s)
+            rest, power = mpmath.exp(-s / b), -mpmath.expm1(-s / b)
+            log_x = mpmath.log(power) / a
+            log_p = mpmath.log(a * b) + (a - 1) * log_x - (b - 1) * s / b
+            near = rest < 1e-20  # of 1 - x ** k, the first term
+            if q[0] is Kumaraswamy:
+                log_rest = mpmath.log(rest * c / a if near else -mpmath.expm1(c * log_x))
+                log_q = mpmath.log(c * d) + (c - 1) * log_x + (d - 1) * log_rest
+            else:
+                log_rest = mpmath.log(rest / a if near else -mpmath.expm1(log_x))
+                log_q = (c - 1) * log_x + (d - 1) * log_rest - mpmath.log(mpmath.beta(c, d))
+            return mpmath.exp(-s) * (log_p - log_q)
+
+        ends = [0, 1e-30, 1e-20, 1e-12, 1e-6, 1e-3, 0.1, 1, 3, 10, 30, 60, 90, 200]
+        return float(mpmath.quad(integrand, list(map(mpmath.mpf, ends))))
+
+
+@pytest.mark.parametrize("q", [(Kumaraswamy, 2.0, 5.0), (dist.Beta, 0.4, 0.3), (dist.Beta, 2.0, 5.0)])
+@pytest.mark.parametrize("p", [(2.0, 3.0), (0.1, 0.2), (30.0, 50.0), (5.0, 0.3)])
+def test_kl_against_its_definition(p, q):
+    make, *concentrations = q
+    double = [torch.tensor(x, dtype=torch.float64) for x in (*p, *concentrations)]
+    single = [x.float() for x in double]
+    exact = mean_difference(p, q)
+    for (a, b, c, d), precision in ((double, 1e-12), (single, 1e-5)):
+        found = kl_divergence(Kumaraswamy(a, b), make(c, d)).item()
+        assert found == pytest.approx(exact, rel=precision, abs=precision)
+
+
+def test_kl_to_torchs_class_and_in_batches():
+    a, b = torch.tensor([[0.5], [2.0]]), torch.tensor([1.0, 3.0, 0.2])
+    p, q = Kumaraswamy(a, b), dist.Kumaraswamy(torch.tensor(2.0), torch.tensor(3.0))
+    found = kl_divergence(p, q)
+    assert found.shape == (2, 3)
+    torch.testing.assert_close(found, kl_divergence(p, Kumaraswamy(2.0, 3.0)))
+    torch.testing.assert_close(found[1, 1], torch.zeros(()), atol=1e-6, rtol=0)

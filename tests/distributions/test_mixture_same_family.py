@@ -10,6 +10,7 @@ import pyro_reparam_ext as pre
 from pyro_reparam_ext.distributions import MixtureSameFamily, pathwise_at
 from pyro_reparam_ext.distributions.rules.tails import register_tails
 
+from ..slow import one_in
 from ..statistics import assert_follows, assert_mean
 from .families.mixtures import Frozen
 
@@ -179,7 +180,7 @@ VECTORS = {
 }
 
 
-@pytest.mark.parametrize("name", VECTORS)
+@pytest.mark.parametrize("name", one_in(4, VECTORS, 1))
 def test_velocity_of_several_coordinates(name):
     """The conditional CDFs stay as they are when a parameter moves."""
     parameters = {k: np.array(v) for k, v in VECTORS[name].items()}
@@ -376,23 +377,9 @@ def _tails(fn, value):
 
 _WEIGHTS = dist.Categorical(torch.ones(2))
 ERRORS = [
-    (
-        _WEIGHTS,
-        dist.MultivariateNormal(torch.zeros(2, 2), torch.eye(2)),
-        NotImplementedError,
-        "to_event",
-    ),
-    (_WEIGHTS, dist.VonMises(torch.zeros(2), 1.0), NotImplementedError, "VonMises has none"),
-    (_WEIGHTS, Tailed(torch.Size([2])), NotImplementedError, "register a rule"),
     (_WEIGHTS, dist.Normal(0.0, 1.0), ValueError, "last batch dim"),
     (_WEIGHTS, dist.Normal(torch.zeros(3), 1.0), ValueError, "component"),
     (dist.Poisson(torch.ones(2)), dist.Normal(torch.zeros(2), 1.0), ValueError, "Categorical"),
-    (
-        _WEIGHTS,
-        dist.Uniform(torch.zeros(2, 3), torch.arange(1.0, 7.0).reshape(2, 3)).to_event(1),
-        ValueError,
-        "support of Uniform",
-    ),
 ]
 
 
@@ -400,6 +387,33 @@ ERRORS = [
 def test_errors(weights, components, error, match):
     with pytest.raises(error, match=match):
         MixtureSameFamily(weights, components)
+
+
+WITHOUT_GRADIENT = [
+    (dist.MultivariateNormal(torch.zeros(2, 2), torch.eye(2)), "coordinates of MultivariateNormal"),
+    (dist.VonMises(torch.zeros(2), 1.0), "CDF of VonMises is not known"),
+    (Tailed(torch.Size([2])), "register a rule"),
+    (dist.Poisson(torch.ones(2)), "Poisson is discrete"),
+    (
+        dist.Uniform(torch.zeros(2, 3), torch.arange(1.0, 7.0).reshape(2, 3)).to_event(1),
+        "support of Uniform",
+    ),
+    (
+        MixtureSameFamily(dist.Categorical(torch.ones(2)), dist.Poisson(torch.ones(2, 2))),
+        "Poisson is discrete",
+    ),
+]
+
+
+@pytest.mark.parametrize(("components", "match"), WITHOUT_GRADIENT)
+def test_rsample_says_what_is_missing_and_what_serves(components, match):
+    fn = MixtureSameFamily(_WEIGHTS, components)
+    assert not fn.has_rsample
+    for wanted in (match, "ScoreFunction"):
+        with pytest.raises(NotImplementedError, match=wanted):
+            fn.rsample()
+    with pytest.raises(NotImplementedError, match=match):
+        pathwise_at(fn, torch.ones(fn.event_shape))
 
 
 def test_equal_bounds_are_allowed_for_vectors():

@@ -94,3 +94,29 @@ def test_float32_stays_so_without_batch_dims():
     assert fn.entropy().dtype == torch.float32 and fn.entropy().shape == ()
     kl = kl_divergence(fn, VonMisesFisher(LOC.float(), torch.tensor(3.0)))
     assert kl.dtype == torch.float32
+
+
+@pytest.mark.parametrize("dim", [2, 3, 4, 5, 8])
+@pytest.mark.parametrize("concentrations", [(2.0, 12.0), (12.0, 2.0), (3.0, 0.0), (0.0, 3.0)])
+def test_kl_of_two(dim, concentrations):
+    """A mean over draws, and to the uniform law what the entropy lacks."""
+    torch.manual_seed(dim)
+    loc, other = torch.nn.functional.normalize(torch.randn(2, dim, dtype=torch.float64), dim=-1)
+    p, q = (PowerSpherical(x, k) for x, k in zip((loc, other), concentrations, strict=True))
+    found = kl_divergence(p, q)
+    x = p.sample((100_000,))
+    assert_mean((p.log_prob(x) - q.log_prob(x)).unsqueeze(-1), found.unsqueeze(0))
+    if concentrations[1] == 0:
+        torch.testing.assert_close(found, kl_divergence(p, VonMisesFisher(other, 0.0)))
+    torch.testing.assert_close(kl_divergence(p, p), torch.zeros_like(found), atol=1e-12, rtol=0)
+
+
+def test_kl_of_two_in_batches():
+    loc = torch.nn.functional.normalize(
+        torch.randn(2, 3, generator=torch.Generator().manual_seed(0)), dim=-1
+    )
+    p, q = PowerSpherical(loc, torch.tensor([1.0, 5.0])), PowerSpherical(loc[0], 2.0)
+    found = kl_divergence(p, q)
+    assert found.shape == p.batch_shape
+    with pytest.raises(ValueError, match="event"):
+        kl_divergence(p, PowerSpherical(torch.eye(4)[0], 1.0))

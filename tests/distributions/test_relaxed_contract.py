@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.distributions import biject_to
 
+from ..slow import one_in
 from ..statistics import assert_mean
 from .entry import tensors
 from .registry import RELAXED
@@ -172,7 +173,7 @@ def test_vmap(name):
     assert values.shape[:2] == (3, 2)
 
 
-@every_entry
+@pytest.mark.parametrize("name", one_in(3, RELAXED, 1))
 def test_compiles_into_one_graph(name):
     entry = RELAXED[name]
     t = torch.tensor(0.4, dtype=torch.float64)
@@ -186,12 +187,12 @@ def test_compiles_into_one_graph(name):
         return entry.make(t, logits, validate_args=False).log_prob(value)
 
     torch._dynamo.reset()
-    value = torch.compile(draw, backend="aot_eager", fullgraph=True)(t, logits)
+    value = torch.compile(draw, backend="eager", fullgraph=True)(t, logits)
     if value.requires_grad:
         assert torch.autograd.grad(value.square().sum(), logits)[0].isfinite().all()
     value = value.detach()
     if entry.log_prob:
-        log_prob = torch.compile(score, backend="aot_eager", fullgraph=True)(t, logits, value)
+        log_prob = torch.compile(score, backend="eager", fullgraph=True)(t, logits, value)
         torch.testing.assert_close(log_prob, score(t, logits, value))
 
 

@@ -10,6 +10,7 @@ from pyro.optim import Adam
 from pyro_reparam_ext.distributions import StraightThroughOneHotCategorical
 from pyro_reparam_ext.noise import gumbel_like
 
+from ..slow import slow
 from ..statistics import assert_mean
 
 
@@ -134,6 +135,7 @@ def total_variation(p, q):
     return 0.5 * (p - q).abs().sum()
 
 
+@slow
 def test_default_svi_run_of_ten_classes():
     """2,000 steps at T = 0.1 without a rejected sample, to the exact posterior."""
     classes = 3 * torch.linspace(0, 3, 10).sin()

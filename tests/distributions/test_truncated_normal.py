@@ -243,3 +243,15 @@ def test_many_draws_in_graphs():
     expected = draw(torch.tensor(-3.0))
     torch.manual_seed(1)
     torch.testing.assert_close(recorded(torch.tensor(-3.0)), expected)
+
+
+@pytest.mark.parametrize("bounds", [(-1.0, 2.0), (1.5, 2.0), (-1.0, -0.9)])
+def test_kl_to_a_uniform_law(bounds):
+    low, high = bounds
+    p = TruncatedNormal(torch.tensor(0.3, dtype=torch.float64), 0.5, low, high)
+    q = dist.Uniform(*torch.tensor([-1.0, 2.0], dtype=torch.float64))
+    frozen = stats.truncnorm((low - 0.3) / 0.5, (high - 0.3) / 0.5, 0.3, 0.5)
+    exact = math.log(3) - frozen.entropy()
+    assert kl_divergence(p, q).item() == pytest.approx(float(exact), rel=1e-9)
+    assert kl_divergence(p, dist.Uniform(low + 0.01, 3.0)) == INF
+    assert kl_divergence(TruncatedNormal(0.0, 1.0, low, INF), q) == INF

@@ -145,3 +145,16 @@ def test_cdf_is_differentiable_at_the_mean_direction():
     torch.testing.assert_close(to_x, density)
     start = fn.log_prob(torch.tensor(-math.pi, dtype=torch.float64)).exp()
     torch.testing.assert_close(to_loc, (start - density).sum())
+
+
+def test_kl_to_a_uniform_law():
+    """What the entropy lacks of that of the circle, if the uniform law has all of it."""
+    p = VonMises(torch.tensor(0.3, dtype=torch.float64), torch.tensor([0.0, 2.0], dtype=torch.float64))
+    angle = torch.linspace(-math.pi, math.pi, 2001, dtype=torch.float64)[:-1].unsqueeze(-1)
+    log_p = p.log_prob(angle)
+    exact = (log_p.exp() * (log_p + math.log(2 * math.pi))).mean(0) * 2 * math.pi
+    circle = dist.Uniform(*torch.tensor([-math.pi, math.pi], dtype=torch.float64))
+    torch.testing.assert_close(kl_divergence(p, circle), exact)
+    wider = dist.Uniform(*torch.tensor([-2 * math.pi, 2 * math.pi], dtype=torch.float64))
+    torch.testing.assert_close(kl_divergence(p, wider), exact + math.log(2))
+    assert (kl_divergence(p, dist.Uniform(-3.0, 4.0)) == math.inf).all()

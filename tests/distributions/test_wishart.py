@@ -95,11 +95,6 @@ def test_mode_is_nan_where_there_is_none():
     assert fn.df[0] == 2.5
 
 
-def test_log_prob_of_a_value_outside_is_nan_without_validation():
-    fn = Wishart(4.0, scale_tril=torch.eye(2), validate_args=False)
-    assert fn.log_prob(-torch.eye(2)).isnan()
-
-
 def test_kl_divergence():
     other = torch.tensor([[1.0, 0.0, 0.0], [0.5, 2.0, 0.0], [0.1, -0.2, 0.6]], dtype=DOUBLE)
     pairs = [

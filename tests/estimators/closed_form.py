@@ -1,4 +1,4 @@
-"""A plate of Bernoulli vectors, its draw by hand, and its costs: for same-seed closed forms."""
+"""Plates of Bernoulli vectors, or of classes, and their costs: for same-seed closed forms."""
 
 import pyro
 import pyro.distributions as dist
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-ROWS, COLUMNS = 4, 3
+ROWS, COLUMNS, CLASSES = 4, 3, 3
 
 
 class Program:
@@ -55,7 +55,42 @@ class Program:
         return self.logits.clone().requires_grad_(), self.weight.clone().requires_grad_()
 
 
-def gradients(elbo, program: Program, seed: int) -> dict[str, Tensor]:
+class Classes:
+    """``z ~ Categorical(logits)`` in a plate, ``y ~ Normal(loc(z), 1)``; costs per row."""
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(3)
+        shape = (ROWS, COLUMNS, CLASSES)
+        self.logits = torch.randn(shape, generator=generator, dtype=torch.float64)
+        self.weight = torch.randn(COLUMNS, CLASSES, generator=generator, dtype=torch.float64)
+        self.y = torch.randn(ROWS, generator=generator, dtype=torch.float64)
+
+    def loc(self, z: Tensor, weight: Tensor) -> Tensor:
+        chosen = weight[torch.arange(COLUMNS), z]
+        return chosen.sum(-1).sin() * 2 + chosen.prod(-1)
+
+    def model(self) -> None:
+        weight = pyro.param("weight", self.weight.clone())
+        with pyro.plate("data", ROWS):
+            prior = torch.zeros(COLUMNS, CLASSES, dtype=torch.float64)
+            z = pyro.sample("z", dist.Categorical(logits=prior).to_event(1))
+            pyro.sample("y", dist.Normal(self.loc(z, weight), 1.0), obs=self.y)
+
+    def guide(self) -> None:
+        logits = pyro.param("logits", self.logits.clone())
+        with pyro.plate("data", ROWS):
+            pyro.sample("z", dist.Categorical(logits=logits).to_event(1))
+
+    def cost(self, z: Tensor, logits: Tensor, weight: Tensor) -> Tensor:
+        """``log q - log p`` per row, but for a constant."""
+        log_q = logits.log_softmax(-1).expand(*z.shape, -1).gather(-1, z[..., None]).sum((-1, -2))
+        return log_q + 0.5 * (self.y - self.loc(z, weight)) ** 2
+
+    def parameters(self) -> tuple[Tensor, Tensor]:
+        return self.logits.clone().requires_grad_(), self.weight.clone().requires_grad_()
+
+
+def gradients(elbo, program: Program | Classes, seed: int) -> dict[str, Tensor]:
     """The ELBO's gradient under a seed."""
     pyro.clear_param_store()
     pyro.param("weight", program.weight.clone())

@@ -13,6 +13,7 @@ from pyro_reparam_ext.estimators.advice import UNBIASED, advise, unbiased_for
 
 from ..families import FAMILIES
 from ..registry import REGISTRY, layout_of
+from ..slow import one_in
 
 NAMES = "|".join(pre.estimators.__all__)
 
@@ -50,7 +51,7 @@ def unserved():
     ]
 
 
-@pytest.mark.parametrize(("label", "family"), unserved())
+@pytest.mark.parametrize(("label", "family"), one_in(3, unserved()))
 def test_unserved_distribution(label, family):
     layout = layout_of("no_plate", family)
     error = refused(REGISTRY[label].make, layout.model, layout.guide, layout.sites)
@@ -64,8 +65,14 @@ def test_one_particle(family):
     follow(error, layout.model, layout.guide, layout.sites)
 
 
-@pytest.mark.parametrize("family", REGISTRY["Enumeration"].families)
-@pytest.mark.parametrize("label", ["Enumeration", "LocalExpectation"])
+@pytest.mark.parametrize(
+    ("label", "family"),
+    [
+        (label, family)
+        for label in ("Enumeration", "LocalExpectation")
+        for family in REGISTRY[label].families
+    ],
+)
 def test_cost_outside_of_a_plate(label, family):
     layout = layout_of("cost_outside", family)
     error = refused(REGISTRY[label].make, layout.model, layout.guide, layout.sites)
@@ -156,9 +163,19 @@ def test_the_advised_ones_are_those_that_serve(family):
     fn = one.make(torch.zeros(3, one.size))
     names = {type(e).__name__ for e in unbiased_for(fn, but=lambda estimator: False)}
     labels = {type(e.make()) for e in REGISTRY.values() if family in e.families and e.make().unbiased}
-    assert names == {cls.__name__ for cls in labels}
+    if not family.startswith(("Poisson", "Binomial")):
+        labels.discard(pre.MeasureValued)  # for counts
+    if family != "Subset":
+        labels.discard(pre.UnorderedSet)  # for values of which there are too many to try
+    assert names == {cls.__name__ for cls in labels & set(UNBIASED)}
 
 
-def test_every_unbiased_estimator_can_be_advised():
-    unbiased = {cls for cls in map(pre.estimators.__dict__.get, pre.estimators.__all__) if cls.unbiased}
-    assert set(UNBIASED) == unbiased
+def test_orders():
+    order = pre.distributions.PlackettLuce(torch.zeros(5))
+    found = unbiased_for(order, but=lambda estimator: False)
+    assert [type(e) for e in found] == [pre.UnorderedSet, pre.LeaveOneOut, pre.ScoreFunction]
+    assert found[0].evaluations(order) == 4
+
+
+def test_the_advised_ones_are_unbiased():
+    assert all(cls.unbiased for cls in UNBIASED)

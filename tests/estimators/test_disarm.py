@@ -8,7 +8,7 @@ import pyro_reparam_ext as pre
 from ..layouts import LAYOUTS
 from ..registry import FAMILIES
 from ..sampling import layout_gradients
-from .closed_form import Program, assert_same, gradients
+from .closed_form import COLUMNS, ROWS, Classes, Program, assert_same, gradients
 
 
 def _pair(program):
@@ -33,6 +33,36 @@ def test_same_seed_closed_form(num_pairs):
         expected = expected + 0.5 * difference * sign * alpha.abs().sigmoid() / num_pairs
         total = total + (cost + twin_cost).sum() / (2 * num_pairs)
     assert_same(actual, expected, torch.autograd.grad(total, weight)[0])
+
+
+def test_same_seed_closed_form_of_classes():
+    """Of three classes: a turn to class 2, and if that is not taken, one to class 1."""
+    program = Classes()
+    actual = gradients(pre.TraceEstimator_ELBO(pre.DisARM(), max_plate_nesting=1), program, seed=5)
+    torch.manual_seed(5)
+    noise = torch.rand(ROWS, COLUMNS, 3, dtype=torch.float64)  # the third decides nothing
+    logits, weight = program.parameters()
+    alphas = (
+        logits[..., 2] - logits[..., :2].logsumexp(-1),
+        logits[..., 1] - logits[..., 0],
+    )
+    turns = [
+        [(u < alpha.sigmoid()).long() for alpha, u in zip(alphas, noises.unbind(-1), strict=False)]
+        for noises in (noise, 1 - noise)
+    ]
+    z, twin = (torch.where(first == 1, 2, second) for first, second in turns)
+    costs = [program.cost(x, logits.detach(), weight) for x in (z, twin)]
+    difference = (costs[0] - costs[1]).detach()[:, None]
+    (first, second), (first_twin, second_twin) = turns
+    surrogate = difference * (first - first_twin) * alphas[0].abs().sigmoid().detach() * alphas[0]
+    p = alphas[1].sigmoid().detach()
+    both = (second - second_twin) * alphas[1].abs().sigmoid().detach()
+    alone = torch.where(first == 0, second - p, p - second_twin)
+    gain = torch.where((first == 0) & (first_twin == 0), both, alone)
+    gain = torch.where((first == 1) & (first_twin == 1), 0.0, gain)
+    surrogate = 0.5 * (surrogate + difference * gain * alphas[1]).sum()
+    expected = torch.autograd.grad(surrogate, logits)[0]
+    assert_same(actual, expected, torch.autograd.grad(sum(costs).sum() / 2, weight)[0])
 
 
 def _two_layers(rows=20, wide=8, narrow=4):

@@ -13,6 +13,7 @@ from pyro_reparam_ext.distributions.rules.discrete_noise import noise_given, noi
 from ..registry import layout_of
 from ..sampling import gradients as rows_of_gradients
 from ..sampling import layout_gradients
+from ..slow import one_in, slow
 from ..statistics import assert_mean
 from .closed_form import Program, assert_same, gradients
 
@@ -50,6 +51,7 @@ def test_model_parameters_learn_from_hard_values_only():
     torch.testing.assert_close(rows[0][model:], rows[1][model:])
 
 
+@slow
 def test_svi_trains_the_control_variate_and_the_gradient_stays_unbiased():
     layout = layout_of("plate", "Bernoulli-event")
     elbo = pre.TraceEstimator_ELBO(pre.REBAR())
@@ -169,7 +171,7 @@ MARGINALS = {
 }
 
 
-@pytest.mark.parametrize("name", MARGINALS)
+@pytest.mark.parametrize("name", one_in(4, MARGINALS))
 def test_unbiased_upstream_of_the_gamma_family(double, name):
     """Also after its control variate has learned, by second derivatives of the sampler downstream."""
     model, guide = downstream(DOWNSTREAM[name][0])

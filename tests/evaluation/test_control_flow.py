@@ -11,6 +11,7 @@ from pyro_reparam_ext.evaluation.control_flow import ControlFlow
 
 from ..families import normal_log_prob
 from ..sampling import gradients
+from ..slow import one_in
 from ..statistics import assert_mean
 
 READS = {
@@ -79,7 +80,7 @@ ESTIMATORS = {
 }
 
 
-@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize("name", one_in(3, ESTIMATORS, 2))
 def test_dynamic_structure(name):
     make, num_particles = ESTIMATORS[name]
     elbo = pre.TraceEstimator_ELBO(make(), num_particles=num_particles, vectorize_particles=False)

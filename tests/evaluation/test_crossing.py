@@ -10,6 +10,7 @@ import torch
 import pyro_reparam_ext as pre
 
 from ..sampling import gradients
+from ..slow import one_in
 from ..statistics import assert_mean
 
 Y = torch.tensor([0.5, -0.3, 1.2], dtype=torch.float64)
@@ -81,8 +82,8 @@ def exact(program):
 @pytest.mark.parametrize("program", [Returning, Mixing])
 @pytest.mark.parametrize(
     ("estimator", "particles"),
-    [(pre.DisARM(), 1), (pre.ScoreFunction(), 1), (pre.LeaveOneOut(), 2), (pre.REBAR(), 1)],
-    ids=["DisARM", "ScoreFunction", "LeaveOneOut", "REBAR"],
+    one_in(3, [(pre.DisARM(), 1), (pre.ScoreFunction(), 1), (pre.REBAR(), 1), (pre.LeaveOneOut(), 2)]),
+    ids=["DisARM", "ScoreFunction", "REBAR", "LeaveOneOut"],
 )
 def test_mean_of_gradient(estimator, particles, program, mode):
     many = 100 if mode else 2

@@ -126,3 +126,22 @@ def test_what_branches_on_values_is_looked_at_in_every_call(elbo):
         assert names == ({"a", "b"} if value == 1 else {"a"})
         found.add(frozenset(names))
     assert len(found) == 2
+
+
+@pytest.mark.parametrize("mode", [True, "vmap", False])
+def test_a_cost_that_is_differentiated_keeps_what_it_depends_on(mode):
+    """RODEO differentiates that of "a", which has nothing to do with "b" and lies outside its plate."""
+    plate = pyro.plate("rows", 3)
+
+    def coins(pre_name):
+        pyro.sample("a", dist.Bernoulli(logits=pyro.param(f"{pre_name}_a", tensor(-1.1))))
+        with plate:
+            pyro.sample("b", dist.Bernoulli(logits=pyro.param(f"{pre_name}_b", tensor(0.4))))
+
+    elbo = pre.TraceEstimator_ELBO(
+        {"a": pre.RODEO(), "b": pre.MeasureValued()}, vectorize_particles=mode, max_plate_nesting=1
+    )
+    elbo.loss_and_grads(lambda: coins("model"), lambda: coins("guide"))
+    q, p = (pyro.param(f"{side}_b").detach().sigmoid() for side in ("guide", "model"))
+    expected = 3 * q * (1 - q) * (q.logit() - p.logit())  # of three KL divergences; no noise is left
+    torch.testing.assert_close(pyro.param("guide_b").grad, expected)

@@ -4,6 +4,7 @@ Weights of each element, derivatives at ordinary and at other values, products w
 downstream at their means, and dependent values that follow the law of the site.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import pyro
@@ -12,27 +13,22 @@ import pytest
 import torch
 
 import pyro_reparam_ext as pre
-from pyro_reparam_ext.distributions.rules.relaxation import RELAXABLE, probabilities
 from pyro_reparam_ext.distributions.rules.wrappers import (
     coordinates,
     num_coordinate_dims,
     sum_rightmost,
 )
 from pyro_reparam_ext.estimators.base import Estimator
-from pyro_reparam_ext.estimators.protocol import Branch, Downstream, Draw
+from pyro_reparam_ext.estimators.protocol import Branch, Draw
 from pyro_reparam_ext.study.draws import Draws
 from pyro_reparam_ext.study.elbo_call import ElboCall
 from pyro_reparam_ext.study.sampler import Sampler
 
 from ..compiled.steps import assert_same_steps
+from ..sampling import gradients
 from ..statistics import assert_mean
 
 DOUBLE = torch.float64
-
-
-def with_gradient(x, like):
-    """``x``, in which costs can be differentiated; nothing reaches ``like``."""
-    return x + (like - like)
 
 
 def dot(site, a, b):
@@ -41,134 +37,6 @@ def dot(site, a, b):
 
 
 # -- estimators ---------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class ARMS(Estimator):
-    """Bernoulli values coupled by a Dirichlet copula (Dimitriev, Zhou, arXiv 2105.14141)."""
-
-    num_samples: int = 4
-    unbiased = True
-    supported = (torch.distributions.Bernoulli,)
-
-    def draw(self, fn, source):
-        probs = coordinates(fn).probs.detach()
-        u = source.uniform(probs.shape, probs)
-        return Draw((u < probs).to(probs.dtype), noise=u)
-
-    def evaluations(self, fn):
-        return self.num_samples
-
-    def alternatives(self, site):
-        probs, n = site.base.probs.detach(), self.num_samples
-        first = 1 - (1 - site.noise) ** (1 / (n - 1))  # of a Dirichlet vector
-        rest = -torch.rand((n - 1, *probs.shape), dtype=probs.dtype).log()
-        rest = (1 - first) * rest / rest.sum(0)
-        values = (1 - (1 - rest) ** (n - 1) < probs).to(probs.dtype)
-        return (Branch.of(values, weights=1 / n),)
-
-    def surrogate(self, evaluations):
-        site, costs, n = evaluations.site, evaluations.costs, self.num_samples
-        probs = site.base.probs.detach()
-        both = 2 * probs - 1 + (2 * (1 - probs) ** (1 / (n - 1)) - 1).clamp(min=0) ** (n - 1)
-        correlation = (both - probs**2) / (probs * (1 - probs))
-        values = torch.cat([site.value[None], evaluations.branches[0].values(0, n - 1)])
-        score = (values - probs) / (1 - correlation) * site.base.logits
-        centred = costs - costs.mean(0)
-        return (centred * sum_rightmost(score, num_coordinate_dims(site.fn))).sum(0) / (n - 1)
-
-
-class AtMeans(Downstream):
-    """Discrete sites at their means."""
-
-    def __call__(self, site, fn):
-        base = coordinates(fn)
-        if isinstance(base, RELAXABLE):
-            return Draw(probabilities(base))
-        return site.estimator.redraw(site, fn)
-
-
-@dataclass(frozen=True, eq=False)
-class MuProp(Estimator):
-    """A linear control variate at the mean field (Gu et al., arXiv 1511.05176)."""
-
-    unbiased = True
-    supported = RELAXABLE
-
-    def evaluations(self, fn):
-        return 2
-
-    def alternatives(self, site):
-        return (Branch.of(probabilities(site.base)[None], order=1, downstream=AtMeans()),)
-
-    def surrogate(self, evaluations):
-        site, (slope,) = evaluations.site, evaluations.gradient().detach()
-        mean = probabilities(site.base)
-        linear = evaluations.costs[1] + dot(site, slope, site.value - mean.detach())
-        return (evaluations.cost - linear) * site.log_prob + dot(site, slope, mean)
-
-
-@dataclass(frozen=True, eq=False)
-class DoubleControlVariate(Estimator):
-    """Two hard values, each with the linear part of the other's costs (cf. arXiv 2111.05300)."""
-
-    scale: float = 0.7
-    unbiased = True
-    supported = (torch.distributions.Bernoulli,)
-
-    def draw(self, fn, source):
-        draw, base = super().draw(fn, source), coordinates(fn)
-        return draw.map(lambda x: with_gradient(x, base.probs))
-
-    def evaluations(self, fn):
-        return 2
-
-    def alternatives(self, site):
-        second = torch.rand_like(site.base.probs) < site.base.probs
-        second = with_gradient(second.to(site.value.dtype), site.base.probs)[None]
-        ordinary = Branch.at_ordinary(site.value, order=1)
-        return ordinary, Branch.of(second, weights=0.5, order=1)
-
-    def surrogate(self, evaluations):
-        site, costs = evaluations.site, evaluations.costs
-        values = site.value.detach(), evaluations.branches[1].tensor[0].detach()
-        slopes = evaluations.gradient(0).detach(), evaluations.gradient(1)[0].detach()
-        mean, total = probabilities(site.base), 0.0
-        for own, other in ((0, 1), (1, 0)):
-            slope = self.scale * slopes[other]
-            linear = costs[other] + dot(site, slope, values[own] - values[other])
-            total = total + (costs[own] - linear) * site.fn.log_prob(values[own])
-            total = total + dot(site, slope, mean)
-        return total / 2
-
-
-@dataclass(frozen=True, eq=False)
-class UnorderedSet(Estimator):
-    """Two categories without replacement (Kool, van Hoof, Welling, arXiv 2002.06043)."""
-
-    unbiased = True
-    supported = (torch.distributions.Categorical,)
-    coordinatewise = True
-
-    def evaluations(self, fn):
-        return 2
-
-    def alternatives(self, site):
-        logits, first = site.base.logits.detach(), site.value[..., None]
-        left = logits.scatter(-1, first, -torch.inf)
-        noise = -(-torch.rand_like(logits).log()).log()
-        second = (left + noise).argmax(-1)
-        own, other = (logits.gather(-1, x).squeeze(-1).exp() for x in (first, second[..., None]))
-        either = own * other / (1 - own) + own * other / (1 - other)
-        return (Branch.of(second[None], weights=(other * own / (1 - other) / either)[None]),)
-
-    def surrogate(self, evaluations):
-        site, (branch,) = evaluations.site, evaluations.branches
-        shares = torch.cat([1 - branch.weights, branch.weights])
-        values = torch.cat([site.value[None], branch.values(0, 1)])
-        # the gradient of p(s) R(S, s), with R held
-        scores = torch.stack([site.fn.log_prob(value) for value in values])
-        return (shares * scores * evaluations.costs).sum(0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,6 +78,28 @@ class Taylor(pre.Pathwise):
         # But for log q, whose curvature the parameters move along.
         product = product + moved[0] / site.base.scale.detach() ** 2
         return -dot(site, product, site.base.loc)
+
+
+@dataclass(frozen=True, eq=False)
+class Curvature(Estimator):
+    """The Hessian of the costs at the mean, the value itself, times ones: the gradient in ``loc``."""
+
+    unbiased = False
+    paper = pre.MuProp.paper
+    supported = (torch.distributions.Normal,)
+
+    def draw(self, fn, source):
+        return Draw(fn.mean.detach().clone().requires_grad_())
+
+    def evaluations(self, fn):
+        return 1
+
+    def alternatives(self, site):
+        return (Branch.at_ordinary(site.value, order=2),)
+
+    def surrogate(self, evaluations):
+        site = evaluations.site
+        return dot(site, evaluations.hessian_product(torch.ones_like(site.value)), site.base.loc)
 
 
 # -- programs -----------------------------------------------------------------------------------------
@@ -263,9 +153,18 @@ class Categories:
             pyro.sample("y", dist.Normal(values[z] * param("weight").sum(), 0.6), obs=Y)
 
 
+def learned(elbo):
+    """Gives control variates a share that isn't 0."""
+    for state in elbo.states.values():
+        for name, parameter in state.named_parameters():
+            if name in ("alpha", "beta"):
+                parameter.data.fill_(-0.7)
+
+
 def draws(estimator, program, mode, num_draws):
     elbo = pre.TraceEstimator_ELBO(estimator, vectorize_particles=mode, max_plate_nesting=1)
     sampler = Sampler(ElboCall(elbo, program.model, program.guide, (), {}))
+    learned(elbo)
     chunks = list(Draws(sampler, list(program.names)).chunks(num_draws))
     rows = [torch.cat([c[name].reshape(len(c[name]), -1) for c in chunks]) for name in program.names]
     return torch.cat(rows, 1)
@@ -275,7 +174,7 @@ def exact(program):
     return draws(pre.Enumeration(), program, True, 1)[0]
 
 
-BINARY = [ARMS(), ARMS(num_samples=3), MuProp(), DoubleControlVariate()]
+BINARY = [pre.ARMS(num_samples=3), pre.MuProp(), pre.DoubleCV(), pre.RODEO(3)]
 
 
 @pytest.mark.parametrize("mode", [True, "vmap"])
@@ -293,14 +192,14 @@ def test_binary_in_a_loop(estimator):
 def test_binary_beside_others(estimator):
     estimators = {"z": estimator, "w": pre.DisARM()}
     assert_mean(draws(estimators, Binary(), True, 4000), exact(Binary()))
-    if isinstance(estimator, MuProp):  # one more kind of values downstream
+    if isinstance(estimator, pre.MuProp):  # one more kind of values downstream
         estimators = {"z": pre.REBAR(), "w": estimator}
         assert_mean(draws(estimators, Binary(), True, 4000), exact(Binary()))
 
 
 @pytest.mark.parametrize("mode", [True, "vmap"])
 def test_weights_of_each_element(mode):
-    assert_mean(draws(UnorderedSet(), Categories(), mode, 4000), exact(Categories()))
+    assert_mean(draws(pre.UnorderedSet(), Categories(), mode, 4000), exact(Categories()))
 
 
 def test_weights_of_elements_that_a_cost_is_not_in():
@@ -311,7 +210,7 @@ def test_weights_of_elements_that_a_cost_is_not_in():
             total = z.to(DOUBLE).sum(-1) * param("weight").sum()
             pyro.sample("total", dist.Normal(total, 1.0), obs=Y[0])
 
-    elbo = pre.TraceEstimator_ELBO(UnorderedSet(), vectorize_particles="vmap", max_plate_nesting=1)
+    elbo = pre.TraceEstimator_ELBO(pre.UnorderedSet(), vectorize_particles="vmap", max_plate_nesting=1)
     with pytest.raises(pre.EstimatorError, match="'total' depends on it from outside that plate"):
         elbo.loss_and_grads(Outside().model, Outside().guide)
 
@@ -373,14 +272,54 @@ def test_products_with_the_hessian_of_quadratic_costs():
     torch.testing.assert_close(found, program.exact()[means].expand(50, -1), rtol=1e-7, atol=1e-7)
 
 
+@pytest.mark.parametrize("mode", [True, "vmap", False])
+@pytest.mark.parametrize("num_particles", [1, 2])
+@pytest.mark.parametrize("inside", [True, False])
+def test_products_with_the_hessian_at_the_ordinary_value(inside, num_particles, mode):
+    """Also where the program has more dims than the site: outside of its plate, and in one of two."""
+    x = torch.tensor([0.7, -1.2, 0.4], dtype=DOUBLE)
+    start = START["logits"] if inside else START["shift"]
+
+    def site(loc, scale):
+        return pyro.sample("z", dist.Normal(loc, scale).to_event(1))
+
+    def mean_of(z):
+        return z[..., 0] * z[..., 1] * x + z[..., 0].sin()
+
+    def guide():
+        loc = pyro.param("loc", start.clone())
+        with pyro.plate("data", 3) if inside else nullcontext():
+            site(loc, 2.0)
+
+    def model():
+        zeros = torch.zeros(2, dtype=DOUBLE)
+        z = None if inside else site(zeros, 1.0)
+        with pyro.plate("data", 3):
+            z = site(zeros, 1.0) if inside else z
+            pyro.sample("y", dist.Normal(mean_of(z), 1.0), obs=Y)
+
+    def cost(z):
+        """Without what is constant, and ``log q``."""
+        return ((Y - mean_of(z)).square().sum() + z.square().sum()) / 2
+
+    elbo = pre.TraceEstimator_ELBO(
+        Curvature(), num_particles=num_particles, vectorize_particles=mode, max_plate_nesting=2
+    )
+    found = gradients(elbo, model, guide, ["loc"], 1)[0, 1:]
+    ones = torch.ones_like(start)
+    product = torch.autograd.functional.hvp(cost, start, ones)[1] - ones / 2.0**2
+    torch.testing.assert_close(found, product.flatten())
+
+
 @pytest.mark.parametrize("mode", [True, "vmap"])
 def test_strata(mode):
     program = Continuous(("table", "weight"), mixture, curved)
     assert_mean(draws(Stratified(), program, mode, 4000), program.exact())
 
 
-@pytest.mark.parametrize("mode", [True, "vmap", False])
-@pytest.mark.parametrize("estimator", BINARY, ids=repr)
+@pytest.mark.parametrize(
+    ("estimator", "mode"), list(zip(BINARY, [False, "vmap", True, True], strict=True))
+)
 def test_binary_captured(estimator, mode):
     def programs():
         program = Binary()
@@ -393,7 +332,7 @@ def test_binary_captured(estimator, mode):
 @pytest.mark.parametrize(
     ("estimator", "program"),
     [
-        (UnorderedSet(), Categories()),
+        (pre.UnorderedSet(), Categories()),
         (Taylor(), Continuous(("logits", "weight"), normal, curved)),
         (Stratified(), Continuous(("table", "weight"), mixture, curved)),
     ],

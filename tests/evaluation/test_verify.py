@@ -11,6 +11,7 @@ from pyro import poutine
 import pyro_reparam_ext as pre
 
 from ..sampling import gradients
+from ..slow import one_in
 from ..statistics import assert_mean
 from .forms import BROADCASTING, FORMS, Programs, tensor
 
@@ -60,7 +61,7 @@ CASES = [(name, form, place) for name in ESTIMATORS for form in FORMS for place 
 FIRST_ONLY = [c for c in CASES if c[1] in ("sum", "matmul", "centred", "element by element")]
 
 
-@pytest.mark.parametrize(("name", "form", "place"), CASES)
+@pytest.mark.parametrize(("name", "form", "place"), one_in(3, CASES))
 def test_one_warning_then_right(name, form, place):
     programs = Programs(FORMS[form], place, continuous=name == "Pathwise")
     elbo, said = fallen(name, programs, place)
@@ -95,7 +96,7 @@ def test_without_validation(name, form, place):
 
 
 @pytest.mark.parametrize("place", ["model", "guide"])
-@pytest.mark.parametrize("form", BROADCASTING)
+@pytest.mark.parametrize("form", one_in(2, BROADCASTING))
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_what_broadcasts_is_verified_without_a_word(name, form, place):
     programs = Programs(BROADCASTING[form], place, continuous=name == "Pathwise")

@@ -18,6 +18,7 @@ from torch.distributions import Bernoulli
 import pyro_reparam_ext as pre
 
 from ..compiled.steps import GraphSVI
+from ..slow import one_in, slow
 
 NODES = ("asia", "smoking", "tuberculosis", "lung_cancer", "bronchitis", "xray", "dyspnoea")
 BIASED = {"GumbelSoftmax, T=0.5", "StraightThrough", "ST-GumbelSoftmax, T=0.5"}
@@ -79,18 +80,17 @@ def test_smoke(network, tmp_path, capsys):
         assert f"wrote {tmp_path / name}" in printed
         assert (tmp_path / name).stat().st_size > 0
     table = pd.read_csv(tmp_path / "table.csv")
-    labels = list(network.ESTIMATORS)
-    assert table["estimator"].tolist() == ["exact", *labels]
+    assert table["estimator"].tolist() == ["exact", *network.TRAINED]
     assert np.isfinite(table["KL"][1:]).all() and (table["KL"][1:] > 0).all()
     assert table[network.latents(SICK)].stack().between(0, 1).all()
     gradients = pd.read_csv(tmp_path / "gradients.csv")
-    assert gradients.groupby(["guide", "state"]).size().tolist() == [len(labels)] * 2
+    assert gradients.groupby(["guide", "state"]).size().tolist() == [len(network.ESTIMATORS)] * 2
     assert np.isfinite(gradients["deviation"]).all()
     assert "nan" not in Path(tmp_path / "gradients.md").read_text()
 
 
 def test_every_estimator_for_bernoulli_sites_is_compared(network):
-    classes = {getattr(pre, name) for name in pre.estimators.__all__} - {pre.Pathwise}
+    classes = {getattr(pre, name) for name in pre.estimators.__all__} - {pre.Pathwise, pre.Combine}
     bernoulli = {cls for cls in classes if isinstance(Bernoulli(0.5), cls.supported)}
     assert {type(estimator) for estimator, _ in network.ESTIMATORS.values()} == bernoulli
 
@@ -155,6 +155,7 @@ def test_bias_is_seen_where_it_is(network, clinic):
     assert table.loc["Enumeration", "deviation"] == 0
 
 
+@slow
 def test_training_approaches_the_evidence_as_far_as_the_guide_can(network, clinic):
     curve = network.train("DisARM", clinic.autoregressive, SICK, steps=100, runs=4)
     assert curve["divergence"].iloc[-1] < 0.25 < 0.8 < curve["divergence"].iloc[0]
@@ -177,7 +178,8 @@ def test_bad_evidence_is_named(network, words, match, capsys):
 
 
 @pytest.mark.parametrize(
-    ("label", "guide"), [("DisARM", "autoregressive"), ("LocalExpectation", "mean-field")]
+    ("label", "guide"),
+    one_in(2, [("DisARM", "autoregressive"), ("LocalExpectation", "mean-field")]),
 )
 def test_a_graph_of_the_step_trains_alike(network, clinic, label, guide):
     def curve(svi):

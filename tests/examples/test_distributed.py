@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ..slow import one_in
 from .conftest import EXAMPLES
 
 TIMEOUT = 240
@@ -32,7 +33,7 @@ def test_smoke(distributed, tmp_path, capsys):
         assert f"wrote {tmp_path / file}" in printed
 
 
-@pytest.mark.parametrize("options", [[], ["--compile"]], ids=["DDP", "compiled"])
+@pytest.mark.parametrize("options", one_in(2, [[], ["--compile"]], 1), ids=["DDP", "compiled"])
 def test_two_processes(options, tmp_path):
     """Without a compiler, which takes a minute: what it makes is tested with the package."""
     script = [str(EXAMPLES / "distributed.py"), "--smoke", "--out", str(tmp_path)]

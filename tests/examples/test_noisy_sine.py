@@ -12,6 +12,7 @@ import torch
 from pyro.infer import SVI, Trace_ELBO
 
 from ..compiled.steps import GraphSVI
+from ..slow import one_in
 from ..statistics import assert_mean
 
 
@@ -104,7 +105,7 @@ def test_both_programs_of_the_sample_have_the_expectation_of_the_closed_form(sin
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
-@pytest.mark.parametrize("loss", ["likelihood", "error of the sample"])
+@pytest.mark.parametrize("loss", one_in(2, ["likelihood", "error of the sample"]))
 def test_a_graph_of_the_step_trains_alike(sine, loss, batch_norm):
     """With the running statistics of batch normalisation.
 

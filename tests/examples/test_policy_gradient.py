@@ -20,6 +20,7 @@ from pyro.ops.provenance import get_provenance, track_provenance
 import pyro_reparam_ext as pre
 
 from ..compiled.steps import GraphSVI
+from ..slow import one_in, slow
 from ..statistics import assert_mean
 
 FALLING = torch.tensor([0.0, 0.0, 0.2, 0.3])
@@ -129,7 +130,7 @@ def test_a_rollout_depends_on_what_its_start_depends_on(control, policy, task):
 
 @pytest.mark.usefixtures("dear_entropy")
 @pytest.mark.parametrize("steps", [1, 3, STEPS])
-@pytest.mark.parametrize("kind", ["none", "ema", "value", "leave-one-out"])
+@pytest.mark.parametrize("kind", one_in(2, ["none", "ema", "value", "leave-one-out"], 1))
 def test_the_score_function_is_unbiased(control, policy, task, steps, kind):
     estimator = {
         "none": lambda: pre.ScoreFunction(),
@@ -195,6 +196,7 @@ def test_steps_are_counted_until_the_fall(control, policy_gradient):
     assert counter.steps == 1
 
 
+@slow
 def test_training_raises_the_return(policy_gradient):
     method = policy_gradient.METHODS["learned value"]
     run = policy_gradient.train(method, seed=0, updates=20, every=20)
@@ -218,7 +220,9 @@ def test_smoke(policy_gradient, tmp_path, capsys):
         assert set(table["policy"]) == {"untrained"}
 
 
-@pytest.mark.parametrize("label", ["learned value", "leave-one-out", "straight-through, smooth"])
+@pytest.mark.parametrize(
+    "label", one_in(3, ["learned value", "leave-one-out", "straight-through, smooth"])
+)
 def test_a_graph_of_the_step_trains_alike(policy_gradient, label):
     """With the simulator as one operation of it, or differentiated, and with the count of its steps."""
     method = policy_gradient.METHODS[label].shortened(4)

@@ -5,7 +5,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro.infer import SVI
-from pyro.infer.autoguide import AutoNormal
+from pyro.infer.autoguide import AutoDelta, AutoNormal
 
 import pyro_reparam_ext as pre
 
@@ -123,3 +123,30 @@ def test_batches_are_not_checked():
     assert fit.elbo_error > spread / 2 / 100**0.5 * 0.8  # the batches' own differences count
     with pytest.raises(pre.EstimatorError, match="fitted by batches"):
         fit.to_datatree()
+
+
+def test_a_point_estimate_stops_by_its_loss_and_is_said_to_be_one():
+    optim = pyro.optim.Adam({"lr": 0.05})
+    fit = fitted(AutoDelta(model), estimators={}, optim=optim, num_steps=6000)
+    assert fit.run.converged and fit.run.averaged is None and "ok" not in fit.check.advice
+    assert "the loss is without noise and rests" in fit.run.reason and "R-hat is" not in repr(fit)
+    torch.testing.assert_close(fit.guide.median()["w"], posterior(X)[0], atol=1e-2, rtol=0)
+
+
+def test_a_tempered_objective_is_said_to_be_one():
+    bnn = pre.nn.to_bayesian(torch.nn.Linear(2, 1), dist.Normal(0.0, 1.0))
+
+    def network(x, y):
+        loc = bnn(x).squeeze(-1)
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.Normal(loc, NOISE), obs=y)
+
+    def run():
+        options = {"estimators": {}, "until": After(200), "max_plate_nesting": 1, "progress": False}
+        return pre.fit(network, AutoNormal(network), X, Y, compiled=False, **options)
+
+    with pre.nn.kl_weight(bnn, 0.25):
+        fit = run()
+    said = "the ELBO is of the tempered objective with weight 0.25"
+    assert said in fit.objective and said in repr(fit.check) and repr(fit).count(said) == 1
+    assert "tempered" not in repr(run())

@@ -73,13 +73,16 @@ def relaxes(program: Program) -> bool:
 
 
 def _relaxing(label: str) -> bool:
-    return label.startswith(RELAXING) or not REGISTRY[label].make().unbiased
+    made = REGISTRY[label].make()
+    parts = [type(part).__name__ for part in getattr(made, "parts", (made,))]
+    return any(name.startswith(RELAXING) for name in parts) or not made.unbiased
 
 
 DOCUMENTED = (
     Refusal("from outside that plate", lambda p: has_exact_site(p) and leaves_a_plate(p)),
     Refusal("in one element of it on the others", lambda p: has_exact_site(p) and reenters(p)),
     Refusal("can't be relaxed", lambda p: relaxes(p) and len(p.latents) > 1),
+    Refusal("there is no coupled pair", lambda p: "MeasureValued" in estimators(p)),
     Refusal("Python number", lambda p: relaxes(p) and bool(read_sites(p))),
 )
 
@@ -89,7 +92,7 @@ def estimates(program: Program) -> bool:
     if not all(REGISTRY[label].make().unbiased for label in estimators(program)):
         return False
     first = next(
-        (i for i, x in enumerate(program.latents) if (x.estimator or "").startswith(RELAXING)), None
+        (i for i, x in enumerate(program.latents) if x.estimator and _relaxing(x.estimator)), None
     )
     if first is None:
         return True

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
-import torch
 from torch import Tensor
 
 import pyro_reparam_ext as pre
-from pyro_reparam_ext.distributions.rules.wrappers import sum_rightmost
+from pyro_reparam_ext.distributions.rules.wrappers import num_coordinate_dims, sum_rightmost
+from pyro_reparam_ext.estimators.decisions import decision_logits
 from pyro_reparam_ext.estimators.protocol import Evaluations
 from pyro_reparam_ext.evaluation import passes, surrogate
 from pyro_reparam_ext.evaluation.costs import Costs
@@ -106,15 +106,13 @@ def lost_particle() -> AbstractContextManager:
 def missing_detach() -> AbstractContextManager:
     """DisARM's coefficient carries a gradient."""
 
+    right = pre.DisARM.surrogate
+
     def surrogate(self: pre.DisARM, evaluations: Evaluations) -> Tensor:
-        site, costs = evaluations.site, evaluations.costs
-        logits = site.base.logits
-        twins = evaluations.branches[0].values(0, len(costs) - 1)
-        values = torch.cat([site.value[None], twins[1::2]])
-        coefficient = (values - twins[0::2]) * logits.abs().sigmoid()
-        differences = 0.5 * (costs[0::2] - costs[1::2])
-        dims = len(site.fn.event_shape)
-        return (differences * sum_rightmost(coefficient * logits, dims)).mean(0)
+        site, found = evaluations.site, right(self, evaluations)
+        larger = decision_logits(site.base).abs().sigmoid()
+        moved = sum_rightmost(larger - larger.detach(), num_coordinate_dims(site.fn) + 1)
+        return found * (1 + moved)
 
     return patch.object(pre.DisARM, "surrogate", surrogate)
 

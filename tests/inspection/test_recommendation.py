@@ -53,7 +53,7 @@ ESTIMATORS = {
         "Enumeration()",
         "exact, in 3 evaluations",
     ),
-    "many categories": (program(lambda: dist.Categorical(torch.ones(100))), PARTICLES, MORE),
+    "many categories": (program(lambda: dist.Categorical(torch.ones(100))), "DisARM()", TWIN),
     "counts": (program(lambda: dist.Poisson(2.0)), PARTICLES, MORE),
 }
 """By name: a program, what is recommended for its site, and why."""

@@ -141,6 +141,7 @@ def test_exports():
     dataset = monitor.to_dataset()
     assert dict(dataset.sizes) == {"step": 3, "parameter": 1}
     assert {"variance", "squared_norm", "snr", "running_snr"} == set(dataset.data_vars)
+    assert monitor.to_datatree()["monitor"].to_dataset().identical(dataset)
 
     class Writer:
         written = {}

@@ -373,3 +373,27 @@ def test_errors(name, make_fn, obs, match):
 
     with pytest.raises(pre.EstimatorError, match=f"'z'.*{match}"):
         model()
+
+
+@pytest.mark.parametrize("reparam", [pre.reparam.GumbelSoftmaxReparam, pre.reparam.PathwiseReparam])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda t: dist.RelaxedOneHotCategorical(t, logits=torch.zeros(2, 3)),
+        lambda t: dist.RelaxedBernoulli(t, logits=torch.zeros(2, 3)).to_event(1),
+        lambda t: dist.RelaxedOneHotCategoricalStraightThrough(t, logits=torch.zeros(2, 3)),
+        lambda t: dist.RelaxedBernoulliStraightThrough(t, logits=torch.zeros(2, 3)).to_event(1),
+    ],
+)
+def test_temperature_as_a_number_or_as_torch_broadcasts_it(make, reparam):
+    """Torch samples with all of them, and each is the same temperature."""
+    scores = []
+    for temperature in (0.5, torch.tensor(0.5), torch.full((2, 1), 0.5)):
+
+        def program(temperature=temperature):
+            return pyro.sample("z", make(temperature).to_event(1))
+
+        pyro.set_rng_seed(0)
+        with pyro.poutine.reparam(config={"z": reparam()}):
+            scores.append(pyro.poutine.trace(program).get_trace().log_prob_sum())
+    torch.testing.assert_close(torch.stack(scores), scores[0].expand(3))

@@ -8,6 +8,7 @@ from pyro.infer import MCMC, NUTS
 import pyro_reparam_ext as pre
 from pyro_reparam_ext.reparam import StandardizeReparam
 
+from ..slow import slow
 from ..statistics import assert_mean
 from .identities import DRAWS, check_identities, leaves_of
 
@@ -105,6 +106,7 @@ def test_refuses(fn, match, guide):
         program()
 
 
+@slow
 def test_nuts_finds_the_posterior_of_a_hierarchy():
     r"""mu ~ N(0, 1), x_i ~ N(mu, 0.3^2), y_i ~ N(x_i, 1): normal, with a mean in closed form."""
     data = torch.tensor([1.5, -0.5, 2.0], dtype=torch.float64)

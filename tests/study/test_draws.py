@@ -9,6 +9,8 @@ from pyro_reparam_ext.study.draws import CAPTURE_PAYS, COMPILING_PAYS, Draws
 from pyro_reparam_ext.study.elbo_call import ElboCall
 from pyro_reparam_ext.study.sampler import Sampler
 
+from ..slow import slow
+
 DATA = torch.tensor([[0.3, 1.2], [2.0, -0.5], [0.1, 0.4]])
 
 
@@ -60,6 +62,7 @@ def test_a_graph_makes_the_draws_of_python(name, monkeypatch):
     assert len(expected[0].unique(dim=0)) > 1
 
 
+@slow
 def test_a_graph_may_be_compiled(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     draws = draws_of(pre.TraceEstimator_ELBO(pre.DisARM()))

@@ -20,6 +20,7 @@ COLUMNS = [
     "variance",
     "variance_low",
     "variance_high",
+    "bias",
     "relative_variance",
     "relative_bias",
     "bias_z",
@@ -79,6 +80,8 @@ def test_bias_is_seen_where_it_is_and_only_there(study):
     summary = study.summary()
     assert summary.loc["relaxed", "bias_z"] > 6
     assert summary.loc["relaxed", "relative_bias"] > 0.1
+    norm = study.reference_gradient().norm
+    np.testing.assert_allclose(summary["bias"], norm * summary["relative_bias"])
     assert (summary.loc[summary["unbiased"], "bias_z"] < 5).all()
 
 
@@ -279,6 +282,8 @@ def test_inference_data_round_trips_through_netcdf(study, tmp_path):
         read.gradients["logits"].sel(estimator="DisARM")[0], study.results["DisARM"].kept["logits"]
     )
     np.testing.assert_allclose(read.reference["logits"], exact_gradient()["logits"], rtol=1e-5)
+    tree = study.to_datatree()
+    assert tree["gradients"].to_dataset().identical(study.to_inferencedata().gradients)
 
 
 def test_plot_draws_variance_beside_bias(study):

@@ -26,5 +26,17 @@ def test_each_label_has_a_dot_at_its_variance_and_squared_bias():
     assert filled == [False, False, True, False]
     areas = [dot.get_sizes()[0] for dot in axes.collections[:4]]
     assert areas[0] == 2 * areas[2] == 4 * areas[1] > areas[3]
-    assert [text.get_text().split(",")[0] for text in axes.texts] == list(SUMMARY.index)
+    plt.close(axes.figure)
+
+
+def test_labels_stand_in_the_legend_each_with_a_look_of_its_own():
+    many = pd.concat([SUMMARY] * 6, ignore_index=True)  # all of them in four places
+    axes = plot_tradeoff(many)
+    assert not axes.texts
+    *entries, strip = axes.get_legend().get_texts()
+    assert strip.get_text() == "zero, or not known"
+    assert [entry.get_text().split(",")[0] for entry in entries] == [str(i) for i in many.index]
+    assert [", biased" in entry.get_text() for entry in entries] == [not x for x in many["unbiased"]]
+    looks = {(line.get_marker(), line.get_color()) for line in axes.get_legend().get_lines()}
+    assert len(looks) == len(many)
     plt.close(axes.figure)

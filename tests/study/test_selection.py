@@ -1,5 +1,9 @@
 """The selection of estimators: what is measured best is chosen, on programs where that is known."""
 
+import math
+from collections import Counter
+from dataclasses import dataclass
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -64,6 +68,7 @@ def test_what_is_exact_at_the_least_cost():
     assert chosen["variance"].item() < 1e-10
     assert chosen["evaluations"].item() == 2
     assert report["unbiased"].all()
+    assert selection.num_particles == 1  # more of them gain nothing
 
 
 def test_every_site_has_its_own():
@@ -99,6 +104,66 @@ def test_particles_come_with_it():
     elbo = selection.elbo(max_plate_nesting=0)
     assert elbo.num_particles == selection.num_particles
     assert elbo.loss_and_grads(*coins(3)) > 0
+
+
+@dataclass(frozen=True, eq=False)
+class Refusing(pre.ScoreFunction):
+    """Raises at its first evaluation."""
+
+    unbiased = True
+
+    def surrogate(self, evaluations):
+        raise RuntimeError("refused")
+
+
+@dataclass(frozen=True, eq=False)
+class Spoiling(pre.ScoreFunction):
+    """Gives gradients that are no numbers."""
+
+    unbiased = True
+
+    def surrogate(self, evaluations):
+        return super().surrogate(evaluations) * math.nan
+
+
+def test_candidates_that_fail_are_dropped_and_said_to():
+    candidates = [Refusing(), Spoiling(), pre.DisARM()]
+    selection = pre.select_estimators(*coins(2), candidates=candidates)
+    assert selection["z"] is candidates[-1]
+    report = selection.report.loc["z"]
+    said = report["failed"][[repr(x) for x in candidates]]
+    assert "refused" in said.iloc[0] and "'logits' is not finite" in said.iloc[1]
+    assert said.iloc[2] == "" and report["chosen"].sum() == 1
+
+
+def test_the_first_error_is_raised_where_all_fail():
+    with pytest.raises(RuntimeError, match="refused"):
+        pre.select_estimators(*coins(2), candidates=[Refusing(), Spoiling()])
+
+
+def test_one_site_does_not_fail_by_the_candidates_of_another():
+    candidates = {"z": [pre.ScoreFunction(), pre.DisARM()], "w": [Refusing(), pre.Pathwise()]}
+    selection = pre.select_estimators(*mixed(), candidates=candidates, max_plate_nesting=1)
+    assert isinstance(selection["z"], pre.DisARM) and isinstance(selection["w"], pre.Pathwise)
+    assert selection.report["failed"].str.contains("refused").sum() == 1
+
+
+def test_a_program_is_probed_once_for_all_candidates():
+    counts = Counter()
+    model, guide = coins(3)
+
+    def counting():
+        counts["runs"] += 1
+        model()
+
+    def runs(candidates):
+        counts.clear()
+        pre.select_estimators(counting, guide, candidates=candidates, budget=0.0)
+        return counts["runs"]
+
+    candidates = [pre.DisARM(), pre.DisARM(num_pairs=2), pre.DisARM(num_pairs=3)]
+    none, two, three = runs(candidates[:1]), runs(candidates[:2]), runs(candidates)
+    assert 2 * (three - two) < two - none  # what is found once is in the difference on the right
 
 
 def test_sites_that_have_one_keep_it():
@@ -150,3 +215,21 @@ def test_running_means_of_networks_are_what_they_were():
     before = norm.running_mean.clone()
     pre.select_estimators(model, guide, DATA[:, None], budget=0.0, max_plate_nesting=1)
     assert torch.equal(norm.running_mean, before) and norm.num_batches_tracked == 0
+
+
+def test_a_bias_counts_where_the_gradient_is_zero():
+    """At the posterior nothing is left of the gradient, but that of relaxed values is off."""
+    posterior = torch.tensor(0.3).logit() + 2.0
+
+    def model():
+        z = pyro.sample("z", dist.Bernoulli(0.3))
+        pyro.factor("x", 2.0 * z**3)
+
+    def guide():
+        pyro.sample("z", dist.Bernoulli(logits=pyro.param("logit", posterior.clone())))
+
+    candidates = [pre.GumbelSoftmax(3.0), pre.ScoreFunction()]
+    report = pre.select_estimators(model, guide, candidates=candidates).report.loc["z"]
+    extra = report["work_normalized_variance"] / (report["variance"] * report["seconds_per_gradient"])
+    assert extra[report["unbiased"]].item() == pytest.approx(1)
+    assert extra[~report["unbiased"]].item() > 1.3

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pyro.distributions import constraints
 from torch import Tensor
 
+from ..supports.nearby import near_sphere
 from .parametric import Parametric
 
 
@@ -14,6 +15,7 @@ class Directional(Parametric):
     arg_constraints = {"loc": constraints.sphere, "concentration": constraints.nonnegative}
     support = constraints.sphere
     has_rsample = True
+    _scored = near_sphere
 
     def __init__(
         self, loc: Tensor, concentration: Tensor | float, *, validate_args: bool | None = None
@@ -26,6 +28,10 @@ class Directional(Parametric):
     @property
     def _dim(self) -> int:
         return self.event_shape[0]
+
+    @property
+    def _interior(self) -> Tensor:
+        return self.loc
 
     @property
     def mode(self) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from ...numerics.relaxation import floating
 from ..rules.known_defects import register_scored_otherwise
 from ..rules.logits import exact_logits
+from ..rules.on_support import on_support
 
 
 class HeldScore(TorchDistributionMixin):
@@ -34,7 +35,7 @@ class HeldScore(TorchDistributionMixin):
         value = floating(value, self.logits)
         if self._validate_args:
             self._validate_sample(value)
-        return self._linear(exact_logits(self), value)
+        return on_support(self, value, lambda fn, x: fn._linear(exact_logits(fn), x))
 
     def score_parts(self, value: Tensor) -> ScoreParts:
         """The entropy term holds the parameters fixed.

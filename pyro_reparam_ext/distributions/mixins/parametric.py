@@ -10,10 +10,13 @@ from torch import Size, Tensor
 from torch.distributions import Distribution
 
 from ...numerics.shapes import broadcast_shapes
+from ..rules.copies import instance_to_expand
+from ..rules.half_precision import drawn_in_single
 from ..rules.pathwise import by_method, register_pathwise
+from .log_tailed import LogTailed
 
 
-class Parametric(TorchDistribution):
+class Parametric(LogTailed, TorchDistribution):
     """A distribution given by named tensors: broadcasting, ``expand`` and sampling in one place.
 
     A subclass states ``arg_constraints``, ``support`` and ``has_rsample``, hands the parameters to
@@ -36,7 +39,7 @@ class Parametric(TorchDistribution):
         super().__init__(batch_shape, torch.Size(event_shape), validate_args=validate_args)
 
     def expand(self, batch_shape: Size, _instance: Any = None) -> Any:
-        new = self._get_checked_instance(type(self), _instance)
+        new = instance_to_expand(self, _instance)
         batch_shape = torch.Size(batch_shape)
         self._expand_into(new, batch_shape)
         super(Parametric, new).__init__(batch_shape, self.event_shape, validate_args=False)
@@ -49,6 +52,7 @@ class Parametric(TorchDistribution):
             x = getattr(self, name)
             setattr(new, name, x.expand(batch_shape + _split(x, constraint.event_dim)[1]))
 
+    @drawn_in_single
     def rsample(self, sample_shape: Size | tuple[int, ...] = ()) -> Tensor:
         with torch.no_grad():
             value = self._draw(self._extended_shape(torch.Size(sample_shape)))

@@ -11,6 +11,8 @@ from torch import Size, Tensor
 
 from ...numerics.relaxation import floating
 from ..rules.coupling import Parameters, register_parameters
+from ..rules.on_support import on_support
+from ..rules.temperatures import in_batch
 from .parametric import Parametric, as_tensors
 
 _CATEGORICAL = (torch.distributions.Categorical, torch.distributions.OneHotCategorical)
@@ -23,6 +25,7 @@ class ProbsOrLogits(Parametric):
     logits (:meth:`_normalized`), and the log density of a value (:meth:`_density`).
     """
 
+    in_own_precision = True
     temperature: Tensor
     _probs_constraint: constraints.Constraint
 
@@ -41,6 +44,9 @@ class ProbsOrLogits(Parametric):
         if self._validate_args if validate_args is None else validate_args:
             self._check(param, given)
         event_dim = self.arg_constraints["logits"].event_dim
+        tensors["temperature"] = in_batch(
+            type(self).__name__, tensors["temperature"], param.shape, event_dim
+        )
         super().__init__({**tensors}, param.shape[param.dim() - event_dim :], validate_args)
 
     def _check(self, param: Tensor, given: Tensor | float) -> None:
@@ -76,7 +82,7 @@ class ProbsOrLogits(Parametric):
         value = floating(value, self._param)
         if self._validate_args:
             self._validate_sample(value)
-        return self._density(value)
+        return on_support(self, value, lambda fn, x: fn._density(x))
 
     def _logits_of(self, probs: Tensor) -> Tensor:
         raise NotImplementedError

@@ -24,9 +24,9 @@ class RelaxedDiscrete(HeldScore, ProbsOrLogits):
         temperature: Tensor | float,
         probs: Tensor | float | None = None,
         logits: Tensor | float | None = None,
+        validate_args: bool | None = None,
         *,
         score: Score = "relaxed",
-        validate_args: bool | None = None,
     ) -> None:
         if score not in get_args(Score):
             raise ValueError(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ...numerics.log1mexp import log1mexp
+from .temperatures import batch_temperature
 
 
 def gamma_draws_below(concentration: Tensor, log_bound: Tensor | float) -> float:
@@ -60,7 +61,7 @@ def relaxed_one_hot_draws_with_a_zero(fn: Any) -> float:
     by the temperature is below the least float. That difference has a logistic law.
     """
     log_probs = _double(fn.logits).log_softmax(-1)
-    distance = -_double(fn.temperature).unsqueeze(-1) * log_least(fn.logits)
+    distance = -batch_temperature(fn).detach().double().unsqueeze(-1) * log_least(fn.logits)
     others = log1mexp(log_probs.clamp(max=-1e-15))
     return _largest((others - log_probs - distance).sigmoid().sum(-1))
 

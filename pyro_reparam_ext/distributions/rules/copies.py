@@ -23,6 +23,32 @@ def unchecked(fn: Any, cls: Any, **parameters: Any) -> Any:
     return new
 
 
+def instance_to_expand(fn: Any, instance: Any = None) -> Any:
+    """An instance of the class of ``fn`` without attributes, for its method ``expand``.
+
+    Raises:
+        NotImplementedError: the class has an ``__init__`` of its own, and says neither what it has more
+            than its base nor how it is expanded.
+    """
+    if instance is not None:
+        return instance
+    cls = type(fn)
+    for base in cls.__mro__:
+        if _SAID_BY & vars(base).keys():
+            return fn.__new__(cls)
+        if "__init__" in vars(base):
+            raise NotImplementedError(
+                f"{base.__name__} defines a custom __init__, and what it sets would be lost in expand."
+                f" It must also define a custom .expand() method, or _expand_into(new, batch_shape),"
+                f" which copies to new what the base class does not know."
+            )
+    raise AssertionError
+
+
+_SAID_BY = {"expand", "_expand_into", "arg_constraints"}
+"""Of which a class with its own ``__init__`` defines one; named parameters are copied by name."""
+
+
 def mapped(x: Any, function: Callable[[Tensor], Tensor]) -> Any:
     """``x``, a distribution, with ``function`` of each tensor in place of that tensor.
 

@@ -38,6 +38,19 @@ def log_prob(fn: TorchDistribution, value: Tensor, *, hard: bool = True) -> Tens
     return log_prob_by(lambda base: score(base, value), fn)
 
 
+def support_log_probs(base: TorchDistribution, support: Tensor, value: Tensor) -> Tensor:
+    """The log probability of each value of a support, shape ``(len(support), *batch)``.
+
+    Args:
+        base: a distribution of single coordinates.
+        support: its values on the leftmost dim.
+        value: a value of it, whose shape it is.
+    """
+    log_probs = torch.stack([log_prob(base, one.expand(value.shape)) for one in support])
+    shape = value.shape[: value.dim() - len(base.event_shape)]
+    return log_probs.expand((len(support), *shape))
+
+
 def _bernoulli(base: Any, value: Tensor) -> Tensor:
     if base._validate_args:
         base._validate_sample(value)

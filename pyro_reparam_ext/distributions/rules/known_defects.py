@@ -21,6 +21,7 @@ from .beyond_floats import (
     student_t_draws_of_nan_gradient,
 )
 from .dispatch import Rules
+from .mixture_components import obstacle
 from .wrappers import innermost
 
 Fact = Callable[[Any], bool]
@@ -185,7 +186,7 @@ for _cls, _what, _instead in (
 
 @register_defects(td.MixtureSameFamily)
 def _mixture(fn: Any) -> Iterator[Defect]:
-    if not fn.component_distribution.support.is_discrete:
+    if obstacle(fn.component_distribution) is None:
         yield Defect("no pathwise sampler", "MixtureSameFamily")
 
 

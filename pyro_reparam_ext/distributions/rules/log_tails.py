@@ -19,6 +19,7 @@ from torch.special import erfinv, ndtri
 
 from ...numerics.log1mexp import log1mexp
 from ...numerics.normal_tail import log_ndtr, tail_quantile
+from .copies import mapped
 from .dispatch import Rules
 from .tails import sign_of, tails, to_base
 
@@ -44,7 +45,7 @@ register_log_tails = _TAILS.register
 
 def log_tails(fn: Distribution) -> LogTails:
     """The tails of the class or of a base class, or by a transform, else by ``tails`` and ``icdf``."""
-    found = _TAILS.of(type(fn)) or _BY_CDF
+    found = _TAILS.of(type(fn)) or BY_CDF
     if found is _TRANSFORMED and isinstance(fn, TransformedDistribution):
         return _TRANSFORMED._replace(exact=log_tails(fn.base_dist).exact)
     return found
@@ -222,14 +223,28 @@ _TRANSFORMED = LogTails(
 register_log_tails(TransformedDistribution)(_TRANSFORMED)
 
 
-def _log(p: Tensor) -> Tensor:
-    """With the gradient 0 at 0."""
-    return torch.where(p > 0, p.clamp(min=torch.finfo(p.dtype).tiny).log(), -math.inf)
+def _log_tail(fn: Any, value: Tensor, upper: bool) -> Tensor:
+    """In float64, from the tail that has its own precision, with the gradient of the CDF."""
+    double, x = mapped(fn, wide), value.double()
+    mass = tails(double, x)[upper].detach()
+    cdf = double.cdf(x)
+    rate = (cdf.detach() - cdf if upper else cdf - cdf.detach()) / _positive(mass)
+    log_mass = torch.where(mass > 0, _positive(mass).log() + rate, -math.inf)
+    return log_mass.to(value.dtype)
 
 
-_BY_CDF = LogTails(
-    lambda fn, x: _log(fn.cdf(x)),
-    lambda fn, x: _log(tails(fn, x)[1]),
+def wide(x: Tensor) -> Tensor:
+    """In float64, if it is a floating number."""
+    return x.double() if x.is_floating_point() else x
+
+
+def _positive(x: Tensor) -> Tensor:
+    return x.clamp(min=torch.finfo(x.dtype).tiny)
+
+
+BY_CDF = LogTails(
+    lambda fn, x: _log_tail(fn, x, False),
+    lambda fn, x: _log_tail(fn, x, True),
     lambda fn, p: fn.icdf(p.exp()),
     lambda fn, p: fn.icdf(-torch.expm1(p)),
     exact=False,

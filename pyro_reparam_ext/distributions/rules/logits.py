@@ -34,5 +34,9 @@ def exact_logits(fn: Any) -> Tensor:
 def parameter_of(fn: Any) -> dict[str, Tensor]:
     """The one of ``probs`` and ``logits`` that ``fn`` was made with: torch clamps the other."""
     holder = getattr(fn, "_categorical", fn)
-    name = "probs" if vars(holder).get("probs") is holder._param else "logits"
-    return {name: holder._param}
+    attributes = vars(holder)
+    if "_param" not in attributes:  # Geometric: what was given is there first
+        name = next(name for name in attributes if name in ("probs", "logits"))
+    else:
+        name = "probs" if attributes.get("probs") is holder._param else "logits"
+    return {name: attributes[name]}

@@ -32,10 +32,12 @@ def quantile(fn: Any, u: Tensor) -> Tensor:
     return fn.icdf(u) if rule is None else rule(fn, u)
 
 
-def implicit_quantile(fn: Any, u: Tensor) -> Tensor:
+def implicit_quantile(
+    fn: Any, u: Tensor, inverse: Callable[[Any, Tensor], Tensor] = lambda fn, u: fn.icdf(u)
+) -> Tensor:
     """The rule for a class whose ``icdf`` has no gradient. It can't be differentiated a second time."""
     with torch.no_grad():
-        x = fn.icdf(u)
+        x = inverse(fn, u)
         density = fn.log_prob(x).exp()
     return implicit_joint(x, _pull_back, pathwise_at(fn, x), u, density)
 

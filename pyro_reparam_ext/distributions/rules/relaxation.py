@@ -23,6 +23,7 @@ from ...numerics.relaxation import (
     one_hot_linear,
     within,
 )
+from ...numerics.sigmoid import sigmoid
 from .discrete_noise import is_binary
 from .logits import exact_logits
 
@@ -53,7 +54,7 @@ def _per_coordinate(base: TorchDistribution, temperature: Tensor | float) -> Ten
 
 def to_value(base: TorchDistribution, x: Tensor) -> Tensor:
     """The relaxed value at coordinate ``x``."""
-    return x.sigmoid() if is_binary(base) else x.softmax(-1)
+    return sigmoid(x) if is_binary(base) else x.softmax(-1)
 
 
 def harden(base: TorchDistribution, z: Tensor) -> Tensor:
@@ -64,7 +65,7 @@ def harden(base: TorchDistribution, z: Tensor) -> Tensor:
 def probabilities(base: TorchDistribution) -> Tensor:
     """The mean of ``base`` in the shape of its values."""
     logits = exact_logits(base)
-    return logits.sigmoid() if is_binary(base) else logits.softmax(-1)
+    return sigmoid(logits) if is_binary(base) else logits.softmax(-1)
 
 
 def linear_log_prob(base: TorchDistribution, value: Tensor) -> Tensor:

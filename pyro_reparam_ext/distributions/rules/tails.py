@@ -13,6 +13,7 @@ from torch.distributions import Distribution, TransformedDistribution
 
 from ...numerics.beta_cdf import beta_tails
 from ...numerics.normal_tail import normal_cdf
+from ...numerics.straight_through import straight_through
 from .dispatch import Rules
 
 Tails = tuple[Tensor, Tensor]
@@ -33,6 +34,11 @@ def tails(fn: Distribution, value: Tensor) -> Tails:
         return rule(fn, value)
     cdf = fn.cdf(value)
     return cdf, 1 - cdf
+
+
+def lower_tail(fn: Any, value: Tensor) -> Tensor:
+    """P(X <= value) to its own precision, with the gradient of ``cdf``."""
+    return straight_through(tails(fn, value)[0].detach(), fn.cdf(value))
 
 
 def has_tails(fn: Distribution) -> bool:

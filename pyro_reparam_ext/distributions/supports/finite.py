@@ -1,4 +1,4 @@
-"""Parameters without infinities, which torch's real numbers allow."""
+"""Numbers without infinities, which torch's real numbers allow."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ class Finite(constraints.Constraint):
 
 
 finite_vector = constraints.independent(Finite(), 1)
+finite_matrix = constraints.independent(Finite(), 2)
 
 
 @biject_to.register(Finite)

@@ -9,6 +9,8 @@ from torch import Size, Tensor
 from torch.distributions import Transform, biject_to, constraints, transform_to
 from torch.nn.functional import logsigmoid
 
+from .nearby import tolerance
+
 
 class _LogSimplex(constraints.Constraint):
     """Vectors whose exponentials sum to 1."""
@@ -17,7 +19,7 @@ class _LogSimplex(constraints.Constraint):
 
     def check(self, value: Any) -> Any:
         total = value.exp().sum(-1)
-        return value.isfinite().all(-1) & ((total - 1).abs() < 1e-6)
+        return value.isfinite().all(-1) & ((total - 1).abs() <= tolerance(value, value.shape[-1]))
 
 
 log_simplex = _LogSimplex()

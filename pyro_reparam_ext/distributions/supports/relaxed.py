@@ -23,6 +23,7 @@ from torch import Size, Tensor
 from torch.distributions import Transform, biject_to, constraints, transform_to
 from torch.nn.functional import logsigmoid
 
+from ...numerics.sigmoid import sigmoid
 from .log_simplex import LogStickBreaking
 
 
@@ -39,6 +40,8 @@ def edge_of(dtype: torch.dtype) -> float:
 class _RelaxedInterval(constraints.Constraint):
     """Numbers from 0 to 1, of which those next to an end stand for all beyond."""
 
+    lower_bound, upper_bound = 0.0, 1.0
+
     def check(self, value: Any) -> Any:
         return (value >= 0) & (value <= 1)
 
@@ -50,7 +53,7 @@ class RelaxedSimplex(constraints.Constraint):
 
     def check(self, value: Any) -> Any:
         tolerance = max(1e-6, 4 * value.shape[-1] * torch.finfo(value.dtype).eps)
-        return (value >= 0).all(-1) & ((value.sum(-1) - 1).abs() <= tolerance)
+        return (value.amin(-1) >= 0) & ((value.sum(-1) - 1).abs() <= tolerance)
 
 
 relaxed_interval = _RelaxedInterval()
@@ -70,7 +73,7 @@ class RelaxedSigmoid(Transform):
 
     def _call(self, x: Tensor) -> Tensor:
         edge = edge_of(x.dtype)
-        return x.sigmoid().clamp(edge, 1 - edge)
+        return sigmoid(x).clamp(edge, 1 - edge)
 
     def _inverse(self, y: Tensor) -> Tensor:
         edge = edge_of(y.dtype)

@@ -22,15 +22,20 @@ from torch.distributions import biject_to, constraints, transform_to
 from torch.distributions.transforms import Transform
 from torch.nn.functional import logsigmoid
 
+from ...errors import EstimatorError
 from ...numerics.gumbel_sum import GAMMA
 from ...numerics.relaxation import hard_bernoulli, hard_one_hot
+from ...numerics.sigmoid import sigmoid
 from ...numerics.straight_through import straight_through
 
 
 class StraightThroughBoolean(type(constraints.boolean)):  # type: ignore[misc]
-    """0 or 1, reached from a real key by its sign, with the gradient of a sigmoid."""
+    """0 or 1, reached from a real key by its sign, with the gradient of a sigmoid.
 
-    def __init__(self, temperature: Tensor) -> None:
+    Without a temperature it has no such gradient, and is not reached.
+    """
+
+    def __init__(self, temperature: Tensor | None) -> None:
         self.temperature = temperature
         super().__init__()
 
@@ -39,9 +44,12 @@ class StraightThroughBoolean(type(constraints.boolean)):  # type: ignore[misc]
 
 
 class StraightThroughOneHot(type(constraints.one_hot)):  # type: ignore[misc]
-    """One-hot vectors, reached from real keys by their argmax, with the gradient of a softmax."""
+    """One-hot vectors, reached from real keys by their argmax, with the gradient of a softmax.
 
-    def __init__(self, temperature: Tensor) -> None:
+    Without a temperature they have no such gradient, and are not reached.
+    """
+
+    def __init__(self, temperature: Tensor | None) -> None:
         self.temperature = temperature
         super().__init__()
 
@@ -55,6 +63,13 @@ class _FromKeys(Transform):
     bijective = True  # with the law of the keys for the Jacobian
 
     def __init__(self, codomain: StraightThroughBoolean | StraightThroughOneHot) -> None:
+        if codomain.temperature is None:
+            raise EstimatorError(
+                "a straight-through distribution has the gradient of an estimator, which is one in its "
+                "logits: values that are made of real keys, as those of an autoguide are, get none by "
+                "it. Give it a temperature in place of gradient= (AutoRelax: straight_through=True), "
+                "or write the guide by hand."
+            )
         self.codomain = codomain
         self.temperature = codomain.temperature
         super().__init__()
@@ -66,7 +81,7 @@ class Step(_FromKeys):
     domain = constraints.real
 
     def _call(self, x: Tensor) -> Tensor:
-        return straight_through(hard_bernoulli(x), (x / self.temperature).sigmoid())
+        return straight_through(hard_bernoulli(x), sigmoid(x / self.temperature))
 
     def _inverse(self, y: Tensor) -> Tensor:
         return (2 * y - 1) * (2 * math.log(2))

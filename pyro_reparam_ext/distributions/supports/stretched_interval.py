@@ -24,6 +24,8 @@ from ...numerics.relaxation import outward
 class StretchedInterval(constraints.Constraint):
     """Numbers in [0, 1], reached by a sigmoid that is stretched to (low, high) and clamped."""
 
+    lower_bound, upper_bound = 0.0, 1.0
+
     def __init__(self, low: float, high: float) -> None:
         self.low, self.high = low, high
         self.start, self.end = math.log(-low / high), math.log((1 - low) / (high - 1))

@@ -124,3 +124,9 @@ class WeightNoiseContext(Messenger):
                 stacklevel=outside(),
             )
         return super().__exit__(*exception)
+
+
+def noisy_context() -> str:
+    """The name of the context that is entered, the innermost of several; empty if there is none."""
+    entered = [x.name for x in _PYRO_STACK if isinstance(x, WeightNoiseContext)]
+    return entered[-1] if entered else ""

@@ -107,7 +107,7 @@ ENTRIES = (
         sampler="Gamma, below 1 by a power of a uniform; implicit gradient",
         elsewhere=Elsewhere(tfp="as ExpGamma, implicit gradient"),
         precision=1e-6,
-        unknown=("icdf",),
+        unknown=(),
     ),
     Entry(
         "Gamma",
@@ -124,7 +124,7 @@ ENTRIES = (
             numpyro="implicit gradient",
         ),
         precision=1e-6,
-        unknown=("icdf",),
+        unknown=(),
     ),
     Entry(
         "GeneralizedGamma",
@@ -143,7 +143,7 @@ ENTRIES = (
         ),
         sampler="a power of Gamma, in log space; implicit gradient",
         precision=1e-6,
-        unknown=("icdf",),
+        unknown=(),
     ),
     Entry(
         "Beta",
@@ -168,7 +168,7 @@ ENTRIES = (
             numpyro="implicit gradient",
         ),
         precision=1e-6,
-        unknown=("icdf",),
+        unknown=(),
     ),
     Entry(
         "LogBeta",
@@ -182,7 +182,7 @@ ENTRIES = (
         oracle=Univariate(LogBeta),
         sampler="as Beta",
         precision=1e-6,
-        unknown=("icdf",),
+        unknown=(),
     ),
     Entry(
         "Dirichlet",

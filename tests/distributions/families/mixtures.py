@@ -173,7 +173,7 @@ ENTRIES = (
         sampler="a draw of one component; distributional transform",
         elsewhere=MIXTURE,
         precision=1e-6,
-        unknown=("entropy", "icdf"),
+        unknown=("entropy",),
     ),
     Entry(
         "MixtureSameFamily-positive",
@@ -188,7 +188,7 @@ ENTRIES = (
         sampler="a draw of one component; distributional transform",
         elsewhere=MIXTURE,
         precision=1e-6,
-        unknown=("entropy", "icdf"),
+        unknown=("entropy",),
     ),
     Entry(
         "MixtureSameFamily-vector",

@@ -178,7 +178,7 @@ ENTRIES = (
         oracle=Univariate(lambda loc, scale, skewness: stats.skewnorm(skewness, loc, scale)),
         sampler="function of two normals; implicit gradient, closed form",
         precision=1e-6,
-        unknown=("entropy", "icdf"),
+        unknown=("entropy",),
     ),
     Entry(
         "ExponentiallyModifiedGaussian",
@@ -191,6 +191,6 @@ ENTRIES = (
         sampler="normal + exponential; implicit gradient, closed form",
         elsewhere=Elsewhere(tfp="gradient of the sum"),
         precision=1e-6,
-        unknown=("entropy", "icdf"),
+        unknown=("entropy",),
     ),
 )

@@ -69,7 +69,7 @@ ENTRIES = (
             tfp="as torch",
             numpyro="through a Gamma draw",
         ),
-        unknown=("icdf",),
+        unknown=(),
     ),
     Entry(
         "Kumaraswamy",

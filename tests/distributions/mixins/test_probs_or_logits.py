@@ -31,6 +31,7 @@ def test_scores_hard_values_of_integers(name, dtype):
     value = {
         (): torch.tensor(1.0),
         (4, 4): torch.eye(4),
+        (4,): (torch.arange(4) < getattr(fn, "total_count", 1)).float(),
         (5,): torch.tensor([0.0, 1.0, 0.0, float(name.startswith("RelaxedSubset")), 0.0]),
     }[tuple(fn.event_shape)]
     integers = fn.log_prob(value.to(dtype))

@@ -2,11 +2,13 @@ import pyro.distributions as dist
 import pytest
 import torch
 
+import pyro_reparam_ext as pre
 from pyro_reparam_ext.distributions.rules.copies import mapped, rows
 from pyro_reparam_ext.distributions.rules.logits import parameter_of
 from pyro_reparam_ext.reparam.pathwise import pathwise_twin
 from pyro_reparam_ext.reparam.relax import RelaxReparam
 
+from ..registry import REGISTRY
 from .test_noise_map import CASES
 
 # Of probabilities this small float32 keeps no digits in a logit of the others.
@@ -115,3 +117,37 @@ def test_mapped_reaches_every_tensor():
     double = mapped(fn, lambda x: x.double() if x.is_floating_point() else x)
     assert double.sample().dtype == torch.float64 and fn.sample().dtype == torch.float32
     assert mapped(fn, lambda x: x) is fn
+
+
+def subclass_of(fn):
+    """An instance of a class whose constructor is one's own, with what ``fn`` has."""
+
+    class Mine(type(fn)):
+        def __init__(self):
+            self.extra = 3
+
+    mine = Mine.__new__(Mine)
+    vars(mine).update(vars(fn), extra=3)
+    return mine
+
+
+# Of torch, whose expand is a call of the constructor.
+@pytest.mark.parametrize("name", [n for n in REGISTRY if n != "VonMises"])
+def test_expand_of_a_subclass_with_its_own_constructor_raises(name):
+    fn = REGISTRY[name].at(REGISTRY[name].points[0])
+    assert fn.expand((2,)).batch_shape == (2,)
+    with pytest.raises(NotImplementedError, match=r"custom \.expand\(\) method"):
+        subclass_of(fn).expand((2,))
+
+
+def test_a_subclass_may_say_what_it_has_more():
+    class Mine(pre.distributions.LogGamma):
+        def __init__(self, *args):
+            super().__init__(*args)
+            self.extra = 3
+
+        def _expand_into(self, new, batch_shape):
+            super()._expand_into(new, batch_shape)
+            new.extra = self.extra
+
+    assert Mine(1.0, 1.0).expand((2,)).extra == 3

@@ -16,6 +16,7 @@ from pyro_reparam_ext.distributions.rules.coupling import couple
 from pyro_reparam_ext.distributions.rules.noise_map import noise_map, transport
 from pyro_reparam_ext.distributions.rules.pathwise import has_pathwise, pathwise_at
 
+from ...slow import one_in
 from ...statistics import assert_mean
 from ..entry import tensors
 from ..registry import CONTINUOUS, RELAXED
@@ -292,7 +293,7 @@ def test_of_a_class_of_the_user():
 
 
 @pytest.mark.parametrize(
-    "name", ["pyro Gamma", "pyro Beta", "StudentT", "pyro Poisson", "pyro Binomial"]
+    "name", one_in(3, ["pyro Beta", "pyro Gamma", "StudentT", "pyro Poisson", "pyro Binomial"], 1)
 )
 def test_under_vmap_and_captured(name):
     case = CASES[name]

@@ -1,0 +1,99 @@
+"""Weights of several gradients with one mean, by the products that were measured of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor, nn
+
+from .protocol import Evaluations
+
+DECAY = 0.99
+"""Of the average of past products."""
+RIDGE = 1e-3
+"""What is added to the noise of each gradient, as a share of their mean noise."""
+
+
+class MixtureWeights(nn.Module):
+    """How much each of several estimators counts, and what they learn themselves.
+
+    ``products``: a decaying average of the products of their gradients, summed over all parameters.
+    """
+
+    products: Tensor
+
+    def __init__(self, states: Sequence[nn.Module | None], like: Tensor) -> None:
+        super().__init__()
+        kept = {str(number): state for number, state in enumerate(states) if state is not None}
+        self.parts = nn.ModuleDict(kept)
+        self.register_buffer("products", torch.zeros(len(states), len(states), dtype=like.dtype))
+
+    def of(self, number: int) -> nn.Module | None:
+        """The state of one estimator."""
+        key = str(number)
+        return self.parts[key] if key in self.parts else None
+
+    def forward(self) -> Tensor:
+        """Those of least noise among those that sum to 1, shape ``(estimators,)``."""
+        scale = self.products.diagonal().mean()
+        identity = torch.eye(len(self.products), dtype=scale.dtype, device=scale.device)
+        # Only ratios count: that the average begins at zero is no matter once there is anything.
+        noise = self.products + torch.where(scale > 0, RIDGE * scale, 1.0) * identity
+        found = _solved(noise, identity)
+        return found / found.sum()
+
+    @torch.no_grad()
+    def update(self, gradients: Tensor) -> None:
+        """Takes note of gradients, shape ``(estimators, parameters)``."""
+        self.products.mul_(DECAY).add_((1 - DECAY) * (gradients @ gradients.mT))
+
+
+def _solved(matrix: Tensor, identity: Tensor) -> Tensor:
+    """The solution of ``matrix @ x = 1``, for a positive definite matrix of a few rows.
+
+    By elimination: compiled code has no kernel for the inverse, and a failed one would wait for a GPU.
+    """
+    rows = torch.cat([matrix, torch.ones_like(matrix[:, :1])], 1)
+    for number in range(len(matrix)):
+        pivot = rows[number] / rows[number, number]
+        rows = rows - (rows[:, number] - identity[number])[:, None] * pivot
+    return rows[:, -1]
+
+
+def gradient_in_parameters(evaluations: Evaluations, surrogate: Tensor) -> Tensor:
+    """The gradient of a surrogate in the parameters of the site's distribution, as one vector.
+
+    Of classes in their free logits; summed over particles that lie along a dim.
+    """
+    base, dim = evaluations.site.base, evaluations.particle_dim
+    found, parameters = [], _parameters(base)
+    gradients = torch.autograd.grad(
+        surrogate.sum(), parameters, retain_graph=True, allow_unused=True, materialize_grads=True
+    )
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        free = _free(base, parameter, gradient)
+        if dim is not None:
+            dims = len(evaluations.site.fn.event_shape) + free.dim() - len(base.shape())
+            free = free.sum(dim - dims, keepdim=True)
+        found.append(free.flatten())
+    return torch.cat(found)
+
+
+def _parameters(base: TorchDistribution) -> list[Tensor]:
+    """The tensors that a distribution was made of, and that are learned."""
+    given = getattr(base, "_param", None)  # of torch's that take probs or logits
+    found = [given] if given is not None else [base.__dict__.get(name) for name in base.arg_constraints]
+    return [x for x in found if isinstance(x, Tensor) and x.requires_grad]
+
+
+def _free(base: TorchDistribution, parameter: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient in free logits, where probabilities of classes are the parameter."""
+    classes = (torch.distributions.Categorical, torch.distributions.OneHotCategorical)
+    if not isinstance(base, classes):
+        return gradient
+    probs = base.probs.detach()
+    if parameter is base.logits:
+        return gradient - probs * gradient.sum(-1, keepdim=True)
+    return probs * (gradient - (probs * gradient).sum(-1, keepdim=True))
