@@ -11,6 +11,7 @@ from torch import Size, Tensor
 from torch.distributions.distribution import Distribution
 from torch.distributions.utils import broadcast_all
 
+from ..numerics.beta_quantile import logit_beta_quantile
 from ..numerics.beta_velocity import logit_beta_velocity
 from ..numerics.betainc import betainc
 from ..numerics.implicit import implicit
@@ -142,4 +143,8 @@ def _velocity(value: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 register_tails(Beta)(beta_law_tails)
 
 
-register_inverted(Beta)
+def _of_tail(fn: Beta, log_mass: Tensor, upper: Tensor) -> Tensor:
+    return logit_beta_quantile(log_mass, upper, fn.concentration1, fn.concentration0).sigmoid()
+
+
+register_inverted(Beta, rule=_of_tail)

@@ -8,12 +8,18 @@ from torch import Size, Tensor
 
 from ..noise import standard_exponential
 from ..numerics.implicit import implicit, implicit_joint
-from ..numerics.normal_tail import HALF_LOG_2PI, excess_hazard, hazard_and_excess, log_ndtr, normal_cdf
+from ..numerics.normal_tail import (
+    HALF_LOG_2PI,
+    excess_hazard,
+    hazard_and_excess,
+    log_ndtr,
+    normal_cdf,
+    normal_quantile,
+)
 from .mixins.parametric import Parametric
 from .mixins.searched_quantile import SearchedQuantile
 from .rules.copies import unchecked
 from .rules.inverse_cdf import register_inverted
-from .rules.log_tails import normal_quantile
 from .rules.noise_map import NoiseMap, normals, register_noise_map
 from .rules.on_support import cdf_on_support, log_prob_on_support
 from .rules.standard import Standard, register_standard

@@ -8,6 +8,7 @@ from torch import Size, Tensor
 
 from ..numerics.chunked import chunked
 from ..numerics.gamma_cdf import gamma_cdf
+from ..numerics.gamma_quantile import log_gamma_quantile_of_tail
 from ..numerics.implicit import as_drawn, implicit, implicit_joint
 from ..numerics.log_gamma_velocity import log_gamma_velocity
 from ..numerics.positive_log import positive_log, power_at_zero
@@ -142,4 +143,8 @@ def _standard(fn: torch.distributions.Gamma) -> Standard:
     return Standard(0.0, 1 / fn.rate, unchecked(fn, Gamma, concentration=fn.concentration, rate=one))
 
 
-register_inverted(Gamma)
+def _of_tail(fn: Gamma, log_mass: Tensor, upper: Tensor) -> Tensor:
+    return log_gamma_quantile_of_tail(log_mass, upper, fn.concentration).exp() / fn.rate
+
+
+register_inverted(Gamma, rule=_of_tail)

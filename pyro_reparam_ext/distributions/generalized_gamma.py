@@ -8,7 +8,7 @@ from torch import Size, Tensor
 from torch.distributions import register_kl
 
 from ..numerics.gamma_cdf import gamma_cdf, log_gamma_density, log_gamma_tails
-from ..numerics.gamma_quantile import gamma_noise, log_gamma_quantile
+from ..numerics.gamma_quantile import gamma_noise, log_gamma_quantile, log_gamma_quantile_of_tail
 from ..numerics.implicit import implicit
 from ..numerics.log_gamma_ratio import log_gamma_curvature, log_gamma_ratio
 from ..numerics.log_gamma_velocity import log_gamma_velocity
@@ -191,4 +191,9 @@ def _tails(fn: GeneralizedGamma, value: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(value > 0, below, 0.0), torch.where(value > 0, above, 1.0)
 
 
-register_inverted(GeneralizedGamma)
+def _of_tail(fn: GeneralizedGamma, log_mass: Tensor, upper: Tensor) -> Tensor:
+    log_standard = log_gamma_quantile_of_tail(log_mass, upper, fn.concentration)
+    return (log_standard / fn.power).exp() * fn.scale
+
+
+register_inverted(GeneralizedGamma, rule=_of_tail)

@@ -12,11 +12,10 @@ from torch.nn.functional import logsigmoid
 
 from ..noise import signs_like, standard_exponential
 from ..numerics.implicit import implicit, implicit_joint
-from ..numerics.normal_tail import HALF_LOG_2PI, excess_hazard, normal_cdf
+from ..numerics.normal_tail import HALF_LOG_2PI, excess_hazard, normal_cdf, normal_quantile
 from .mixins.parametric import Parametric
 from .mixins.searched_quantile import SearchedQuantile
 from .rules.inverse_cdf import register_inverted
-from .rules.log_tails import normal_quantile
 from .rules.noise_map import NoiseMap, normals, register_noise_map
 from .rules.on_support import cdf_on_support, log_prob_on_support
 from .rules.tails import register_tails

@@ -11,6 +11,7 @@ from torch.distributions import register_kl
 from torch.nn.functional import logsigmoid
 
 from ..numerics.beta_cdf import beta_tails
+from ..numerics.beta_quantile import logit_beta_quantile
 from ..numerics.beta_velocity import logit_beta_velocity
 from ..numerics.betainc import betainc, log_beta_density
 from ..numerics.implicit import implicit
@@ -176,4 +177,8 @@ def _tails(fn: LogBeta, value: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(far, leading, below), torch.where(far, 1 - leading, above)
 
 
-register_inverted(LogBeta)
+def _of_tail(fn: LogBeta, log_mass: Tensor, upper: Tensor) -> Tensor:
+    return logsigmoid(logit_beta_quantile(log_mass, upper, fn.concentration1, fn.concentration0))
+
+
+register_inverted(LogBeta, rule=_of_tail)

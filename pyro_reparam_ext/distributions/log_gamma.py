@@ -10,7 +10,7 @@ from torch.distributions import register_kl
 from ..noise import standard_uniform
 from ..numerics.chunked import chunked
 from ..numerics.gamma_cdf import gamma_cdf, log_gamma_density, log_gamma_tails
-from ..numerics.gamma_quantile import gamma_noise, log_gamma_quantile
+from ..numerics.gamma_quantile import gamma_noise, log_gamma_quantile, log_gamma_quantile_of_tail
 from ..numerics.implicit import implicit
 from ..numerics.log_gamma_velocity import log_gamma_velocity
 from ..numerics.stirling import stirling_rest
@@ -176,4 +176,8 @@ def _tails(fn: LogGamma, value: Tensor) -> tuple[Tensor, Tensor]:
     return log_gamma_tails(value + fn.rate.log(), fn.concentration)
 
 
-register_inverted(LogGamma)
+def _of_tail(fn: LogGamma, log_mass: Tensor, upper: Tensor) -> Tensor:
+    return log_gamma_quantile_of_tail(log_mass, upper, fn.concentration) - fn.rate.log()
+
+
+register_inverted(LogGamma, rule=_of_tail)

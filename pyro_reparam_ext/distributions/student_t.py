@@ -12,7 +12,9 @@ from torch.distributions.distribution import Distribution
 from torch.distributions.utils import broadcast_all
 
 from ..numerics.beta_cdf import beta_tails
+from ..numerics.beta_quantile import logit_beta_quantile
 from ..numerics.implicit import implicit_joint
+from ..numerics.log1mexp import log1mexp
 from ..numerics.log1p_series import NEAR, log1p_ratio
 from ..numerics.log_gamma_ratio import log_gamma_half_step
 from ..numerics.normal_tail import HALF_LOG_2PI
@@ -225,4 +227,15 @@ def _at(fn: torch.distributions.StudentT, value: Tensor) -> Tensor:
     return implicit_joint(value, _pull_back_implicit, fn.df, fn.loc, fn.scale)
 
 
-register_inverted(StudentT)
+def _of_tail(fn: StudentT, log_mass: Tensor, upper: Tensor) -> Tensor:
+    # The square over (df + square) is Beta(1/2, df/2), with both tails above it.
+    both = log_mass + math.log(2)
+    middle = both > -math.log(2)
+    within = log1mexp(torch.where(middle, both, -1.0).clamp(max=-torch.finfo(both.dtype).tiny))
+    half = torch.full_like(both, 0.5)
+    logit = logit_beta_quantile(torch.where(middle, within, both), ~middle, half, 0.5 * fn.df)
+    far = torch.where(both < 0, (0.5 * logit).exp() * fn.df.sqrt(), 0.0)
+    return fn.loc + fn.scale * torch.where(upper, far, -far)
+
+
+register_inverted(StudentT, rule=_of_tail)

@@ -9,6 +9,7 @@ import torch
 from pyro.distributions import constraints
 from torch import Size, Tensor
 from torch.distributions import register_kl
+from torch.special import ndtri
 
 from ..numerics.implicit import implicit
 from ..numerics.polar_angle import polar_law, quantile, tail_probability, velocity
@@ -17,6 +18,9 @@ from .mixins.log_tailed import LogTailed
 from .rules.half_precision import drawn_in_single
 from .rules.on_support import log_prob_on_support
 from .rules.pathwise import register_pathwise
+
+_TINY = 1e-30
+"""The least tail of a deviation: less is lost in rounding it."""
 
 
 class VonMises(LogTailed, dist.VonMises):
@@ -97,6 +101,27 @@ class VonMises(LogTailed, dist.VonMises):
         if self._validate_args:
             self._validate_sample(value)
         return self._from_antipode(value - self.loc) - self._from_antipode(-math.pi - self.loc)
+
+    def icdf(self, value: Tensor) -> Tensor:
+        r"""The angle x with the probability ``value`` of :math:`[-\pi, x]`.
+
+        With a gradient in the parameters and in ``value`` (once). As the arc begins at :math:`-\pi`
+        wherever the mean direction is, that in the latter is not 1 but
+        :math:`1 - f(-\pi - \mu) / f(x - \mu)`.
+        """
+        with torch.no_grad():
+            share = value + self._from_antipode(-math.pi - self.loc)
+            turns = share.floor()
+            share = share - turns
+            tail = 2 * torch.minimum(share, 1 - share)
+            normal = ndtri(torch.minimum(tail, 1 - tail).clamp(min=_TINY))
+            noise = torch.where(tail < 0.5, -normal, normal)
+            angle = quantile(noise, self.concentration, 2)
+            x = self.loc + torch.copysign(angle, share - 0.5) + 2 * math.pi * turns
+            x = torch.where(value <= 0, -math.pi, torch.where(value >= 1, math.pi, x))
+            x = x.clamp(-math.pi, math.pi)
+            density = self.log_prob(x).exp()
+        return straight_through(x, (value - self.cdf(x)) / density)
 
     def _from_antipode(self, deviation: Tensor) -> Tensor:
         """The CDF of the deviation from the mean direction."""

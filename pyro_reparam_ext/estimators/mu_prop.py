@@ -33,8 +33,9 @@ class MuProp(Estimator):
     Serves Bernoulli and one-hot sites; two evaluations.
 
     Raises:
-        EstimatorError: the site is not Bernoulli or OneHotCategorical, or the program makes a number of
-            the value, which lies between the support points at the mean.
+        EstimatorError: the site is not Bernoulli or OneHotCategorical, or the program makes a Python
+            number of its value, or of that of such a site downstream: at the mean it lies between the
+            support points.
 
     References:
         Gu, Levine, Sutskever, Mnih, 2016, MuProp: Unbiased Backpropagation for Stochastic Neural

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
+
+from .uniform_tail import uniform_tail
 
 _DEPTH = {torch.float64: 80}
 """Of the continued fraction; 40 for the other dtypes of values."""
@@ -20,8 +20,8 @@ def beta_tails(
 
     From the tail that is smaller than about one half, in float64: the continued fraction of the
     regularised incomplete beta function (NIST Digital Library of Mathematical Functions, 8.17.22), and
-    two terms of Temme's uniform expansion (the same, 8.18.9) for large concentrations. Relative error
-    of that tail 1e-10, or 3e-7 where both concentrations are large, and 1e-5 where one is 1e9; for
+    :func:`~pyro_reparam_ext.numerics.uniform_tail.uniform_tail` where both concentrations are above
+    3000. Relative error of that tail 1e-9, or 1e-5 where one is above 1e6 and the other below 3000; for
     values in float32 2e-6.
 
     Args:
@@ -44,13 +44,17 @@ def beta_tails(
 
 
 def _by_fraction(x: Tensor, y: Tensor, p: Tensor, q: Tensor, depth: int) -> Tensor:
-    fraction = torch.ones_like(x)
+    # The coefficients are quotients of polynomials in m, whose terms are all positive or small.
+    square, product, rise, flat = p * p, p * (p + q) * x, (2 * p + q) * x, q * x
+    fraction = one = torch.ones_like(x)
     for m in range(depth, -1, -1):
-        odd = (p + m) * (p + q + m) / ((p + 2 * m) * (p + (2 * m + 1)))
-        fraction = 1 - odd * x / fraction
+        above = torch.add(product, rise, alpha=m).add(x, alpha=m * m)  # (p + m) (p + q + m) x
+        below = torch.add(square, p, alpha=4 * m + 1).add(2 * m * (2 * m + 1))  # (p + 2m) (p + 2m + 1)
+        fraction = torch.addcdiv(one, above, below * fraction, value=-1)
         if m:
-            even = m * (q - m) / ((p + (2 * m - 1)) * (p + 2 * m))
-            fraction = 1 + even * x / fraction
+            above = torch.add(flat, x, alpha=-m)  # (q - m) x
+            below = torch.add(square, p, alpha=4 * m - 1).add(2 * m * (2 * m - 1))
+            fraction = torch.addcdiv(one, above, below * fraction, value=m)
     log_front = p * x.log() + q * y.log() + torch.lgamma(p + q) - torch.lgamma(p) - torch.lgamma(q)
     return log_front.exp() / (p * fraction)
 
@@ -60,17 +64,23 @@ def _expansion(x: Tensor, y: Tensor, p: Tensor, q: Tensor) -> Tensor:
     centre, rest = p / total, q / total
     # From the nearer end, where the value is known with its full precision.
     r = torch.where(x < y, x - centre, rest - y)
-    eta = _deviation(r, centre, rest)
-    # A difference of poles at 0, which is regular there, and so is taken beside it.
-    near = 1e-5 * centre * rest
-    beside = torch.where(r.abs() < near, near, r)
-    correction = 1 / _deviation(beside, centre, rest) - (centre * rest).sqrt() / beside
-    density = (-0.5 * total * eta.square()).exp() / (2 * math.pi * total).sqrt()
-    return 0.5 * torch.erfc(-eta * (0.5 * total).sqrt()) + density * correction
-
-
-def _deviation(r: Tensor, centre: Tensor, rest: Tensor) -> Tensor:
-    """The signed root of twice the relative entropy between the means ``centre`` and ``centre + r``."""
     r = torch.maximum(torch.minimum(r, rest * (1 - 1e-9)), -centre * (1 - 1e-9))
-    half = centre * (r / centre).log1p() + rest * (-r / rest).log1p()
-    return r.sign() * (-2 * half).clamp(min=0).sqrt()
+    # The signed root of twice the relative entropy between the means ``centre`` and ``centre + r``.
+    half = -centre * (r / centre).log1p() - rest * (-r / rest).log1p()
+    deviation = r.sign() * (2 * half).clamp(min=0).sqrt()
+    product = centre * rest
+    root = product.sqrt()
+    # The square of the deviation is t^2 (1 + first t + second t^2 + third t^3 + ...).
+    slant = (centre - rest) / root
+    first, second = 2 / 3 * slant, 0.5 * (1 - 3 * product) / product
+    third = 2 / 5 * slant * (1 - 2 * product) / product
+    return uniform_tail(
+        deviation,
+        total,
+        r / root,
+        (centre + r) * (rest - r) / product,
+        root,
+        -first / 2,
+        (product - 1) / (12 * product),
+        first * second - 0.5 * (third + first**3),
+    )

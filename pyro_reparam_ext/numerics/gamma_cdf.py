@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .implicit import implicit_joint
+from .incomplete_gamma import gammainc, gammaincc
 from .log_gamma_velocity import log_gamma_velocity
 from .shapes import broadcast_shapes
 from .stirling import stirling_rest
@@ -23,7 +24,7 @@ def gamma_cdf(log_value: Tensor, concentration: Tensor) -> Tensor:
         y, a = log_value.detach().expand(shape), concentration.detach().expand(shape)
         x = y.exp()
         leading = (a * y - torch.lgamma(a + 1)).clamp(max=0.0).exp()
-        cdf = torch.where(x < SMALL, leading, torch.special.gammainc(a, x.clamp(min=SMALL)))
+        cdf = torch.where(x < SMALL, leading, gammainc(a, x.clamp(min=SMALL)))
     return implicit_joint(cdf, _pull_back, log_value, concentration)
 
 
@@ -53,5 +54,5 @@ def log_gamma_tails(log_value: Tensor, concentration: Tensor) -> tuple[Tensor, T
     """P(log x <= log_value) and P(log x > log_value), each to its own relative precision."""
     below = gamma_cdf(log_value, concentration)
     x = log_value.expand(below.shape).exp()
-    above = torch.special.gammaincc(concentration.expand(below.shape), x.clamp(min=SMALL))
+    above = gammaincc(concentration.expand(below.shape), x.clamp(min=SMALL))
     return below, torch.where(x < SMALL, 1 - below, above)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.special import erfcx
+from torch.special import erfcx, ndtri
 
 from .chunked import chunked
 
@@ -192,3 +192,14 @@ def _by_halley(
         curvature = excess.mul_(newton).mul_(-0.5).add_(1)
         distance.sub_(newton.div_(curvature))
     return distance
+
+
+_LOG_Q_1 = float(log_ndtr(torch.tensor(-1.0, dtype=torch.float64)))
+
+
+def normal_quantile(log_p: Tensor) -> Tensor:
+    """The quantile of the standard normal, at the logarithm of a probability."""
+    far = log_p < _LOG_Q_1
+    exponent = (_LOG_Q_1 - log_p).clamp(min=0.0).detach()
+    tail = -1 - tail_quantile(torch.ones((), dtype=log_p.dtype, device=log_p.device), exponent)
+    return torch.where(far, tail, ndtri(torch.where(far, _LOG_Q_1, log_p).exp()))

@@ -9,7 +9,7 @@ import torch
 from scipy import special, stats
 from torch.distributions import kl_divergence
 
-from pyro_reparam_ext.distributions import VonMises, pathwise_at
+from pyro_reparam_ext.distributions import Truncated, VonMises, pathwise_at
 
 from ..statistics import assert_mean
 
@@ -158,3 +158,26 @@ def test_kl_to_a_uniform_law():
     wider = dist.Uniform(*torch.tensor([-2 * math.pi, 2 * math.pi], dtype=torch.float64))
     torch.testing.assert_close(kl_divergence(p, wider), exact + math.log(2))
     assert (kl_divergence(p, dist.Uniform(-3.0, 4.0)) == math.inf).all()
+
+
+@pytest.mark.parametrize(("loc", "concentration"), [(0.0, 1.0), (2.5, 3.0), (-3.0, 0.2), (7.0, 50.0)])
+def test_quantiles(loc, concentration):
+    """Of the arc from -pi on, wherever the mean direction is; the gradient knows of the cut there."""
+    u = torch.tensor([0.0, 1e-12, 0.01, 0.3, 0.5, 0.9, 1.0], dtype=torch.float64)
+    leaves = [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (loc, concentration)]
+    fn = VonMises(*leaves)
+    x = fn.icdf(u)
+    assert x[0] == -math.pi and x[-1] == math.pi and (x.diff() > 0).all()
+    torch.testing.assert_close(fn.cdf(x), u, rtol=1e-9, atol=1e-16)
+    inner = torch.tensor([0.2, 0.55, 0.9], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda u, *p: VonMises(*p).icdf(u), (inner, *leaves))
+
+
+def test_truncated():
+    """A truncated arc: draws inside, and the density is that of the arc over its mass."""
+    base = VonMises(torch.tensor(0.5, dtype=torch.float64), 2.0)
+    fn = Truncated(base, -1.0, 2.0)
+    x = fn.rsample((1000,))
+    assert (x >= -1).all() and (x <= 2).all()
+    mass = base.cdf(fn.high) - base.cdf(fn.low)
+    torch.testing.assert_close(fn.log_prob(x), base.log_prob(x) - mass.log())

@@ -73,9 +73,20 @@ def relaxes(program: Program) -> bool:
 
 
 def _relaxing(label: str) -> bool:
+    return (
+        any(name.startswith(RELAXING) for name in _parts(label)) or not REGISTRY[label].make().unbiased
+    )
+
+
+def _parts(label: str) -> list[str]:
+    """Names of the classes of an estimator, and of what it is combined of."""
     made = REGISTRY[label].make()
-    parts = [type(part).__name__ for part in getattr(made, "parts", (made,))]
-    return any(name.startswith(RELAXING) for name in parts) or not made.unbiased
+    return [type(part).__name__ for part in getattr(made, "parts", (made,))]
+
+
+def takes_means(program: Program) -> bool:
+    """Whether sites are put at their means: that of the estimator, and those sampled after it."""
+    return any("MuProp" in _parts(label) for label in estimators(program))
 
 
 DOCUMENTED = (
@@ -83,7 +94,7 @@ DOCUMENTED = (
     Refusal("in one element of it on the others", lambda p: has_exact_site(p) and reenters(p)),
     Refusal("can't be relaxed", lambda p: relaxes(p) and len(p.latents) > 1),
     Refusal("there is no coupled pair", lambda p: "MeasureValued" in estimators(p)),
-    Refusal("Python number", lambda p: relaxes(p) and bool(read_sites(p))),
+    Refusal("Python number", lambda p: (relaxes(p) or takes_means(p)) and bool(read_sites(p))),
 )
 
 

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 from torch import distributions as td
 from torch.nn.functional import softplus
-from torch.special import gammaincc, ndtr, ndtri
+from torch.special import ndtr, ndtri
 
 from ...noise import standard_uniform
 from ...numerics.beta_cdf import beta_tails
 from ...numerics.gamma_quantile import gamma_noise, log_gamma_quantile
+from ...numerics.incomplete_gamma import gammaincc
 from .gamma_noise import concentrations_of, log_beta_parts, parts_noise
 from .logits import exact_logits
 from .noise_map import NoiseMap, normals, register_noise_map

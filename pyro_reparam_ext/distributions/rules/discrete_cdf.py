@@ -10,6 +10,8 @@ from torch import Tensor
 from torch import distributions as td
 
 from ...numerics.betainc import betainc
+from ...numerics.incomplete_gamma import gammaincc
+from ...numerics.straight_through import straight_through
 from .dispatch import Rules
 
 _RULES: Rules[Callable[[Any, Tensor], Tensor]] = Rules("cdf")
@@ -36,7 +38,8 @@ def discrete_cdf(fn: Any, value: Tensor) -> Tensor:
 @register_discrete_cdf(td.Poisson)
 def _poisson(fn: Any, value: Tensor) -> Tensor:
     # That arrival k + 1 is later than 1.
-    return torch.special.gammaincc(value + 1, fn.rate)
+    moving = torch.special.gammaincc(value + 1, fn.rate)
+    return straight_through(gammaincc(value + 1, fn.rate), moving)
 
 
 @register_discrete_cdf(td.Binomial)

@@ -12,9 +12,13 @@ from torch import Tensor
 from ...numerics.log1mexp import log1mexp
 from ..supports.bounds import bounds
 from .copies import mapped
+from .dispatch import Rules
 from .log_tails import BY_CDF, LogTails, register_log_tails, wide
 from .quantile import implicit_quantile
 from .tails import tails
+
+Rule = Callable[[Any, Tensor, Tensor], Tensor]
+_RULES: Rules[Rule] = Rules("cdf")
 
 STEPS = 22
 """Of the search: some ten halvings reach the scale of the law, and Newton's method the last digit."""
@@ -35,24 +39,20 @@ def _plain_inverse(fn: Any, u: Tensor) -> Tensor:
     x = u.double()
     upper = x > 0.5
     log_mass = torch.where(upper, (-x.clamp(min=0.5)).log1p(), x.clamp(max=0.5).log())
-    found = by_search(fn, log_mass, upper)
+    found = _of_tail(fn, log_mass, upper)
     low, high = _ends(fn)
     found = torch.where(x <= 0, -math.inf if low is None else low, found)
     return torch.where(x >= 1, math.inf if high is None else high, found).to(u.dtype)
 
 
 @torch.no_grad()
-def by_search(fn: Any, log_mass: Tensor, upper: Tensor) -> Tensor:
-    """The value with so much mass above it where ``upper``, else below it; in float64.
+def by_search(fn: Any, target: Tensor, upper: Tensor) -> Tensor:
+    """The value with a mass of logarithm ``target`` above it where ``upper``, else below it.
 
     Newton's method for the logarithm of the mass on a line that the support is mapped to, within an
     interval that shrinks to the root, and is halved where a step would leave it.
     """
-    fn = mapped(fn, wide)
     to_value = _line(fn)
-    target = log_mass.double()
-    shape = torch.broadcast_shapes(target.shape, fn.batch_shape)
-    target, upper = target.expand(shape), upper.expand(shape)
     low, high = torch.full_like(target, -FAR), torch.full_like(target, FAR)
     t = torch.zeros_like(target)
     for _ in range(STEPS):
@@ -108,7 +108,7 @@ def _from_log(upper: bool) -> Callable[[Any, Tensor], Tensor]:
         large = log_mass > -math.log(2)
         rest = log1mexp(log_mass.double().clamp(max=-torch.finfo(torch.float64).tiny))
         side = large ^ upper
-        return by_search(fn, torch.where(large, rest, log_mass.double()), side).to(log_mass.dtype)
+        return _of_tail(fn, torch.where(large, rest, log_mass.double()), side).to(log_mass.dtype)
 
     return quantile
 
@@ -116,6 +116,19 @@ def _from_log(upper: bool) -> Callable[[Any, Tensor], Tensor]:
 INVERTED = LogTails(BY_CDF.log_cdf, BY_CDF.log_survival, _from_log(False), _from_log(True))
 
 
-def register_inverted(*classes: type) -> None:
-    """Makes the search the rule for quantiles from logarithms of these classes."""
+def _of_tail(fn: Any, log_mass: Tensor, upper: Tensor) -> Tensor:
+    rule = _RULES.of(type(fn)) or by_search
+    fn = mapped(fn, wide)
+    shape = torch.broadcast_shapes(log_mass.shape, fn.batch_shape)
+    return rule(fn, log_mass.expand(shape), upper.expand(shape))
+
+
+def register_inverted(*classes: type, rule: Rule = by_search) -> None:
+    """Makes a search the rule for quantiles of these classes, also from logarithms.
+
+    Args:
+        rule: from a distribution, the logarithm of a mass of at most about one half, and whether it is
+            that above the value, to the value; all of one shape and in float64.
+    """
+    _RULES.register(*classes)(rule)
     register_log_tails(*classes)(INVERTED)

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, TransformedDistribution
 from torch.nn.functional import logsigmoid
-from torch.special import erfinv, ndtri
+from torch.special import erfinv
 
 from ...numerics.log1mexp import log1mexp
-from ...numerics.normal_tail import log_ndtr, tail_quantile
+from ...numerics.normal_tail import log_ndtr, normal_quantile
 from .copies import mapped
 from .dispatch import Rules
 from .tails import sign_of, tails, to_base
@@ -63,17 +63,6 @@ def _symmetric(log_cdf: Callable[[Tensor], Tensor], quantile: Callable[[Tensor],
         lambda fn, p: fn.loc + fn.scale * quantile(p),
         lambda fn, p: fn.loc - fn.scale * quantile(p),
     )
-
-
-_LOG_Q_1 = float(log_ndtr(torch.tensor(-1.0, dtype=torch.float64)))
-
-
-def normal_quantile(log_p: Tensor) -> Tensor:
-    """The quantile of the standard normal, at the logarithm of a probability."""
-    far = log_p < _LOG_Q_1
-    exponent = (_LOG_Q_1 - log_p).clamp(min=0.0).detach()
-    tail = -1 - tail_quantile(torch.ones((), dtype=log_p.dtype, device=log_p.device), exponent)
-    return torch.where(far, tail, ndtri(torch.where(far, _LOG_Q_1, log_p).exp()))
 
 
 def _laplace_log_cdf(z: Tensor) -> Tensor:

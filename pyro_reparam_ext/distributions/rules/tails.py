@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.distributions import Distribution, TransformedDistribution
 
 from ...numerics.beta_cdf import beta_tails
+from ...numerics.incomplete_gamma import gammainc, gammaincc
 from ...numerics.normal_tail import normal_cdf
 from ...numerics.straight_through import straight_through
 from .dispatch import Rules
@@ -104,7 +105,7 @@ def _exponential(fn: torch.distributions.Exponential, value: Tensor) -> Tails:
 def gamma_tails(fn: torch.distributions.Gamma, value: Tensor) -> Tails:
     z = fn.rate * value
     concentration = fn.concentration.expand(z.shape)
-    return torch.special.gammainc(concentration, z), torch.special.gammaincc(concentration, z)
+    return gammainc(concentration, z), gammaincc(concentration, z)
 
 
 @register_tails(torch.distributions.Beta)
