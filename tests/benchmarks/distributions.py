@@ -1,4 +1,4 @@
-"""A million draws with backward: ours against TensorFlow Probability on JAX, and against torch."""
+"""A million draws with backward against TensorFlow Probability and torch; quantiles against scipy."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pyro.distributions as dist
 import torch
+from scipy import special
 from torch import Tensor
 
 import pyro_reparam_ext as pre
@@ -14,6 +15,7 @@ import pyro_reparam_ext as pre
 from .timing import Row, compare
 
 DRAWS = 1_000_000
+QUANTILES = 100_000
 
 Make = Callable[..., torch.distributions.Distribution]
 
@@ -120,6 +122,37 @@ def against_torch(repetitions: int) -> list[Row]:
     ]
 
 
+def quantiles(repetitions: int) -> list[Row]:
+    """A hundred thousand quantiles, each of another law."""
+    a, b = 10 ** torch.empty(2, QUANTILES, dtype=torch.float64).uniform_(-1, 2)
+    u = torch.rand(QUANTILES, dtype=torch.float64)
+    shares = u.numpy()
+    cases: list[tuple[str, Callable[[], object], Callable[[], object], float | None]] = [
+        (
+            "Gamma",
+            lambda: pre.distributions.Gamma(a, 1.0).icdf(u),
+            lambda: special.gammaincinv(a.numpy(), shares),
+            3.0,
+        ),
+        (
+            "Beta",
+            lambda: pre.distributions.Beta(a, b).icdf(u),
+            lambda: special.betaincinv(a.numpy(), b.numpy(), shares),
+            3.0,
+        ),
+        (
+            "StudentT",
+            lambda: pre.distributions.StudentT(a).icdf(u),
+            lambda: special.stdtrit(a.numpy(), shares),
+            None,
+        ),
+    ]
+    return [
+        compare("quantiles / scipy", *case, repetitions=repetitions, calls=1, at_most=at_most)
+        for *case, at_most in cases
+    ]
+
+
 def run(quick: bool = False) -> list[Row]:
     repetitions = 2 if quick else 15
-    return [*against_tfp(repetitions), *against_torch(repetitions)]
+    return [*against_tfp(repetitions), *against_torch(repetitions), *quantiles(repetitions)]
