@@ -12,6 +12,7 @@ SOURCE = Path(pyro_reparam_ext.__file__).parent
 TESTS = Path(__file__).parent
 
 COVERED_BY = {
+    "distributions/rules/near_ends.py": "distributions/mixins/test_log_tailed.py",
     "numerics/uniform_tail.py": "numerics/test_incomplete_gamma.py",
     "distributions/mixins/searched_quantile.py": "distributions/rules/test_inverse_cdf.py",
     "distributions/rules/mixture_parts.py": "estimators/test_stratified.py",

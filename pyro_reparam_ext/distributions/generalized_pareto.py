@@ -19,8 +19,9 @@ from ..numerics.log1p_series import NEAR, log1p_ratio
 from ..numerics.select import select
 from ..numerics.standardised import standardised
 from .mixins.parametric import Parametric
-from .rules.copies import unchecked
+from .rules.copies import mapped, unchecked
 from .rules.half_precision import drawn_in_single
+from .rules.log_tails import wide
 from .rules.noise_map import NoiseMap, register_noise_map
 from .rules.on_support import cdf_on_support, log_prob_on_support
 from .rules.quantile import register_quantile
@@ -147,21 +148,23 @@ class GeneralizedPareto(Parametric):
         return self.loc
 
     def log_survival_function(self, value: Tensor) -> Tensor:
-        """The logarithm of the mass above the value."""
+        """The logarithm of the mass above the value, computed in float64."""
         if self._validate_args:
             self._validate_sample(value)
-        return self._log_survival(torch.maximum(value, self.loc))
+        fn, x = mapped(self, wide), value.double()
+        return fn._log_survival(torch.maximum(x, fn.loc)).to(value.dtype)
 
     def _log_survival(self, value: Tensor) -> Tensor:
         return torch.where(value < self._upper, -self._exponential(value)[0], -math.inf)
 
     def log_cdf(self, value: Tensor) -> Tensor:
-        """The logarithm of the mass up to the value."""
+        """The logarithm of the mass up to the value, computed in float64."""
         if self._validate_args:
             self._validate_sample(value)
-        above = value > self.loc
-        log_rest = self._log_survival(torch.where(above, value, self.loc + self.scale))
-        return torch.where(above, log1mexp(log_rest), -math.inf)
+        fn, x = mapped(self, wide), value.double()
+        above = x > fn.loc
+        log_rest = fn._log_survival(torch.where(above, x, fn.loc + fn.scale))
+        return torch.where(above, log1mexp(log_rest), -math.inf).to(value.dtype)
 
     @cdf_on_support
     def cdf(self, value: Tensor) -> Tensor:

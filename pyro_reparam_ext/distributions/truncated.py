@@ -18,6 +18,7 @@ from .rules.coupling import Parameters, parameters, register_parameters
 from .rules.half_precision import scored
 from .rules.known_defects import register_differentiable_once
 from .rules.log_tails import LogTails, log_tails
+from .rules.near_ends import near_ends
 from .rules.on_support import on_support
 from .rules.pathwise import pathwise_at
 from .rules.quantile import has, implicit_quantile, like, register_quantile
@@ -248,7 +249,7 @@ def _parameters(fn: Truncated) -> Parameters | None:
 
 @register_tails(Truncated)
 def _tails(fn: Truncated, value: Tensor) -> tuple[Tensor, Tensor]:
-    return fn._shares(value, fn._bounds())
+    return near_ends(fn, value, *fn._shares(value, fn._bounds()))
 
 
 def _ends_of(fn: Distribution) -> tuple[Any, Any]:

@@ -28,6 +28,7 @@ from ..numerics.truncated_standard_normal import (
 from .mixins.parametric import Parametric
 from .rules.half_precision import drawn_in_single
 from .rules.known_defects import register_differentiable_once
+from .rules.near_ends import near_ends
 from .rules.on_support import cdf_on_support, log_prob_on_support
 from .rules.quantile import implicit_quantile, register_quantile
 from .rules.tails import register_tails
@@ -274,7 +275,8 @@ def _tails(fn: TruncatedNormal, value: Tensor) -> tuple[Tensor, Tensor]:
     small = fraction < 0.5
     below, above = torch.where(small, below, 1 - above), torch.where(small, 1 - below, above)
     mirrored = frame.unit < 0
-    return torch.where(mirrored, above, below), torch.where(mirrored, below, above)
+    below, above = torch.where(mirrored, above, below), torch.where(mirrored, below, above)
+    return near_ends(fn, value, below, above)
 
 
 def _share(low: Tensor, value: Tensor, high: Tensor) -> Tensor:

@@ -9,18 +9,17 @@ import torch
 from pyro.distributions import constraints
 from torch import Size, Tensor
 from torch.distributions import register_kl
-from torch.special import ndtri
+from torch.special import ndtr, ndtri
 
 from ..numerics.implicit import implicit
 from ..numerics.polar_angle import polar_law, quantile, tail_probability, velocity
 from ..numerics.straight_through import straight_through
 from .mixins.log_tailed import LogTailed
 from .rules.half_precision import drawn_in_single
+from .rules.noise_map import NoiseMap, normals, register_noise_map
 from .rules.on_support import log_prob_on_support
 from .rules.pathwise import register_pathwise
-
-_TINY = 1e-30
-"""The least tail of a deviation: less is lost in rounding it."""
+from .rules.tails import register_tails
 
 
 class VonMises(LogTailed, dist.VonMises):
@@ -100,7 +99,7 @@ class VonMises(LogTailed, dist.VonMises):
         r"""The probability of :math:`[-\pi, x]`; beyond :math:`\pi` it grows by 1 with each period."""
         if self._validate_args:
             self._validate_sample(value)
-        return self._from_antipode(value - self.loc) - self._from_antipode(-math.pi - self.loc)
+        return _from_cut(self, value)[0]
 
     def icdf(self, value: Tensor) -> Tensor:
         r"""The angle x with the probability ``value`` of :math:`[-\pi, x]`.
@@ -110,31 +109,43 @@ class VonMises(LogTailed, dist.VonMises):
         :math:`1 - f(-\pi - \mu) / f(x - \mu)`.
         """
         with torch.no_grad():
-            share = value + self._from_antipode(-math.pi - self.loc)
-            turns = share.floor()
-            share = share - turns
-            tail = 2 * torch.minimum(share, 1 - share)
-            normal = ndtri(torch.minimum(tail, 1 - tail).clamp(min=_TINY))
-            noise = torch.where(tail < 0.5, -normal, normal)
-            angle = quantile(noise, self.concentration, 2)
-            x = self.loc + torch.copysign(angle, share - 0.5) + 2 * math.pi * turns
+            low, high = self._from_antipode(value)
+            angle = self._angle(2 * torch.minimum(low, high))
+            x = _wrap(self.loc + torch.where(low < high, -angle, angle))
             x = torch.where(value <= 0, -math.pi, torch.where(value >= 1, math.pi, x))
             x = x.clamp(-math.pi, math.pi)
             density = self.log_prob(x).exp()
         return straight_through(x, (value - self.cdf(x)) / density)
 
-    def _from_antipode(self, deviation: Tensor) -> Tensor:
-        """The CDF of the deviation from the mean direction."""
+    def _angle(self, tail: Tensor) -> Tensor:
+        """The absolute deviation that is larger with a probability of ``tail``."""
+        least = torch.finfo(tail.dtype).tiny
+        normal = ndtri(torch.minimum(tail, 1 - tail).clamp(min=least))
+        return quantile(torch.where(tail < 0.5, -normal, normal), self.concentration, 2)
+
+    def _from_antipode(self, share: Tensor) -> tuple[Tensor, Tensor]:
+        """The masses on both sides of the value that has so much of the arc from -pi below it."""
+        cut = _wrap(-math.pi - self.loc)
+        low_cut, high_cut = self._sides(cut)
+        rest = 1 - share
+        # The antipode of the mean direction is above the cut, or below it.
+        low, high = share - high_cut, rest - low_cut
+        beyond = torch.where(low < 0, 1 + low, low), torch.where(low < 0, -low, rest + high_cut)
+        before = torch.where(high < 0, -high, share + low_cut), torch.where(high < 0, 1 + high, high)
+        low, high = (torch.where(cut > 0, a, b) for a, b in zip(beyond, before, strict=True))
+        return low, high
+
+    def _sides(self, deviation: Tensor) -> tuple[Tensor, Tensor]:
+        """The mass from the antipode of the mean direction to a deviation, and from there on."""
         law = polar_law(self.concentration, 2)
-        inside = _wrap(deviation)
-        periods = ((deviation - inside) / (2 * math.pi)).round()
         # Not abs, whose slope at 0 is 0.
-        angle = inside * torch.where(inside < 0, -1.0, 1.0)
+        angle = deviation * torch.where(deviation < 0, -1.0, 1.0)
         lower = angle < law.centre
         side = torch.where(lower, -1.0, 1.0).to(angle.dtype)
         nearer = tail_probability(angle, side, self.concentration, 2, law)
         farther = 0.5 * torch.where(lower, 1 - nearer, nearer)
-        return periods + torch.where(inside < 0, farther, 1 - farther)
+        below = deviation < 0
+        return torch.where(below, farther, 1 - farther), torch.where(below, 1 - farther, farther)
 
     def entropy(self) -> Tensor:
         return self._log_normaliser + self.concentration * self.variance
@@ -162,6 +173,36 @@ def _wrap(angle: Tensor) -> Tensor:
 
 def _versine(angle: Tensor) -> Tensor:
     return 2 * (angle / 2).sin().square()
+
+
+@register_tails(VonMises)
+def _from_cut(fn: VonMises, value: Tensor) -> tuple[Tensor, Tensor]:
+    """The mass of the arc from -pi to the value, and of that from it to pi, with what is beyond."""
+    cut, deviation = _wrap(-math.pi - fn.loc), _wrap(value - fn.loc)
+    (low_cut, high_cut), (low, high) = fn._sides(cut), fn._sides(deviation)
+    # Both on one side of the antipode, or that lies between them.
+    apart = torch.where(cut > 0, high_cut - high, low - low_cut)
+    after = deviation >= cut
+    below, above = torch.where(after, apart, high_cut + low), torch.where(after, high + low_cut, -apart)
+    turns = ((value.detach() + math.pi) / (2 * math.pi)).floor()
+    return below + turns, above - turns
+
+
+def _forward(fn: VonMises, noise: Tensor) -> Tensor:
+    with torch.no_grad():
+        angle = fn._angle(2 * ndtr(-noise.abs()))
+        deviation = torch.where(noise < 0, -angle, angle)
+    return _wrap(fn.loc + implicit(deviation, _velocity, fn.concentration))
+
+
+@torch.no_grad()
+def _inverse(fn: VonMises, value: Tensor) -> Tensor:
+    low, high = fn._sides(_wrap(value - fn.loc))
+    return torch.where(low < high, ndtri(low), -ndtri(high))
+
+
+# By the deviation from the mean direction: the quantile of the arc would turn with the cut.
+register_noise_map(VonMises)(NoiseMap(lambda fn: normals(fn.loc), _forward, _inverse))
 
 
 @register_pathwise(torch.distributions.VonMises)

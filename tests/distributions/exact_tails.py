@@ -84,6 +84,44 @@ def _relaxed_bernoulli(p: Numbers, x: mpf) -> Tails:
     return 1 / (1 + mp.exp(-z)), 1 / (1 + mp.exp(z))
 
 
+def _generalized_pareto(p: Numbers, x: mpf) -> Tails:
+    z, c = (x - p["loc"]) / p["scale"], p["concentration"]
+    exponential = z if c == 0 else mp.log1p(c * z) / c
+    return -mp.expm1(-exponential), mp.exp(-exponential)
+
+
+def _von_mises(p: Numbers, x: mpf) -> Tails:
+    """Of the arc from -pi on."""
+    k, shift = p["concentration"], p["loc"]
+
+    def density(angle: mpf) -> mpf:
+        return mp.exp(k * (mp.cos(angle - shift) - 1))
+
+    ends = {-mp.pi, x, mp.pi, *(shift + turn for turn in (-2 * mp.pi, 0, 2 * mp.pi))}
+    ends |= {
+        y + side * k
+        for y in (x, *ends)
+        for side in (-1, 1)
+        for k in (0.003, 0.01, 0.02, 0.03, 0.1, 0.3, 1)
+    }
+    below, above = (sorted(y for y in ends if a <= y <= b) for a, b in ((-mp.pi, x), (x, mp.pi)))
+    with mp.workdps(25):
+        parts = [mp.quad(density, piece) for piece in (below, above)]
+    return parts[0] / sum(parts), parts[1] / sum(parts)
+
+
+def _truncated(cdf: Callable[[Numbers, mpf], mpf]) -> Callable[[Numbers, mpf], Tails]:
+    def tails(p: Numbers, x: mpf) -> Tails:
+        low, at, high = (cdf(p, y) for y in (p["low"], x, p["high"]))
+        return (at - low) / (high - low), (high - at) / (high - low)
+
+    return tails
+
+
+def _standard(p: Numbers, x: mpf) -> mpf:
+    return (x - p["loc"]) / p["scale"]
+
+
 EXACT: dict[str, Callable[[Numbers, mpf], Tails]] = {
     "Gamma": lambda p, x: _gamma(p["concentration"], p["rate"] * x),
     "LogGamma": lambda p, x: _gamma(p["concentration"], p["rate"] * mp.exp(x)),
@@ -99,5 +137,12 @@ EXACT: dict[str, Callable[[Numbers, mpf], Tails]] = {
     "ContinuousBernoulli-logits": _continuous_bernoulli,
     "Triangular": _triangular,
     "RelaxedBernoulli": _relaxed_bernoulli,
+    "GeneralizedPareto": _generalized_pareto,
+    "VonMises": _von_mises,
+    "TruncatedNormal": _truncated(lambda p, x: _normal(_standard(p, x))),
+    "Truncated-logistic": _truncated(lambda p, x: 1 / (1 + mp.exp(-_standard(p, x)))),
+    "Truncated-cauchy": _truncated(lambda p, x: mp.atan(_standard(p, x)) / mp.pi),
+    "Truncated-gumbel": _truncated(lambda p, x: mp.exp(-mp.exp(-_standard(p, x)))),
+    "Truncated-kumaraswamy": _truncated(lambda p, x: -((1 - x ** p["a"]) ** p["b"])),
 }
 """P(X <= x) and P(X > x), by names of the registry."""

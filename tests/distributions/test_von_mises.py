@@ -168,7 +168,7 @@ def test_quantiles(loc, concentration):
     fn = VonMises(*leaves)
     x = fn.icdf(u)
     assert x[0] == -math.pi and x[-1] == math.pi and (x.diff() > 0).all()
-    torch.testing.assert_close(fn.cdf(x), u, rtol=1e-9, atol=1e-16)
+    torch.testing.assert_close(fn.cdf(x), u, rtol=1e-9, atol=5e-16)  # floats near pi are as far apart
     inner = torch.tensor([0.2, 0.55, 0.9], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda u, *p: VonMises(*p).icdf(u), (inner, *leaves))
 

@@ -20,8 +20,8 @@ SHARES = (1e-12, 1e-4, 1e-2)
 """Of the way to an end of the support."""
 LEAST = -690.0
 """A float64 holds no smaller mass with all of its digits."""
-PRECISION = {"Gamma": 5e-9, "LogGamma": 5e-9}
-"""That of torch's incomplete gamma function at a concentration of 50; else 1e-9."""
+PRECISION = {"Gamma": 5e-9, "LogGamma": 5e-9, "VonMises": 5e-9}
+"""That of torch's incomplete gamma function at a concentration of 50, and of 32 nodes; else 1e-9."""
 
 
 def values(fn):
@@ -32,6 +32,8 @@ def values(fn):
     below, above = (getattr(fn.support, name, None) for name in ("lower_bound", "upper_bound"))
     if isinstance(fn, pre.distributions.RelaxedBernoulli):  # beyond, draws are censored
         below, above = edge_of(torch.float32), 1 - edge_of(torch.float32)
+    if isinstance(fn, pre.distributions.VonMises):  # pi is no float: none is beside it
+        return torch.stack([y for y in x if abs(y) < 3.1])
     below = -math.inf if below is None else float(below)
     above = math.inf if above is None else float(above)
     if below > -math.inf:
@@ -75,9 +77,12 @@ def test_precision(name, point):
                 )
 
 
-@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("name", sorted(EXACT.keys() - {"VonMises"}))
 def test_gradients(name):
-    """The slope is the density over the mass, and the parameters' part that of a draw."""
+    """The slope is the density over the mass, and the parameters' part that of a draw.
+
+    Of what is no draw on a circle, where the arc begins at a cut.
+    """
     entry = REGISTRY[name]
     leaves = {k: torch.tensor(v, dtype=torch.float64) for k, v in entry.points[entry.typical].items()}
     for leaf in leaves.values():

@@ -117,7 +117,7 @@ CASES = {
     **{name: _relaxed(entry) for name, entry in RELAXED.items()},
 }
 NOT_COUPLED = {
-    *("VonMises", "VonMisesFisher", "PowerSpherical"),
+    *("VonMisesFisher", "PowerSpherical"),
     *("Wishart", "InverseWishart", "LKJCholesky"),
     *("MixtureSameFamily", "MixtureOfDiagNormals", "MixtureOfDiagNormalsSharedCovariance"),
     *("GumbelSinkhorn", "PlackettLuce", "RelaxedSubset"),
