@@ -32,6 +32,7 @@ from .relax import RELAX
 from .rodeo import RODEO
 from .score_function import ScoreFunction
 from .simple import SIMPLE
+from .sticking_the_landing import StickingTheLanding
 from .straight_through import StraightThrough
 from .straight_through_gumbel_softmax import StraightThroughGumbelSoftmax
 from .stratified import Stratified
@@ -59,6 +60,7 @@ __all__ = [
     "ReinMax",
     "SIMPLE",
     "ScoreFunction",
+    "StickingTheLanding",
     "StraightThrough",
     "StraightThroughGumbelSoftmax",
     "Stratified",

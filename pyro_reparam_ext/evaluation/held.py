@@ -7,7 +7,8 @@ its tensors, but the parameters that these are made of.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from pyro.distributions import TorchDistribution
@@ -15,9 +16,29 @@ from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
 from ..errors import EstimatorError
+from ..estimators.protocol import Draw
 from ..numerics.substitution import Substitution
 from .control_flow import ControlFlow
 from .recorder import Recorder
+
+Score = TypeVar("Score")
+
+
+@dataclass(frozen=True)
+class Held:
+    """A distribution of a guide that scores with the guide's parameters held.
+
+    Those of a flow are read when it scores, not when it is made.
+    """
+
+    fn: TorchDistribution
+    parameters: Mapping[int, Tensor]
+
+    def scored(self, score: Callable[[TorchDistribution, Draw], Score], draw: Draw) -> Score:
+        """``score`` of the distribution and the draw."""
+        # A flow scores the very tensor that it has made last by what it kept of making it.
+        with Substitution(self.parameters):
+            return score(self.fn, draw.map(lambda x: x.view_as(x)))
 
 
 class HeldRun(Recorder):
@@ -44,12 +65,12 @@ def held_parameters(trace: Trace) -> dict[int, Tensor]:
     return {id(parameter): parameter.detach() for parameter in parameters}
 
 
-def held_distributions(
+def held_sites(
     names: Collection[str],
     run_again: Callable[[Recorder], object],
     run: Recorder,
     trace: Trace,
-) -> Mapping[str, TorchDistribution]:
+) -> Mapping[str, Held]:
     """By name, the distributions of some sites with the guide's parameters held.
 
     Args:
@@ -60,7 +81,8 @@ def held_distributions(
     if not names or not torch.is_grad_enabled():
         return {}
     again, before = HeldRun(run, trace), torch.get_rng_state()
-    with Substitution(held_parameters(trace)):
+    parameters = held_parameters(trace)
+    with Substitution(parameters):
         run_again(again)
     if not torch.equal(before, torch.get_rng_state()):
         raise EstimatorError(
@@ -68,4 +90,4 @@ def held_distributions(
             f"guide drew random numbers outside of its sample sites; expected the same run. Draw them "
             f"at a sample site, or use Pathwise."
         )
-    return {name: again.nodes[name]["fn"] for name in names}
+    return {name: Held(again.nodes[name]["fn"], parameters) for name in names}

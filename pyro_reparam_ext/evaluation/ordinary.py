@@ -24,7 +24,7 @@ from ..noise import NoiseSource, noise_of
 from .at_once import is_at_once
 from .axes import Visible
 from .control_flow import ControlFlow, provenance_of, untracked
-from .held import held_distributions
+from .held import Held, held_sites
 from .recorder import Recorder
 from .terms import Term, left_padded, log_prob_of
 
@@ -135,7 +135,7 @@ class OrdinaryGuide:
     tracked: set[str]
     control: ControlFlow
     source: NoiseSource
-    held: Mapping[str, TorchDistribution] = field(default_factory=dict)
+    held: Mapping[str, Held] = field(default_factory=dict)
 
 
 def run_guide(guide: Callable[..., Any], args: tuple, kwargs: dict, recorder: Recorder) -> Trace:
@@ -162,7 +162,7 @@ def ordinary_guide(
     """Runs the guide once and collects its sites in the order they were sampled."""
     trace = run_guide(guide, args, kwargs, run)
     sites, terms = [], []
-    held = held_distributions(
+    held = held_sites(
         [
             name
             for name, estimator in run.estimators.items()
@@ -183,7 +183,8 @@ def ordinary_guide(
             upstream |= provenance_of(log_prob) | run.controlled_by[name]
             log_prob, score = untracked(log_prob), untracked(score)
         if name in held:
-            log_prob = log_prob_of(name, estimator.guide_log_prob, held[name], draw)
+            score_held = partial(log_prob_of, name, estimator.guide_log_prob)
+            log_prob = held[name].scored(score_held, draw)
         term = Term.of_guide(node, log_prob, score, upstream)
         site = Site(
             name=name,

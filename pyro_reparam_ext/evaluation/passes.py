@@ -34,7 +34,7 @@ from ..noise import noise_of
 from ..numerics.shapes import cat_rows
 from .alternatives_pass import AlternativesPass, cat, one
 from .control_flow import ControlFlow, provenance_of, untracked
-from .held import held_distributions
+from .held import Held, held_sites
 from .ordinary import run_guide, scored
 from .program import Program, Span
 from .recorder import Recorder
@@ -155,7 +155,7 @@ def _run_guide(
         return GuideRun(ordinary.trace, ordinary.sites, {site.name: draw}, terms)
     trace = run_guide(program.guide, program.args, program.kwargs, messenger)
     sites = [messenger.sites[name] for name in trace.nodes if name in messenger.draws]
-    held = held_distributions(
+    held = held_sites(
         [site.name for site in sites if site.estimator.holds_guide_parameters and not site.observed],
         partial(run_guide, program.guide, program.args, program.kwargs),
         messenger,
@@ -306,7 +306,7 @@ def guide_term(
     node: dict[str, Any],
     draw: Draw,
     relaxed: bool,
-    held: TorchDistribution | None = None,
+    held: Held | None = None,
 ) -> Term:
     """The term of a guide site at another draw.
 
@@ -319,7 +319,8 @@ def guide_term(
         # Only the value of a hard site's log density enters, unless it weighs an expectation.
         graph = site.estimator.differentiable or site.estimator.enumerated
         with torch.set_grad_enabled(graph and torch.is_grad_enabled()):
-            log_prob, score = scored(site.name, site.estimator, held or node["fn"], draw)
+            by = partial(scored, site.name, site.estimator)
+            log_prob, score = by(node["fn"], draw) if held is None else held.scored(by, draw)
     return Term.of_guide(node, log_prob, score)
 
 

@@ -1,7 +1,5 @@
 """Sites that are scored with the parameters of the guide held."""
 
-from dataclasses import dataclass
-
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -18,13 +16,6 @@ from ..slow import one_in
 from ..statistics import assert_mean
 
 DOUBLE = torch.float64
-
-
-@dataclass(frozen=True, eq=False)
-class StickingTheLanding(pre.Pathwise):
-    """The path derivative alone (Roeder et al., arXiv 1703.09194)."""
-
-    holds_guide_parameters = True
 
 
 AT_MODEL = {"logit": -0.4, "a": -0.1, "c": 0.8, "s": 1.2, "slope": 0.5, "shift": -0.2, "t": 0.7}
@@ -102,7 +93,7 @@ NAMES = ["a", "c", "s", "linear$$$weight", "linear$$$bias", "t"]
 
 
 def gradients(program, mode, count, coin):
-    estimators = {"b": coin, "z": StickingTheLanding(), "w": StickingTheLanding()}
+    estimators = {"b": coin, "z": pre.StickingTheLanding(), "w": pre.StickingTheLanding()}
     elbo = pre.TraceEstimator_ELBO(estimators, vectorize_particles=mode, max_plate_nesting=1)
     sampler = Sampler(ElboCall(elbo, program.model, program.guide, (), {}))
     chunks = list(Draws(sampler, NAMES).chunks(count))
@@ -130,7 +121,7 @@ def test_unbiased_elsewhere(mode, coin):
 @pytest.mark.parametrize("mode", one_in(3, MODES))
 def test_captured(mode):
     def programs():
-        estimators = {"b": pre.DisARM(), "z": StickingTheLanding(), "w": StickingTheLanding()}
+        estimators = {"b": pre.DisARM(), "z": pre.StickingTheLanding(), "w": pre.StickingTheLanding()}
         elbo = pre.TraceEstimator_ELBO(estimators, vectorize_particles=mode, max_plate_nesting=1)
         program = Layers(ELSEWHERE)
         return program.model, program.guide, elbo
@@ -140,7 +131,7 @@ def test_captured(mode):
 
 def test_the_loss_is_that_of_other_estimators():
     losses = []
-    for estimator in (pre.Pathwise(), StickingTheLanding()):
+    for estimator in (pre.Pathwise(), pre.StickingTheLanding()):
         pyro.set_rng_seed(0)
         program = Layers(ELSEWHERE)
         elbo = pre.TraceEstimator_ELBO({"z": estimator, "w": estimator}, num_particles=4)
@@ -159,6 +150,6 @@ class Noisy(Layers):
 @pytest.mark.parametrize("mode", MODES)
 def test_noise_outside_of_sites_is_refused(mode):
     program = Noisy(ELSEWHERE)
-    elbo = pre.TraceEstimator_ELBO({"w": StickingTheLanding()}, vectorize_particles=mode)
+    elbo = pre.TraceEstimator_ELBO({"w": pre.StickingTheLanding()}, vectorize_particles=mode)
     with pytest.raises(pre.EstimatorError, match="site 'w': .*outside of its sample sites"):
         elbo.loss_and_grads(program.model, program.guide)

@@ -1,0 +1,188 @@
+"""Sticking the landing: no noise where the guide is the posterior, whatever it is made of."""
+
+import copy
+
+import pyro
+import pyro.distributions as dist
+import pyro.distributions.transforms as transforms
+import pytest
+import torch
+from pyro.infer import autoguide
+
+import pyro_reparam_ext as pre
+
+from ..sampling import gradients
+from ..statistics import assert_mean
+
+DOUBLE = torch.float64
+LEAST = 1e-10
+"""Of the variance of a gradient where the guide is the posterior."""
+
+
+def double(*x):
+    return torch.tensor(x, dtype=DOUBLE)
+
+
+def variance(model, guide, estimator, **options):
+    elbo = pre.TraceEstimator_ELBO(estimator, **options)
+    elbo.loss_and_grads(model, guide)  # makes the parameters
+    rows = gradients(elbo, model, guide, list(pyro.get_param_store()), 30)[:, 1:]
+    return rows.var(0).sum().item()
+
+
+def normal(name, loc, scale):
+    positive = dist.constraints.positive
+    return dist.Normal(pyro.param(f"{name}_loc", loc), pyro.param(f"{name}_scale", scale, positive))
+
+
+def vector():
+    pyro.sample("z", normal("z", double(0.3, -1.0), double(0.5, 2.0)).to_event(1))
+
+
+def vector_model():
+    pyro.sample("z", dist.Normal(double(0.3, -1.0), double(0.5, 2.0)).to_event(1))
+
+
+def in_plates():
+    with pyro.plate("rows", 3, dim=-2), pyro.plate("columns", 2, dim=-1):
+        pyro.sample("z", normal("z", double(0.3, -1.0), double(0.5, 2.0)).expand((3, 2)))
+
+
+def in_plates_model():
+    with pyro.plate("rows", 3, dim=-2), pyro.plate("columns", 2, dim=-1):
+        pyro.sample("z", dist.Normal(double(0.3, -1.0), double(0.5, 2.0)).expand((3, 2)))
+
+
+TRIL = torch.tensor([[1.0, 0.0], [0.8, 0.5]], dtype=DOUBLE)
+
+
+def multivariate():
+    tril = pyro.param("tril", TRIL, dist.constraints.lower_cholesky)
+    pyro.sample("z", dist.MultivariateNormal(pyro.param("loc", double(1.0, 2.0)), scale_tril=tril))
+
+
+def multivariate_model():
+    pyro.sample("z", dist.MultivariateNormal(double(1.0, 2.0), scale_tril=TRIL))
+
+
+def mixture():
+    logits = pyro.param("logits", double(0.2, -0.3))
+    components = normal("c", double(-1.0, 2.0), double(0.5, 1.0))
+    pyro.sample("z", pre.distributions.MixtureSameFamily(dist.Categorical(logits=logits), components))
+
+
+def mixture_model():
+    components = dist.Normal(double(-1.0, 2.0), double(0.5, 1.0))
+    weights = dist.Categorical(logits=double(0.2, -0.3))
+    pyro.sample("z", pre.distributions.MixtureSameFamily(weights, components))
+
+
+@pytest.mark.parametrize("num_particles", [1, 3])
+@pytest.mark.parametrize(
+    ("model", "guide"),
+    [
+        (vector_model, vector),
+        (in_plates_model, in_plates),
+        (multivariate_model, multivariate),
+        (mixture_model, mixture),
+    ],
+    ids=["to_event", "plates", "multivariate", "mixture"],
+)
+def test_no_noise_at_the_posterior(model, guide, num_particles):
+    bound = {"max_plate_nesting": 2 + (num_particles > 1)}
+    there = {"num_particles": num_particles, **bound}
+    assert variance(model, guide, pre.StickingTheLanding(), **there) < LEAST
+    pyro.clear_param_store()
+    assert variance(model, guide, pre.Pathwise(), **there) > 1e-3
+
+
+def flow_of(size):
+    torch.manual_seed(0)
+    maps = [transforms.affine_coupling(size, hidden_dims=[8]).double() for _ in range(2)]
+    for number, part in enumerate(maps):
+        pyro.module(f"flow{number}", part)
+    return maps
+
+
+def test_no_noise_at_the_posterior_of_a_flow():
+    maps = flow_of(3)
+    held = copy.deepcopy(maps)
+    base = dist.Normal(torch.zeros(3, dtype=DOUBLE), 1.0).to_event(1)
+
+    def guide():
+        for number, part in enumerate(maps):
+            pyro.module(f"flow{number}", part)
+        pyro.sample("z", dist.TransformedDistribution(base, maps))
+
+    def model():
+        with torch.no_grad():
+            fn = dist.TransformedDistribution(base, held)
+        pyro.sample("z", fn)
+
+    assert variance(model, guide, pre.StickingTheLanding()) < LEAST
+    assert variance(model, guide, pre.Pathwise()) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("make", "dtype"),
+    [
+        (autoguide.AutoNormal, DOUBLE),
+        (autoguide.AutoDiagonalNormal, DOUBLE),
+        (autoguide.AutoMultivariateNormal, DOUBLE),
+        (autoguide.AutoLowRankMultivariateNormal, DOUBLE),
+        # Pyro inverts its autoregressive flows in float32 only.
+        (lambda model: autoguide.AutoIAFNormal(model, hidden_dim=[8], num_transforms=1), torch.float32),
+    ],
+    ids=["normal", "diagonal", "multivariate", "low rank", "flow"],
+)
+def test_no_noise_at_the_posterior_of_an_autoguide(make, dtype):
+    torch.manual_seed(0)
+    prior = {"fn": dist.Normal(torch.zeros(3, dtype=dtype), 1.0).to_event(1)}
+
+    def model():
+        pyro.sample("z", prior["fn"])
+
+    guide = make(model)
+    guide()
+    guide = guide.to(dtype)
+    held = copy.deepcopy(guide) if dtype == DOUBLE else make(model)
+    held()
+    held.load_state_dict(guide.state_dict())
+    if isinstance(guide, autoguide.AutoNormal):
+        prior["fn"] = dist.Normal(held.locs.z.detach(), held.scales.z.detach()).to_event(1)
+    else:
+        with torch.no_grad():
+            prior["fn"] = held.get_posterior()
+    assert variance(model, guide, pre.StickingTheLanding()) < LEAST
+
+
+def test_parameters_that_the_model_shares_are_held_in_the_guide_alone():
+    """Against the ELBO in closed form, in which the guide's entropy cancels a term of the model."""
+    start = {"m": 0.4, "s": 0.7}
+
+    def scale():
+        return pyro.param("s", double(start["s"])[0], dist.constraints.positive)
+
+    def model():
+        z = pyro.sample("z", dist.Normal(double(0.0)[0], 1.0))
+        pyro.sample("x", dist.Normal(z, scale()), obs=double(1.0)[0])
+
+    def guide():
+        pyro.sample("z", dist.Normal(pyro.param("m", double(start["m"])[0]), scale()))
+
+    elbo = pre.TraceEstimator_ELBO(pre.StickingTheLanding(), num_particles=20)
+    elbo.loss_and_grads(model, guide)
+    rows = gradients(elbo, model, guide, ["m", "s"], 2000)[:, 1:]
+    m, s = (pyro.param(x).unconstrained().detach().clone().requires_grad_() for x in "ms")
+    sd = s.exp()
+    loss = sd.log() + ((1 - m) ** 2 + sd**2) / (2 * sd**2) + 0.5 * (m**2 + sd**2) - sd.log()
+    assert_mean(rows, torch.stack(torch.autograd.grad(loss, [m, s])))
+
+
+def test_it_can_not_be_differentiated_twice():
+    elbo = pre.TraceEstimator_ELBO(pre.StickingTheLanding())
+    loss = elbo.differentiable_loss(vector_model, vector)
+    leaves = [x.unconstrained() for x in pyro.get_param_store().values()]
+    once = torch.autograd.grad(loss, leaves, create_graph=True)
+    with pytest.raises(pre.EstimatorError, match="StickingTheLanding"):
+        torch.autograd.grad(sum(g.sum() for g in once), leaves)
