@@ -2,10 +2,14 @@
 
 import inspect
 import math
+from types import SimpleNamespace
 
 import pyro.distributions as dist
 import pytest
+import scipy.integrate
+import scipy.stats
 import torch
+from torch.distributions import kl_divergence
 
 import pyro_reparam_ext as pre
 
@@ -60,3 +64,86 @@ def test_log_cdf_of_a_generalized_pareto(concentration):
     assert (log_cdf[:2] == -math.inf).all()
     assert log_cdf[2].item() == pytest.approx(math.log(5e-13), rel=1e-3)
     assert torch.autograd.grad(log_cdf[2:].sum(), c)[0].isfinite()
+
+
+def two(name, library):
+    """Two laws of a class, as torch and this package take them."""
+    cls = getattr(library, name)
+    given = {
+        "Kumaraswamy": [(2.0, 3.0), (1.5, 0.7)],
+        "VonMises": [(0.5, 2.0), (-0.8, 0.7)],
+        "RelaxedBernoulli": [(0.8, 0.3), (0.8, 0.6)],
+        "RelaxedOneHotCategorical": [(0.8, (0.3, 0.7)), (0.8, (0.6, 0.4))],
+    }
+    return [cls(*(torch.tensor(x, dtype=torch.float64) for x in xs)) for xs in given[name]]
+
+
+def point(name, x):
+    x = torch.tensor(x, dtype=torch.float64)
+    return torch.stack([x, 1 - x]) if name == "RelaxedOneHotCategorical" else x
+
+
+TRANSFORMED = ["Kumaraswamy", "RelaxedBernoulli", "RelaxedOneHotCategorical"]
+
+
+@pytest.mark.parametrize("name", [*TRANSFORMED, "VonMises"])
+@pytest.mark.parametrize("theirs", [(), (0,), (1,)], ids=str)
+def test_divergence_from_and_to_the_class_of_torch(name, theirs):
+    low, high = (-math.pi, math.pi) if name == "VonMises" else (0.0, 1.0)
+    laws = two(name, torch.distributions)
+
+    def log_density(fn, x):
+        if name == "VonMises":  # torch's Bessel function has seven digits
+            return scipy.stats.vonmises.logpdf(x, fn.concentration.item(), fn.loc.item())
+        return fn.log_prob(point(name, x)).item()
+
+    def integrand(x):
+        log_p, log_q = (log_density(fn, x) for fn in laws)
+        return math.exp(log_p) * (log_p - log_q)
+
+    expected, _ = scipy.integrate.quad(integrand, low, high, epsabs=1e-12, epsrel=1e-11, limit=500)
+    both = [two(name, dist if i in theirs else pre.distributions)[i] for i in range(2)]
+    assert kl_divergence(*both).item() == pytest.approx(expected, rel=1e-8)
+
+
+@pytest.mark.parametrize("name", ["RelaxedBernoulli", "RelaxedOneHotCategorical"])
+def test_no_divergence_of_hard_values_scored_as_relaxed_ones(name):
+    hard = SimpleNamespace(**{name: getattr(dist, f"{name}StraightThrough")})
+    ours, theirs = two(name, pre.distributions)[0], two(name, hard)[1]
+    for pair in ((ours, theirs), (theirs, ours)):
+        with pytest.raises(NotImplementedError, match="StraightThroughOneHotCategorical in its place"):
+            kl_divergence(*pair)
+
+
+@pytest.mark.parametrize("name", TRANSFORMED)
+def test_base_and_transforms_are_those_of_torch(name):
+    ours, theirs = two(name, pre.distributions)[0], two(name, torch.distributions)[0]
+    assert isinstance(ours.base_dist, type(theirs.base_dist))
+    assert list(map(type, ours.transforms)) == list(map(type, theirs.transforms))
+    again = dist.TransformedDistribution(ours.base_dist, ours.transforms)
+    for x in (0.05, 0.4, 0.93):
+        value = point(name, x)
+        expected = theirs.log_prob(value)
+        torch.testing.assert_close(ours.log_prob(value), expected, rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(again.log_prob(value), expected, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", TRANSFORMED)
+def test_base_has_the_gradients_and_the_shape_of_the_batch(name):
+    one, other = two(name, pre.distributions)
+    parameters = [getattr(one, key).detach().clone().requires_grad_() for key in one.arg_constraints]
+    fn = type(one)(**dict(zip(one.arg_constraints, parameters, strict=True))).expand((2, 3))
+    assert fn.base_dist.batch_shape == (2, 3) and fn.base_dist.event_shape == fn.event_shape
+    value = fn.base_dist.rsample()
+    for transform in fn.transforms:
+        value = transform(value)
+    assert value.shape == fn.rsample().shape and fn.support.check(value).all()
+    assert all(g.any() for g in torch.autograd.grad(value.square().sum(), parameters))
+
+
+def test_rows_with_temperatures_of_their_own_have_no_base():
+    fn = pre.distributions.RelaxedOneHotCategorical(torch.tensor([0.3, 0.5]), logits=torch.zeros(2, 3))
+    with pytest.raises(AttributeError, match="take the logarithm of a draw"):
+        fn.base_dist  # noqa: B018
+    binary = pre.distributions.RelaxedBernoulli(torch.tensor([0.3, 0.5]), logits=torch.zeros(2))
+    assert binary.base_dist.batch_shape == (2,)
