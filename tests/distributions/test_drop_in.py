@@ -13,7 +13,7 @@ from torch.distributions import kl_divergence
 
 import pyro_reparam_ext as pre
 
-from .registry import CLASSES
+from .registry import CLASSES, REGISTRY
 
 NAMESAKES = sorted(
     name
@@ -38,6 +38,12 @@ def test_public_methods_are_those_of_the_namesake(name):
     # Of a transformed distribution, or set by the constructor.
     missing = public - set(dir(getattr(pre.distributions, name))) - {"clear_cache", "temperature"}
     assert not missing
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_support_prints_its_whole_name(name):
+    """torch drops the first letter, an underscore as a rule."""
+    assert repr(REGISTRY[name].at(REGISTRY[name].points[0]).support)[0].isupper()
 
 
 def test_validate_args_by_position():

@@ -1,5 +1,8 @@
 """What code of Pyro's that asks for the class of a distribution makes of ours."""
 
+import re
+from pathlib import Path
+
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -30,6 +33,16 @@ def test_is_an_instance_of_the_namesake(name):
     assert derived is (name not in NOT_DERIVED)
 
 
+def test_the_page_names_every_namesake():
+    page = (Path(__file__).parents[2] / "docs" / "drop_in.md").read_text()
+    derived, other = next(row for row in page.splitlines() if row.startswith("| `Beta`")).split("|")[
+        1:3
+    ]
+    names = {name for name in CLASSES if hasattr(dist, name)}
+    assert set(re.findall(r"`(\w+)`", other)) == NOT_DERIVED
+    assert set(re.findall(r"`(\w+)`", derived)) == names - NOT_DERIVED
+
+
 def fn_of(name):
     return REGISTRY[name].at(REGISTRY[name].points[0])
 
@@ -45,16 +58,17 @@ def sites(trace):
     return [name for name, node in trace.nodes.items() if node["type"] == "sample"]
 
 
+strategies = pytest.mark.parametrize("strategy", [AutoReparam, MinimalReparam])
+
 FAMILIES = {"SkewNormal", "StudentT"}
 """Of location and scale, as Pyro's strategy takes any that has these and is real."""
 
 
 @pytest.mark.parametrize("name", sorted(set(REGISTRY) - FAMILIES))
-@pytest.mark.parametrize("strategy", [AutoReparam(centered=0.3), MinimalReparam()], ids=repr)
+@strategies
 def test_strategies_leave_all_else_alone(name, strategy):
     fn = fn_of(name)
-    strategy.config.clear()
-    trace = trace_of(fn, strategy)
+    trace = trace_of(fn, strategy())
     assert sites(trace) == ["x"] and trace.nodes["x"]["fn"] is fn
 
 
@@ -72,13 +86,13 @@ def test_a_family_keeps_its_law(name):
     torch.testing.assert_close(fn.log_prob(value), expected, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("strategy", [AutoReparam(centered=0.0), MinimalReparam()], ids=repr)
+@strategies
 def test_parameters_of_an_own_density_may_be_called_loc_and_scale(strategy):
     parameters = {"loc": torch.tensor(1.0), "scale": torch.tensor(2.0)}
     fn = pre.distributions.ImplicitUnivariate(
         parameters, log_density=lambda x, loc, scale: -((x - loc) / scale).square() / 2 - scale.log()
     )
-    assert sites(trace_of(fn, strategy)) == ["x"]
+    assert sites(trace_of(fn, strategy())) == ["x"]
 
 
 def test_an_exponential_of_its_own_rate_is_no_shape():
