@@ -89,6 +89,52 @@ def point(name, x):
     return torch.stack([x, 1 - x]) if name == "RelaxedOneHotCategorical" else x
 
 
+def tensors(*rows):
+    return [tuple(torch.tensor(x, dtype=torch.float64) for x in row) for row in rows]
+
+
+DERIVED = {
+    "Beta": tensors((2.0, 3.0), (1.5, 0.7)),
+    "ContinuousBernoulli": tensors((0.3,), (0.6,)),
+    "Dirichlet": tensors(([2.0, 3.0],), ([1.5, 0.7],)),
+    "Gamma": tensors((2.0, 3.0), (1.5, 0.7)),
+    "Wishart": tensors((4.0, [[1.0, 0.2], [0.2, 1.0]]), (5.0, [[2.0, 0.0], [0.0, 1.0]])),
+}
+OTHERS = {
+    **{
+        name: tensors((0.3, 1.2))[0]
+        for name in ("Gumbel", "Laplace", "Normal", "Pareto", "Uniform", "Weibull")
+    },
+    "Exponential": tensors((1.3,))[0],
+    **{name: given[1] for name, given in DERIVED.items()},
+}
+
+
+def known_divergences():
+    """Both names, and whether ours comes first, wherever torch has a divergence."""
+    for name, (given, _) in DERIVED.items():
+        for other, parameters in OTHERS.items():
+            one, two = getattr(dist, name)(*given), getattr(dist, other)(*parameters)
+            for first in (True, False):
+                try:
+                    kl_divergence(*((one, two) if first else (two, one)))
+                except NotImplementedError:
+                    continue
+                yield name, other, first
+
+
+@pytest.mark.parametrize(("name", "other", "first"), list(known_divergences()))
+def test_divergences_that_torch_knows(name, other, first):
+    ours, theirs = (getattr(library, name)(*DERIVED[name][0]) for library in (pre.distributions, dist))
+    there = getattr(dist, other)(*OTHERS[other])
+    got, expected = (kl_divergence(*((x, there) if first else (there, x))) for x in (ours, theirs))
+    torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-12)
+    if hasattr(pre.distributions, other):
+        there = getattr(pre.distributions, other)(*OTHERS[other])
+        got = kl_divergence(*((ours, there) if first else (there, ours)))
+        torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-12)
+
+
 TRANSFORMED = ["Kumaraswamy", "RelaxedBernoulli", "RelaxedOneHotCategorical"]
 
 
