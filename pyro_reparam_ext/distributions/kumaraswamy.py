@@ -134,7 +134,7 @@ class Kumaraswamy(Parametric):
 
     @property
     def transforms(self) -> list[Transform]:
-        """From a uniform :math:`u` to :math:`(1 - u^{1/b})^{1/a}`."""
+        """The steps from a uniform :math:`u` to :math:`(1 - u^{1/b})^{1/a}`."""
         first, last = (
             PowerTransform(x.reciprocal()) for x in (self.concentration0, self.concentration1)
         )

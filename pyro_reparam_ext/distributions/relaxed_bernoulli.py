@@ -100,7 +100,7 @@ class RelaxedBernoulli(RelaxedDiscrete, ProbOrLogit):
 
     @property
     def transforms(self) -> list[Transform]:
-        """From the logit to the value."""
+        """The step from the logit to the value."""
         return [SigmoidTransform()]
 
     def _draw(self, shape: Size) -> Tensor:

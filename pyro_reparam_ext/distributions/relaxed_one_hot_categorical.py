@@ -133,7 +133,7 @@ class RelaxedOneHotCategorical(RelaxedDiscrete):
 
     @property
     def transforms(self) -> list[Transform]:
-        """From the logarithm to the value."""
+        """The step from the logarithm to the value."""
         return [ExpTransform()]
 
     @property
