@@ -24,6 +24,7 @@ from .rules.noise_map import NoiseMap, normals, register_noise_map
 from .rules.on_support import cdf_on_support, log_prob_on_support
 from .rules.standard import Standard, register_standard
 from .rules.tails import register_tails
+from .supports.real import line
 
 
 class ExponentiallyModifiedGaussian(SearchedQuantile, Parametric):
@@ -73,7 +74,7 @@ class ExponentiallyModifiedGaussian(SearchedQuantile, Parametric):
         "scale": constraints.positive,
         "rate": constraints.positive,
     }
-    support = constraints.real
+    support = line  # the rate is not without unit, as a parameter of shape is
     has_rsample = True
 
     def __init__(

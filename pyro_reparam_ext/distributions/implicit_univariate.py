@@ -21,6 +21,7 @@ from .rules.known_defects import register_differentiable_once
 from .rules.on_support import cdf_on_support, log_prob_on_support
 from .rules.pathwise import cdf_pull_back
 from .rules.quantile import implicit_quantile, register_quantile
+from .supports.real import line
 
 Function = Callable[..., Tensor]
 
@@ -114,7 +115,8 @@ class ImplicitUnivariate(Parametric):
         for name in parameters:
             if hasattr(type(self), name):
                 raise ValueError(f"The parameter {name!r} has the name of an attribute: rename it.")
-        self.support = support
+        # What the parameters are to the law is not known, whatever they are called.
+        self.support = line if support is constraints.real else support
         self.arg_constraints = dict.fromkeys(parameters, constraints.real)
         self._log_density_fn, self._cdf_fn = log_density, cdf
         self._line_map = real_line_map_of(support)

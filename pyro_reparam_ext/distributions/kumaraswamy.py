@@ -9,6 +9,7 @@ import torch
 from pyro.distributions import constraints
 from torch import Size, Tensor
 from torch.distributions import register_kl
+from torch.distributions.transforms import AffineTransform, PowerTransform, Transform
 
 from ..noise import standard_exponential, standard_uniform
 from ..numerics.double_exponential import double_exponential
@@ -123,6 +124,23 @@ class Kumaraswamy(Parametric):
         return _inside((log_power / self.concentration1).exp())
 
     @property
+    def base_dist(self) -> dist.Uniform:
+        """The uniform law of which :attr:`transforms` make this one, as in torch.
+
+        Draws and densities are not computed by it: powers lose what lies close to 0 and 1.
+        """
+        one = torch.ones_like(self.concentration0)
+        return dist.Uniform(torch.zeros_like(one), one, validate_args=self._validate_args)
+
+    @property
+    def transforms(self) -> list[Transform]:
+        """The steps from a uniform :math:`u` to :math:`(1 - u^{1/b})^{1/a}`."""
+        first, last = (
+            PowerTransform(x.reciprocal()) for x in (self.concentration0, self.concentration1)
+        )
+        return [first, AffineTransform(1.0, -1.0), last]
+
+    @property
     def mean(self) -> Tensor:
         return self._log_moment(1).exp()
 
@@ -182,8 +200,13 @@ def _pull_back(
 
 @register_quantile(torch.distributions.Kumaraswamy)
 def _quantile(fn: torch.distributions.Kumaraswamy, u: Tensor) -> Tensor:
+    return _twin(fn).icdf(u)
+
+
+def _twin(fn: torch.distributions.Kumaraswamy) -> Kumaraswamy:
     a, b = fn.concentration1, fn.concentration0
-    return unchecked(fn, Kumaraswamy, concentration1=a, concentration0=b).icdf(u)
+    twin: Kumaraswamy = unchecked(fn, Kumaraswamy, concentration1=a, concentration0=b)
+    return twin
 
 
 def _law(fn: Kumaraswamy) -> dist.Exponential:
@@ -225,6 +248,11 @@ def _kl(p: Kumaraswamy, q: Kumaraswamy | torch.distributions.Kumaraswamy) -> Ten
     a, b = q.concentration1, q.concentration0
     mean = (a - 1) * p._mean_log + (b - 1) * p._mean_log_rest(a)
     return -(a.log() + b.log()) - mean - p.entropy()
+
+
+@register_kl(torch.distributions.Kumaraswamy, Kumaraswamy)
+def _kl_from_torch(p: torch.distributions.Kumaraswamy, q: Kumaraswamy) -> Tensor:
+    return _kl(_twin(p), q)
 
 
 @register_tails(Kumaraswamy)

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Size, Tensor
 from torch.distributions import register_kl
+from torch.distributions.relaxed_bernoulli import LogitRelaxedBernoulli
+from torch.distributions.transforms import SigmoidTransform, Transform
 from torch.nn.functional import logsigmoid
 
 from ..noise import logistic_like
@@ -15,7 +17,8 @@ from ..numerics.relaxation import bernoulli_linear, hard_bernoulli, outward
 from ..numerics.sigmoid import sigmoid
 from ..numerics.straight_through import straight_through
 from .mixins.probs_or_logits import ProbOrLogit
-from .mixins.relaxed_discrete import RelaxedDiscrete, same_score
+from .mixins.relaxed_discrete import RelaxedDiscrete, relaxed_twin, same_score
+from .rules.copies import unchecked
 from .rules.discrete_noise import noise_law
 from .rules.logits import parameter_of
 from .rules.noise_map import NoiseMap, register_noise_map
@@ -87,6 +90,18 @@ class RelaxedBernoulli(RelaxedDiscrete, ProbOrLogit):
     def probs(self) -> Tensor:
         """The probability that the value is above one half."""
         return sigmoid(self.logits)
+
+    @property
+    def base_dist(self) -> LogitRelaxedBernoulli:
+        """The law of the logit of a value that is not censored, as in torch, whatever the score is."""
+        parameters = {"temperature": self.temperature, "logits": self.logits}
+        base: LogitRelaxedBernoulli = unchecked(self, LogitRelaxedBernoulli, **parameters)
+        return base
+
+    @property
+    def transforms(self) -> list[Transform]:
+        """The step from the logit to the value."""
+        return [SigmoidTransform()]
 
     def _draw(self, shape: Size) -> Tensor:
         return _forward(self, logistic_like(self.logits.expand(shape)))
@@ -165,6 +180,16 @@ def _kl(p: RelaxedBernoulli, q: RelaxedBernoulli) -> Tensor:
         return _linear_kl(p.mean, p.logits, q.logits)
     ratio = p.temperature / q.temperature
     return ratio.log() - 2 + _both_softplus(p.logits - ratio * q.logits, ratio)
+
+
+@register_kl(RelaxedBernoulli, torch.distributions.RelaxedBernoulli)
+def _kl_to_torch(p: RelaxedBernoulli, q: torch.distributions.RelaxedBernoulli) -> Tensor:
+    return _kl(p, relaxed_twin(q, RelaxedBernoulli))
+
+
+@register_kl(torch.distributions.RelaxedBernoulli, RelaxedBernoulli)
+def _kl_from_torch(p: torch.distributions.RelaxedBernoulli, q: RelaxedBernoulli) -> Tensor:
+    return _kl(relaxed_twin(p, RelaxedBernoulli), q)
 
 
 @register_kl(RelaxedBernoulli, torch.distributions.Bernoulli)

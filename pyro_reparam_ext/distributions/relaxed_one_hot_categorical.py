@@ -8,12 +8,15 @@ import torch
 from pyro.distributions import constraints
 from torch import Size, Tensor
 from torch.distributions import register_kl
+from torch.distributions.relaxed_categorical import ExpRelaxedCategorical
+from torch.distributions.transforms import ExpTransform, Transform
 
 from ..noise import gumbel_like
 from ..numerics.gumbel_sum import GAMMA, log_sum_mean, log_weighted_sum_mean, softmax_moments
 from ..numerics.relaxation import hard_one_hot, one_hot_linear
 from .mixins.parametric import same_event_shape
-from .mixins.relaxed_discrete import RelaxedDiscrete, same_score, where_equal
+from .mixins.relaxed_discrete import RelaxedDiscrete, relaxed_twin, same_score, where_equal
+from .rules.copies import unchecked
 from .rules.discrete_noise import noise_law
 from .rules.logits import parameter_of
 from .rules.noise_map import NoiseMap, register_noise_map
@@ -110,6 +113,30 @@ class RelaxedOneHotCategorical(RelaxedDiscrete):
         return self.logits.exp()
 
     @property
+    def base_dist(self) -> ExpRelaxedCategorical:
+        """The law of the logarithm of a value that is not censored, as in torch, whatever the score is.
+
+        Raises:
+            AttributeError: rows have temperatures of their own, beside which torch's class has a log
+                density of the wrong shape. Take the logarithm of a draw then.
+        """
+        single = _single(self.temperature)
+        if single is None:
+            raise AttributeError(
+                f"RelaxedOneHotCategorical.base_dist: torch's ExpRelaxedCategorical takes a single"
+                f" temperature, this one has them in the shape {tuple(self.temperature.shape)}."
+                f" Give a temperature without dims, or take the logarithm of a draw."
+            )
+        parameters = {"temperature": single, "logits": self.logits}
+        base: ExpRelaxedCategorical = unchecked(self, ExpRelaxedCategorical, **parameters)
+        return base
+
+    @property
+    def transforms(self) -> list[Transform]:
+        """The step from the logarithm to the value."""
+        return [ExpTransform()]
+
+    @property
     def impossible(self) -> Tensor:
         """Which classes have probability 0; their logits are held at those of the smallest float."""
         logits = self.logits.detach()
@@ -177,6 +204,13 @@ def _logarithm(value: Tensor) -> tuple[Tensor, Tensor]:
     return torch.where(censored, math.log(floor), torch.where(censored, 1.0, value).log()), censored
 
 
+def _single(temperature: Tensor) -> Tensor | None:
+    """The one temperature that all rows have been given, if they have."""
+    if temperature.numel() != 1 and any(temperature.stride()):
+        return None
+    return temperature[(0,) * temperature.dim()] if temperature.numel() else None
+
+
 def _log_sum_mean(classes: int) -> float:
     """The digamma function: the mean of log of as many standard exponentials."""
     return sum(1 / i for i in range(1, classes)) - GAMMA
@@ -192,6 +226,20 @@ def _kl(p: RelaxedOneHotCategorical, q: RelaxedOneHotCategorical) -> Tensor:
     sums = log_weighted_sum_mean(apart) - _log_sum_mean(classes)
     divergence = classes * sums - apart.sum(-1)
     return where_equal(p, q, divergence.to(p.logits.dtype))
+
+
+@register_kl(RelaxedOneHotCategorical, torch.distributions.RelaxedOneHotCategorical)
+def _kl_to_torch(
+    p: RelaxedOneHotCategorical, q: torch.distributions.RelaxedOneHotCategorical
+) -> Tensor:
+    return _kl(p, relaxed_twin(q, RelaxedOneHotCategorical))
+
+
+@register_kl(torch.distributions.RelaxedOneHotCategorical, RelaxedOneHotCategorical)
+def _kl_from_torch(
+    p: torch.distributions.RelaxedOneHotCategorical, q: RelaxedOneHotCategorical
+) -> Tensor:
+    return _kl(relaxed_twin(p, RelaxedOneHotCategorical), q)
 
 
 @register_kl(RelaxedOneHotCategorical, torch.distributions.OneHotCategorical)

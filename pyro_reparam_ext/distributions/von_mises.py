@@ -15,6 +15,7 @@ from ..numerics.implicit import implicit
 from ..numerics.polar_angle import polar_law, quantile, tail_probability, velocity
 from ..numerics.straight_through import straight_through
 from .mixins.log_tailed import LogTailed
+from .rules.copies import unchecked
 from .rules.half_precision import drawn_in_single
 from .rules.noise_map import NoiseMap, normals, register_noise_map
 from .rules.on_support import log_prob_on_support
@@ -212,12 +213,18 @@ def _at(fn: torch.distributions.VonMises, value: Tensor) -> Tensor:
     return straight_through(value, moving)
 
 
+@register_kl(VonMises, VonMises)
 @register_kl(VonMises, torch.distributions.VonMises)
 def _kl(p: VonMises, q: torch.distributions.VonMises) -> Tensor:
     apart = _versine(p.loc - q.loc)
     versine = p.variance + (1 - p.variance) * apart
     normaliser = polar_law(q.concentration, 2).log_normaliser + math.log(2)
     return q.concentration * versine + normaliser - p.entropy()
+
+
+@register_kl(torch.distributions.VonMises, VonMises)
+def _kl_from_torch(p: torch.distributions.VonMises, q: VonMises) -> Tensor:
+    return _kl(unchecked(p, VonMises, loc=p.loc, concentration=p.concentration), q)
 
 
 @register_kl(VonMises, torch.distributions.Uniform)

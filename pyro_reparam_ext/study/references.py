@@ -8,9 +8,10 @@ from typing import Any
 from pyro.distributions import Delta, TorchDistribution, TransformedDistribution
 from pyro.poutine.messenger import Messenger
 from torch import Tensor
-from torch.distributions.constraints import Constraint, real
+from torch.distributions.constraints import Constraint
 
 from ..distributions.rules.wrappers import innermost
+from ..distributions.supports.real import is_real
 from ..elbo import TraceEstimator_ELBO
 from ..errors import EstimatorError
 from ..estimators.base import Estimator
@@ -89,7 +90,7 @@ def support_moves(fn: TorchDistribution) -> bool:
     """Whether the support of ``fn`` depends on parameters, or may."""
     base = innermost(fn)
     if type(base) is TransformedDistribution:  # says nothing of the edges of what it transforms
-        return innermost(base.base_dist).support is not real or support_moves(base.base_dist)
+        return not is_real(innermost(base.base_dist).support) or support_moves(base.base_dist)
     try:
         return any(bound.requires_grad for bound in _bounds(base.support))
     except (AttributeError, NotImplementedError):

@@ -9,8 +9,9 @@ from pyro import poutine
 from torch import distributions as td
 
 import pyro_reparam_ext as pre
+from pyro_reparam_ext.distributions.rules.wrappers import innermost
 from pyro_reparam_ext.reparam import PathwiseReparam
-from pyro_reparam_ext.reparam.pathwise import _LEAVES, pathwise_twin
+from pyro_reparam_ext.reparam.pathwise import pathwise_twin
 
 ours = pre.distributions
 
@@ -116,12 +117,6 @@ WRAPPERS = {
     "mask": lambda fn: fn.expand([3, 2]).mask(MASK),
     "all": lambda fn: fn.expand([3, 2]).mask(MASK).to_event(1).mask(True),
 }
-
-
-def innermost(fn):
-    while hasattr(fn, "base_dist") and not isinstance(fn, tuple(_LEAVES)):
-        fn = fn.base_dist
-    return fn
 
 
 def swapped(fn, obs=None):

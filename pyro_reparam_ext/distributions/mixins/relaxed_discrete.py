@@ -7,6 +7,10 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Size, Tensor
 
+from ..rules.copies import unchecked
+from ..rules.known_defects import is_hard_but_relaxed
+from ..rules.logits import parameter_of
+from ..rules.temperatures import batch_temperature
 from .held_score import HeldScore
 from .probs_or_logits import ProbsOrLogits
 
@@ -57,6 +61,21 @@ def same_score(p: RelaxedDiscrete, q: RelaxedDiscrete) -> Score:
             f" {q.score!r}: give both the same score."
         )
     return p.score
+
+
+def relaxed_twin(fn: Any, cls: Any) -> Any:
+    """``cls``, of this package, of the law of a relaxed distribution of torch or Pyro.
+
+    Raises:
+        NotImplementedError: values of ``fn`` are hard, and scored by a relaxed density: it has no law.
+    """
+    if is_hard_but_relaxed(fn):
+        raise NotImplementedError(
+            f"KL divergence between {type(fn).__name__} and {cls.__name__}: the values of the former"
+            f" are hard and scored as relaxed ones. Take pre.distributions.StraightThroughBernoulli or"
+            f" StraightThroughOneHotCategorical in its place."
+        )
+    return unchecked(fn, cls, temperature=batch_temperature(fn), **parameter_of(fn.base_dist))
 
 
 def where_equal(p: RelaxedDiscrete, q: RelaxedDiscrete, divergence: Tensor) -> Tensor:

@@ -55,6 +55,9 @@ class RelaxedSimplex(constraints.Constraint):
         tolerance = max(1e-6, 4 * value.shape[-1] * torch.finfo(value.dtype).eps)
         return (value.amin(-1) >= 0) & ((value.sum(-1) - 1).abs() <= tolerance)
 
+    def __repr__(self) -> str:  # torch's drops the first letter
+        return "RelaxedSimplex()"
+
 
 relaxed_interval = _RelaxedInterval()
 relaxed_simplex = RelaxedSimplex()
