@@ -34,7 +34,7 @@ from .evaluation.ordinary import Resolve
 from .evaluation.program import Dependencies
 from .evaluation.second_derivative import first_order
 from .evaluation.surrogate import Surrogate, surrogate_loss
-from .noise import NoiseSource
+from .particles import Particles, scheme_of
 from .schedule import training_step
 
 
@@ -69,6 +69,9 @@ class TraceEstimator_ELBO(ELBO):
             False: one by one, for programs that branch on values or whose sites depend on them. The
             same estimates. The first call compares with plain runs of the program; one that fails
             goes on to the next way, with a warning that says why.
+        particles: ``"independent"``; or, with the law of each kept, ``"antithetic"``, in mirrored pairs;
+            ``"latin_hypercube"``, one in each stratum of a dim; ``"sobol"``, scrambled points; and
+            ``"orthogonal"``, at right angles. For pathwise sites, and particles that are run at once.
         retain_graph: passed to ``backward``.
 
     What an estimator learns at a site (REBAR's control variate, a baseline) is kept by the ELBO and put
@@ -76,8 +79,8 @@ class TraceEstimator_ELBO(ELBO):
     it; ELBOs that serve sites of the same name share it there, as all that is in the store.
 
     Raises:
-        EstimatorError: an estimator can't serve its site, a site name is unknown, or the loss or a
-            gradient is not finite. Parameters and parameter store are unchanged.
+        EstimatorError: an estimator or scheme of particles can't serve a site, a site name is unknown,
+            or the loss or a gradient is not finite. Parameters and parameter store are unchanged.
 
     Example:
         >>> import pyro, pyro.distributions as dist, torch
@@ -105,9 +108,11 @@ class TraceEstimator_ELBO(ELBO):
         num_particles: int = 1,
         max_plate_nesting: float = math.inf,
         vectorize_particles: Vectorize = True,
+        particles: Particles = "independent",
         retain_graph: bool | None = None,
     ) -> None:
         check_configuration(estimators)
+        self.particles, self._scheme = particles, scheme_of(particles, num_particles)
         check_vectorize(vectorize_particles)
         super().__init__(
             num_particles=num_particles,
@@ -228,6 +233,8 @@ class TraceEstimator_ELBO(ELBO):
         It knows of them what this one has found, as far as that does not depend on estimators.
         """
         options = {"max_plate_nesting": self._bound, "vectorize_particles": self.vectorize_particles}
+        if num_particles > 1:
+            options["particles"] = self.particles
         other = TraceEstimator_ELBO(estimators, num_particles=num_particles, **options)
         other._ways.extend(way.for_others() for way in self._ways)
         return other
@@ -249,11 +256,10 @@ class TraceEstimator_ELBO(ELBO):
         for way in self._ways:
             if way.serves(model, guide):
                 return way
-        if math.isfinite(self._bound) and torch._C._functorch.peek_interpreter_stack() is not None:
-            plates = int(self._bound)  # a transform of torch.func may refuse a plain run
-        else:
-            plates = plate_nesting(model, guide, args, kwargs, self._bound)
-        way = Way((model, guide), self.vectorize_particles, plates)
+        plates = self._bound  # a transform of torch.func may refuse a plain run
+        if not (math.isfinite(plates) and torch._C._functorch.peek_interpreter_stack() is not None):
+            plates = plate_nesting(model, guide, args, kwargs, plates)
+        way = Way((model, guide), self.vectorize_particles, int(plates))
         self._ways.appendleft(way)
         return way
 
@@ -316,16 +322,17 @@ class TraceEstimator_ELBO(ELBO):
 
     def _layout(self, way: Way) -> Layout:
         """Where the particles of a program lie: left of its plates."""
+        layout = partial(Layout, self.num_particles, scheme=self._scheme)
         if way.mode is False:
-            return Layout(self.num_particles)
+            return layout()
         several, bound = int(self.num_particles > 1), self._bound
         dims = (way.plates if bound == math.inf else int(bound)) + several
         hidden = way.mode == "vmap"
         if hidden or not several:
-            return Layout(self.num_particles, dims, hidden=hidden, random=way.random)
+            return layout(dims, hidden=hidden, random=way.random)
         if self._particles is None or self._particles.dim != -dims:
             self._particles = pyro.plate(PARTICLES, self.num_particles, dim=-dims)
-        return Layout(self.num_particles, dims, particles=self._particles)
+        return layout(dims, particles=self._particles)
 
     @property
     def _bound(self) -> float:
@@ -333,15 +340,11 @@ class TraceEstimator_ELBO(ELBO):
         several = bool(self.vectorize_particles) and self.num_particles > 1
         return self.max_plate_nesting - several
 
-    @property
-    def _source(self) -> NoiseSource:
-        """The source of the noise of all sites."""
-        return NoiseSource(self.num_particles)
-
     def _resolve(self, message: dict[str, Any]) -> Estimator:
+        source = self._scheme.source(self.num_particles, None)
         if message["is_observed"]:  # pyro.factor in a guide: nothing to choose
-            return default_estimator(message["fn"], self._source)
-        return resolve(self.estimators, message, self._source)
+            return default_estimator(message["fn"], source)
+        return resolve(self.estimators, message, source)
 
     def _get_trace(self, model: Any, guide: Any, args: tuple, kwargs: dict) -> Any:
         """Required by the base class, whose way of evaluating programs is not used."""

@@ -74,6 +74,11 @@ def drawn_apart(streams: Streams | None) -> AbstractContextManager[None]:
     return Holding(_streams, streams)
 
 
+def is_drawn_apart() -> bool:
+    """Whether each source of noise has a stream of its own."""
+    return _streams.get() is not None
+
+
 class NoiseSource:
     """Where the noise behind the values of a guide comes from: independent draws.
 
@@ -90,6 +95,9 @@ class NoiseSource:
 
     def __init__(self, num_particles: int = 1, particle_dim: int | None = None) -> None:
         self.num_particles, self.particle_dim = num_particles, particle_dim
+
+    def check(self, name: str, fn: TorchDistribution) -> None:
+        """Raises an error that names the site where a pathwise one can't be drawn from this source."""
 
     def uniform(self, shape: Size, like: Tensor) -> Tensor:
         """Uniform noise on (0, 1), both excluded, in the dtype and on the device of ``like``."""

@@ -76,6 +76,10 @@ class Pathwise(Estimator):
             has_biased_gradient(fn) or is_partly_reparameterised(fn) or is_differentiable_once(fn)
         )
 
+    def check(self, name: str, fn: TorchDistribution, source: NoiseSource) -> None:
+        super().check(name, fn, source)
+        source.check(name, fn)
+
     def draw(self, fn: TorchDistribution, source: NoiseSource) -> Draw:
         return Draw(
             source.sample(fn)

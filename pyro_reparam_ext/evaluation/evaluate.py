@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyro
@@ -14,6 +14,7 @@ from ..callers import told
 from ..errors import CannotVectorize, EstimatorError
 from ..estimators.protocol import Branch, Site
 from ..noise import NoiseSource, noise_of
+from ..particles import Scheme
 from .axes import Hidden, Visible
 from .branches import checked, is_asked
 from .costs import Costs
@@ -32,7 +33,8 @@ class Layout:
     ``plate_dims``: the number of dims that plates and vectorised particles take; None where particles
     and evaluations are run one by one. ``hidden``: whether the program is run under ``vmap``, so that
     it does not see the dims of particles and evaluations; ``random``: whether its own random numbers
-    may differ between evaluations then. ``particles``: their plate, where it sees them.
+    may differ between evaluations then. ``particles``: their plate, where it sees them. ``scheme``: by
+    which they are drawn.
     """
 
     num_particles: int
@@ -40,11 +42,12 @@ class Layout:
     hidden: bool = False
     random: bool = False
     particles: pyro.plate | None = None
+    scheme: Scheme = field(default_factory=Scheme)
 
     def source(self) -> NoiseSource:
         """The noise of the guide's sites."""
         several = self.plate_dims is not None and self.num_particles > 1
-        return NoiseSource(self.num_particles, -(self.plate_dims or 0) if several else None)
+        return self.scheme.source(self.num_particles, -(self.plate_dims or 0) if several else None)
 
     def axes(self) -> Visible:
         """The view that the program has of these dims during one evaluation, to be closed after it."""

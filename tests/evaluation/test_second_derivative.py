@@ -234,7 +234,9 @@ def test_derivative_in_the_guide_of_the_gradient_in_the_model_raises(label):
     p = dict(zip(layout.initial, values_of(layout), strict=True))
     loss = loss_of(estimated(label, layout), layout)(*p.values())
     (gradient,) = torch.autograd.grad(loss, p["theta"], create_graph=True)
-    with pytest.raises(pre.EstimatorError, match="'z'.*(Use (Enumeration|Pathwise) for 'z'|No estimator has one)"):
+    with pytest.raises(
+        pre.EstimatorError, match="'z'.*(Use (Enumeration|Pathwise) for 'z'|No estimator has one)"
+    ):
         torch.autograd.grad(gradient.sum(), p["phi"], allow_unused=True)
 
 

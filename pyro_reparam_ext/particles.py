@@ -1,0 +1,218 @@
+"""Schemes by which the particles of an ELBO are drawn together, so that their mean has less noise."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, get_args
+
+import torch
+from pyro.distributions import Delta, TorchDistribution
+from torch import Tensor
+from torch import distributions as td
+from torch.special import ndtr, ndtri
+
+from .distributions.rules.noise_map import NoiseMap, noise_map
+from .distributions.rules.quantile import inside, like, quantile
+from .distributions.rules.wrappers import coordinates, innermost
+from .errors import EstimatorError
+from .noise import NoiseSource, is_drawn_apart
+from .numerics.sobol import MOST, scrambled_sobol
+
+Particles = Literal["independent", "antithetic", "latin_hypercube", "sobol", "orthogonal"]
+
+
+class Scheme:
+    """Independent particles, and the base of the others."""
+
+    def source(self, num_particles: int, particle_dim: int | None) -> NoiseSource:
+        """The noise of one gradient."""
+        return NoiseSource(num_particles, particle_dim)
+
+
+class Dependent(Scheme):
+    """Particles that depend on each other, of which each has the law of a single one."""
+
+    name: ClassVar[str]
+
+    def source(self, num_particles: int, particle_dim: int | None) -> NoiseSource:
+        return DependentSource(self, num_particles, particle_dim)
+
+    def normals(self, count: int, dims: int, like: Tensor) -> Tensor:
+        """Standard normal numbers, independent between dims: shape ``(count, dims)``."""
+        raise NotImplementedError
+
+    def take(self, dims: int, source: DependentSource, like: Tensor) -> Tensor:
+        """The normals of the next dims."""
+        return self.normals(source.num_particles, dims, like)
+
+
+class Antithetic(Dependent):
+    r"""Pairs of particles at noise :math:`\epsilon` and :math:`-\epsilon`."""
+
+    name = "antithetic"
+
+    def normals(self, count: int, dims: int, like: Tensor) -> Tensor:
+        half = torch.randn(count // 2, dims, dtype=like.dtype, device=like.device)
+        return torch.cat([half, -half])
+
+
+class LatinHypercube(Dependent):
+    """One particle in each of as many strata of equal probability, in every dim."""
+
+    name = "latin_hypercube"
+
+    def normals(self, count: int, dims: int, like: Tensor) -> Tensor:
+        options: dict[str, Any] = {"dtype": torch.float64, "device": like.device}
+        strata = torch.rand(count, dims, **options).argsort(0)
+        return ndtri((strata + torch.rand(count, dims, **options).clamp(1e-12, 1 - 1e-12)) / count)
+
+
+class Joint(Dependent):
+    """Numbered over the dims of all sites, in the order in which the guide samples them.
+
+    How many there are is learned from the first gradient, whose particles are independent.
+    """
+
+    most: ClassVar[float] = math.inf
+    """Dims that can be drawn together; independent numbers stand for the rest."""
+
+    def __init__(self) -> None:
+        self.dims = 0
+
+    def take(self, dims: int, source: DependentSource, like: Tensor) -> Tensor:
+        if is_drawn_apart():
+            raise EstimatorError(
+                f"particles='{self.name}' draws the noise of all sites together, so that none has a "
+                f"share of it; expected particles whose sites are drawn one by one. Use "
+                f"'independent', 'antithetic' or 'latin_hypercube' to attribute the noise."
+            )
+        start, end = source.used, source.used + dims
+        source.used = end
+        together = int(min(self.dims, self.most))
+        if end > self.dims:
+            self.dims = end
+            if end > self.most:
+                warnings.warn(
+                    f"particles='{self.name}': the guide has {end} or more dims, of which "
+                    f"{self.most} are drawn together; the others are independent.",
+                    stacklevel=2,
+                )
+        if source.drawn is None and together:
+            source.drawn = self.normals(source.num_particles, together, like)
+        known = max(min(end, together) - start, 0)
+        free = torch.randn(source.num_particles, dims - known, dtype=torch.float64, device=like.device)
+        if not known:
+            return free
+        assert source.drawn is not None
+        block = source.drawn[:, start : start + known]
+        return torch.cat([block, free], 1) if known < dims else block
+
+
+class Sobol(Joint):
+    """Points of a Sobol sequence under a fresh scramble."""
+
+    name = "sobol"
+    most = MOST
+
+    def normals(self, count: int, dims: int, like: Tensor) -> Tensor:
+        return ndtri(scrambled_sobol(count, dims, like))
+
+
+class Orthogonal(Joint):
+    """Normal vectors of independent lengths in directions at right angles to each other."""
+
+    name = "orthogonal"
+
+    def normals(self, count: int, dims: int, like: Tensor) -> Tensor:
+        blocks, left = [], count
+        while left > 0:
+            rows = min(left, dims)
+            drawn = torch.randn(2, dims, rows, dtype=torch.float64, device=like.device)
+            directions, corner = torch.linalg.qr(drawn[0])
+            signs = corner.diagonal().sign()  # so that the directions are uniform
+            blocks.append((directions * signs * drawn[1].norm(dim=0)).mT)
+            left -= rows
+        return torch.cat(blocks)
+
+
+SCHEMES: dict[str, Callable[[], Scheme]] = {
+    "independent": Scheme,
+    "antithetic": Antithetic,
+    "latin_hypercube": LatinHypercube,
+    "sobol": Sobol,
+    "orthogonal": Orthogonal,
+}
+
+
+def scheme_of(particles: str, num_particles: int) -> Scheme:
+    """The scheme of an option of an ELBO.
+
+    Raises:
+        EstimatorError: there is none of this name, or it needs other particles.
+    """
+    if particles not in SCHEMES:
+        raise EstimatorError(
+            f"particles must be one of {', '.join(map(repr, get_args(Particles)))}; "
+            f"was given {particles!r}."
+        )
+    if particles != "independent" and num_particles < 2:
+        raise EstimatorError(
+            f"particles={particles!r} draws several particles together, was given num_particles="
+            f"{num_particles}; expected 2 or more. Set num_particles, or leave particles out."
+        )
+    if particles == "antithetic" and num_particles % 2:
+        raise EstimatorError(
+            f"particles='antithetic' needs pairs of particles, was given "
+            f"num_particles={num_particles}; expected an even number. Set "
+            f"num_particles={num_particles + 1}."
+        )
+    return SCHEMES[particles]()
+
+
+class DependentSource(NoiseSource):
+    """The noise of one gradient whose particles depend on each other."""
+
+    iid = False
+
+    def __init__(self, scheme: Dependent, num_particles: int, particle_dim: int | None) -> None:
+        super().__init__(num_particles, particle_dim)
+        self.scheme, self.used = scheme, 0
+        self.drawn: Tensor | None = None
+
+    def check(self, name: str, fn: TorchDistribution) -> None:
+        """Raises where a pathwise site can't be drawn at given noise."""
+        if noise_map(fn) is None and not isinstance(innermost(fn), Delta):
+            raise EstimatorError(
+                f"site '{name}': particles='{self.scheme.name}' gives the noise to every sampler, was "
+                f"given {type(innermost(fn)).__name__}, whose value is no function of given noise; "
+                f"expected a distribution with a noise map, as location-scale families, vectors of "
+                f"normals, flows over them, Gamma, Beta and Dirichlet, or any with cdf and icdf. Use "
+                f"particles='independent', or ScoreFunction at this site."
+            )
+
+    def sample(self, fn: TorchDistribution) -> Tensor:
+        maps = noise_map(fn)
+        if maps is None:
+            return super().sample(fn)
+        return maps.forward(fn, self._noise(maps, fn))
+
+    @torch.no_grad()
+    def _noise(self, maps: NoiseMap, fn: TorchDistribution) -> Tensor:
+        if self.particle_dim is None:
+            raise EstimatorError(
+                f"particles='{self.scheme.name}' draws the particles together, which the program runs "
+                f"one by one; expected vectorize_particles=True or 'vmap'. Or use "
+                f"particles='independent'."
+            )
+        law = maps.law(fn)
+        base = coordinates(law)
+        at = len(law.batch_shape) + self.particle_dim
+        rest = law.shape()[:at] + law.shape()[at + 1 :]
+        zero = like(base, 0.0)
+        noise = self.scheme.take(rest.numel(), self, zero)
+        noise = noise.reshape(self.num_particles, *rest).movedim(0, at)
+        if not isinstance(base, td.Normal):
+            noise = quantile(base, inside(ndtr(noise.double())))
+        return noise.to(zero.dtype)
