@@ -67,9 +67,19 @@ def implicit_joint(value: Tensor, pull_back: PullBack, *parameters: Tensor) -> T
     For coordinates that move together. It returns one gradient for each parameter, which is then
     summed to the parameter's shape.
     """
-    if not torch.is_grad_enabled():
-        return value  # torch.compile can't trace the function there
+    if untraceable(value, *parameters):
+        return value
     return _Implicit.apply(value, pull_back, *parameters)
+
+
+def untraceable(*inputs: Tensor) -> bool:
+    """Whether no gradient is asked for, where torch.compile can't trace a function with its own.
+
+    It then hands the context to a ``forward`` that is written without one.
+    """
+    if not torch.is_grad_enabled():
+        return True
+    return torch.compiler.is_compiling() and not any(x.requires_grad for x in inputs)
 
 
 class _Elementwise:
@@ -112,6 +122,6 @@ def once(x: Tensor, source: Tensor) -> Tensor:
 
     For pull-backs that are right to first order only: no second derivative rather than a wrong one.
     """
-    if not torch.is_grad_enabled():
+    if untraceable(x, source):
         return x
     return _Once.apply(x, source)
