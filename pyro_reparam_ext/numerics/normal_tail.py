@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.special import erfcx
 
 from .chunked import chunked
-from .implicit import untraceable
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
@@ -37,7 +36,7 @@ _FAR = 1e6
 
 def excess_hazard(z: Tensor) -> Tensor:
     r""":math:`\phi(z) / Q(z) - z` for :math:`z \ge 0`, to the precision of the dtype."""
-    if untraceable(z):
+    if not torch.is_grad_enabled():
         return _excess_hazard(z)
     return _ExcessHazard.apply(z)
 
@@ -106,7 +105,7 @@ def normal_cdf(z: Tensor) -> Tensor:
 
 def log_ndtr(z: Tensor) -> Tensor:
     r""":math:`\log \Phi(z)`; torch's own has no batching rule, and takes three times as long."""
-    return _log_ndtr(z) if untraceable(z) else _LogNdtr.apply(z)
+    return _LogNdtr.apply(z)
 
 
 class _LogNdtr(torch.autograd.Function):
@@ -114,7 +113,10 @@ class _LogNdtr(torch.autograd.Function):
 
     @staticmethod
     def forward(z: Tensor) -> Tensor:
-        return _log_ndtr(z)
+        distance = z.abs()
+        exponent = -0.5 * distance.square() - HALF_LOG_2PI
+        log_tail = exponent - (distance + excess_hazard(distance)).log()
+        return torch.where(z < 0, log_tail, torch.log1p(-log_tail.exp()))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -124,13 +126,6 @@ class _LogNdtr(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (z,) = ctx.saved_tensors
         return gradient * hazard_and_excess(-z)[0]
-
-
-def _log_ndtr(z: Tensor) -> Tensor:
-    distance = z.abs()
-    exponent = -0.5 * distance.square() - HALF_LOG_2PI
-    log_tail = exponent - (distance + excess_hazard(distance)).log()
-    return torch.where(z < 0, log_tail, torch.log1p(-log_tail.exp()))
 
 
 def tail_quantile(start: Tensor, exponent: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .implicit import untraceable
 from .normal_tail import normal_cdf
 from .quadrature import gauss_legendre
 
@@ -41,8 +40,7 @@ def owens_t(h: Tensor, a: Tensor) -> Tensor:
         >>> print(owens_t(torch.tensor(0.0), torch.tensor(1.0)))
         tensor(0.1250)
     """
-    h, a = torch.broadcast_tensors(h, a)
-    return _owens_t(h, a) if untraceable(h, a) else _OwensT.apply(h, a)
+    return _OwensT.apply(*torch.broadcast_tensors(h, a))
 
 
 class _OwensT(torch.autograd.Function):
@@ -50,7 +48,15 @@ class _OwensT(torch.autograd.Function):
 
     @staticmethod
     def forward(h: Tensor, a: Tensor) -> Tensor:
-        return _owens_t(h, a)
+        level, slope = h.abs(), a.abs()
+        steep = slope > 1
+        product = level * slope
+        near = _by_quadrature(
+            torch.where(steep, product, level), torch.where(steep, 1 / slope.clamp(min=1.0), slope)
+        )
+        q, q_product = normal_cdf(-level), normal_cdf(-product)
+        reflected = 0.5 * (q + q_product) - q * q_product - near
+        return torch.where(steep, reflected, near) * a.sign()
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -63,18 +69,6 @@ class _OwensT(torch.autograd.Function):
         d_h = -0.5 / math.sqrt(2 * math.pi) * density * torch.erf(a * h / math.sqrt(2))
         d_a = density * (-0.5 * (a * h).square()).exp() / (2 * math.pi * (1 + a.square()))
         return gradient * d_h, gradient * d_a
-
-
-def _owens_t(h: Tensor, a: Tensor) -> Tensor:
-    level, slope = h.abs(), a.abs()
-    steep = slope > 1
-    product = level * slope
-    near = _by_quadrature(
-        torch.where(steep, product, level), torch.where(steep, 1 / slope.clamp(min=1.0), slope)
-    )
-    q, q_product = normal_cdf(-level), normal_cdf(-product)
-    reflected = 0.5 * (q + q_product) - q * q_product - near
-    return torch.where(steep, reflected, near) * a.sign()
 
 
 def _by_quadrature(h: Tensor, a: Tensor) -> Tensor:

@@ -382,6 +382,22 @@ def test_compiles_into_one_graph(name):
     torch.testing.assert_close(ours, eager)
 
 
+@every_class
+def test_compiles_without_gradients(name):
+    """Draw and score in one graph, where no parameter needs a gradient."""
+    entry = REGISTRY[name]
+
+    def both(parameters):
+        fn = entry.make(**parameters, validate_args=False)
+        value = drawn(fn, (50,))
+        return value, fn.log_prob(value)
+
+    torch._dynamo.reset()
+    parameters = tensors(entry.points[0])
+    value, log_prob = torch.compile(both, backend="eager", fullgraph=True)(parameters)
+    torch.testing.assert_close(log_prob, entry.make(**parameters).log_prob(value))
+
+
 @every_entry
 def test_stays_on_its_device(name):
     """Nothing is made on another device: the meta device has shapes only, and refuses to be mixed."""

@@ -41,6 +41,7 @@ NO_DENSITY = {
         "test_validates_values",
         "test_refuses_values_outside",
         "test_as_a_site_of_a_guide",
+        "test_compiles_without_gradients",
     )
 }
 NO_RSAMPLE = {
