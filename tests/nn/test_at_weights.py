@@ -37,6 +37,7 @@ def programs(name):
     prior = dist.Normal(0.0, 1.0)
     norms = {nn.BatchNorm1d: None} if name == "norm" else {}
     network = pre.nn.to_bayesian(NETWORKS[name](), {**norms, "*": prior})
+    network.train(name != "norm")
 
     def model(x, y):
         loc = network(x).squeeze(-1)
@@ -77,6 +78,36 @@ def test_particles_side_by_side():
     assert loss == pytest.approx(expected, rel=1e-5)
     for key, gradient in of_each.items():
         torch.testing.assert_close(gradients[key], gradient, rtol=1e-4, atol=1e-5)
+
+
+class Counting(nn.Linear):
+    def __init__(self):
+        super().__init__(3, 1)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        return super().forward(x)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize(
+    ("make", "buffer"),
+    [
+        (lambda: nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)), "1.running_mean"),
+        (lambda: nn.Sequential(nn.InstanceNorm1d(6, track_running_stats=True)), "0.running_mean"),
+        (Counting, "calls"),
+    ],
+)
+def test_buffers_are_not_left_behind(make, buffer):
+    """Which what is recorded would not move."""
+    module = make().requires_grad_(False)
+
+    def call(x):
+        return call_at(module, {}, (x,), {})
+
+    with pytest.raises(pre.EstimatorError, match=f"{buffer}.*JitTrace_ELBO.*eval"):
+        torch.jit.trace(call, torch.randn(6, 3))
 
 
 class Tied(nn.Module):
