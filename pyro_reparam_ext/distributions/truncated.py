@@ -178,7 +178,7 @@ class Truncated(Parametric):
 
     @property
     def mean(self) -> Tensor:
-        """NaN where an infinite end has a tail of an index above 0.92, or where it is not resolved."""
+        """The mean; NaN where an infinite end has a tail of an index above 0.92, or unresolved."""
         x, weights, start, known = self._quantiles(order=1)
         away = weights * (x - start)
         mean = start + expected(away, weights, away.detach().abs().sum(0))
@@ -186,7 +186,7 @@ class Truncated(Parametric):
 
     @property
     def variance(self) -> Tensor:
-        """NaN where an infinite end has a tail of an index above 0.46, or where it is not resolved."""
+        """The variance; NaN where an infinite end has a tail of an index above 0.46, or unresolved."""
         x, weights, start, known = self._quantiles(order=2)
         away = x - start
         # By roots of the weights: the square of a node far out may overflow.
@@ -196,7 +196,7 @@ class Truncated(Parametric):
 
     @property
     def mode(self) -> Tensor:
-        """Of a base whose density has one peak, or falls from both ends."""
+        """The mode, of a base whose density has one peak, or falls from both ends."""
         support = self.support
         low, high = support.lower_bound, support.upper_bound
         peak = torch.minimum(torch.maximum(mode_of(self.base), low), high)
@@ -208,7 +208,7 @@ class Truncated(Parametric):
         return peak
 
     def entropy(self) -> Tensor:
-        """NaN where it is not resolved."""
+        """The entropy; NaN where it is not resolved."""
         x, weights, _, known = self._quantiles(order=0)
         fn = mapped(self, wide)
         terms = weights * (fn._log_mass(fn._bounds()) - fn.base.log_prob(x))

@@ -79,12 +79,12 @@ def dirichlet_divergence(p: Tensor, q: Tensor) -> Tensor:
 
 
 def _entropy_divergence(p: Tensor, q: Tensor, difference: Tensor) -> Tensor:
-    """Of a log a - a."""
+    """The divergence of a log a - a."""
     return q * excess_exponential(-log_ratio(p, q, difference))
 
 
 def _series_divergence(p: Tensor, q: Tensor, difference: Tensor) -> Tensor:
-    """Of half the logarithm of 1 / a, and of the series in odd powers of 1 / a."""
+    """The divergence of half the logarithm of 1 / a, and of the series in odd powers of 1 / a."""
     y = log_ratio(p, q, difference)
     by_logarithm = excess_exponential(y)
     near = y.abs() < _NEAR
