@@ -69,9 +69,9 @@ class TraceEstimator_ELBO(ELBO):
             False: one by one, for programs that branch on values or whose sites depend on them. The
             same estimates. The first call compares with plain runs of the program; one that fails
             goes on to the next way, with a warning that says why.
-        particles: ``"independent"``; or, with the law of each kept, ``"antithetic"``, in mirrored pairs;
-            ``"latin_hypercube"``, one in each stratum of a dim; ``"sobol"``, scrambled points; and
-            ``"orthogonal"``, at right angles. For pathwise sites, and particles that are run at once.
+        particles: ``"independent"``; or, with the law of each kept, ``"antithetic"``, mirrored pairs,
+            ``"latin_hypercube"``, one in each stratum, ``"sobol"``, scrambled points, ``"orthogonal"``,
+            at right angles: for pathwise sites, and particles that are run at once.
         retain_graph: passed to ``backward``.
 
     What an estimator learns at a site (REBAR's control variate, a baseline) is kept by the ELBO and put
@@ -148,9 +148,9 @@ class TraceEstimator_ELBO(ELBO):
         with torch.no_grad(), unchanged_on_error():
             runs = self.evaluate(model, guide, args, kwargs)
             value = self.surrogate(runs, learn=False).loss.item()
-            if not math.isfinite(value):
-                raise loss_error(value, runs, model, guide, args, kwargs)
-            return value
+            if math.isfinite(value):
+                return value
+            raise loss_error(value, runs, model, guide, args, kwargs)
 
     def differentiable_loss(
         self, model: Callable[..., Any], guide: Callable[..., Any], *args: Any, **kwargs: Any
@@ -233,9 +233,8 @@ class TraceEstimator_ELBO(ELBO):
         It knows of them what this one has found, as far as that does not depend on estimators.
         """
         options = {"max_plate_nesting": self._bound, "vectorize_particles": self.vectorize_particles}
-        if num_particles > 1:
-            options["particles"] = self.particles
-        other = TraceEstimator_ELBO(estimators, num_particles=num_particles, **options)
+        kept = self.particles if num_particles > 1 else "independent"
+        other = TraceEstimator_ELBO(estimators, num_particles=num_particles, particles=kept, **options)
         other._ways.extend(way.for_others() for way in self._ways)
         return other
 

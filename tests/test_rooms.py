@@ -25,6 +25,7 @@ HOUSE = [
     {"schedule"},
     {"temperature"},
     {"distributions"},
+    {"particles"},
     {"estimators"},
     {"config", "evaluation"},
     {"diagnosis"},

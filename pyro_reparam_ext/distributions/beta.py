@@ -8,16 +8,18 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from torch import Size, Tensor
+from torch.distributions import register_kl
 from torch.distributions.distribution import Distribution
 from torch.distributions.utils import broadcast_all
 
 from ..numerics.beta_quantile import logit_beta_quantile
 from ..numerics.beta_velocity import logit_beta_velocity
 from ..numerics.betainc import betainc
+from ..numerics.gamma_divergence import dirichlet_divergence
 from ..numerics.implicit import implicit
 from ..numerics.log1mexp import log_sigmoids
 from ..numerics.positive_log import positive_log, power_at_zero
-from .log_dirichlet import dirichlet_density
+from .log_dirichlet import dirichlet_density, dirichlet_entropy, dirichlet_mode
 from .log_gamma import standard_gamma
 from .mixins.searched_quantile import SearchedQuantile
 from .rules.half_precision import drawn_in_single
@@ -108,6 +110,14 @@ class Beta(SearchedQuantile, dist.Beta):
         density = dirichlet_density(torch.stack([log_x, log_rest], -1), self._dirichlet.concentration)
         return power_at_zero(power_at_zero(density, value, a - 1), 1 - value, b - 1)
 
+    @property
+    def mode(self) -> Tensor:
+        """Where the density is largest or infinite; 1 where it is so at both ends alike."""
+        return dirichlet_mode(self._dirichlet.concentration)[..., 0]
+
+    def entropy(self) -> Tensor:
+        return dirichlet_entropy(self._dirichlet.concentration)
+
 
 def draw_logit(a: Tensor, b: Tensor, shape: Size) -> Tensor:
     """The logit of a draw of Beta(a, b), without a gradient."""
@@ -138,6 +148,13 @@ def _velocity(value: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     factor = value * (1 - value)
     da = factor * logit_beta_velocity(log_x, log_rest, a, b)
     return da, -factor * logit_beta_velocity(log_rest, log_x, b, a)
+
+
+@register_kl(Beta, Beta)
+@register_kl(Beta, torch.distributions.Beta)
+@register_kl(torch.distributions.Beta, Beta)
+def _kl(p: torch.distributions.Beta, q: torch.distributions.Beta) -> Tensor:
+    return dirichlet_divergence(*(x._dirichlet.concentration for x in (p, q)))
 
 
 register_tails(Beta)(beta_law_tails)

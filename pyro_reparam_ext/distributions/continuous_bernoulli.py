@@ -182,6 +182,11 @@ class ContinuousBernoulli(LogTailed, dist.ContinuousBernoulli):
         return origin + sign * _distance(m)
 
     @property
+    def mode(self) -> Tensor:
+        """The end at which the density is larger, or 1/2, the middle, where it is flat."""
+        return 0.5 + 0.5 * self._natural.sign()
+
+    @property
     def variance(self) -> Tensor:
         _, _, m = _from_peak(self._natural)
         near, m_near, m_far = _split(m)

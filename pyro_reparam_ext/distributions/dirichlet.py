@@ -5,11 +5,21 @@ from __future__ import annotations
 import pyro.distributions as dist
 import torch
 from torch import Size, Tensor
+from torch.distributions import register_kl
 
+from ..numerics.gamma_divergence import dirichlet_divergence
 from ..numerics.implicit import as_drawn, implicit_joint
 from ..numerics.positive_log import positive_log, power_at_zero
-from .log_dirichlet import chunked_vectors, dirichlet_density, draw_normalized, log_pull_back
+from .log_dirichlet import (
+    chunked_vectors,
+    dirichlet_density,
+    dirichlet_entropy,
+    dirichlet_mode,
+    draw_normalized,
+    log_pull_back,
+)
 from .log_gamma import raised
+from .mixins.parametric import same_event_shape
 from .rules.half_precision import drawn_in_single
 from .rules.on_support import log_prob_on_support
 from .rules.pathwise import register_pathwise
@@ -70,6 +80,22 @@ class Dirichlet(dist.Dirichlet):
         density = dirichlet_density(positive_log(value), alpha)
         ends = power_at_zero(torch.zeros_like(value), value, alpha - 1).sum(-1)
         return torch.where(ends.isinf(), ends, density)
+
+    def entropy(self) -> Tensor:
+        return dirichlet_entropy(self.concentration)
+
+    @property
+    def mode(self) -> Tensor:
+        """Where the density is largest; of corners, where it may be infinite, one by concentrations."""
+        return dirichlet_mode(self.concentration)
+
+
+@register_kl(Dirichlet, Dirichlet)
+@register_kl(Dirichlet, torch.distributions.Dirichlet)
+@register_kl(torch.distributions.Dirichlet, Dirichlet)
+def _kl(p: torch.distributions.Dirichlet, q: torch.distributions.Dirichlet) -> Tensor:
+    same_event_shape(p, q)
+    return dirichlet_divergence(p.concentration, q.concentration)
 
 
 def _draw(concentration: Tensor, power: Tensor) -> tuple[Tensor, Tensor]:

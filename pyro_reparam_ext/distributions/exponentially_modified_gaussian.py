@@ -7,6 +7,7 @@ from pyro.distributions import constraints
 from torch import Size, Tensor
 
 from ..noise import standard_exponential
+from ..numerics.hazard_root import excess_at_hazard
 from ..numerics.implicit import implicit, implicit_joint
 from ..numerics.normal_tail import (
     HALF_LOG_2PI,
@@ -117,6 +118,10 @@ class ExponentiallyModifiedGaussian(SearchedQuantile, Parametric):
     @property
     def mean(self) -> Tensor:
         return self.loc + 1 / self.rate
+
+    @property
+    def mode(self) -> Tensor:
+        return self.loc + self.scale * excess_at_hazard(self.scale * self.rate)
 
     @property
     def variance(self) -> Tensor:

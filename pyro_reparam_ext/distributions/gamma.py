@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyro.distributions as dist
 import torch
 from torch import Size, Tensor
+from torch.distributions import register_kl
 
 from ..numerics.chunked import chunked
 from ..numerics.gamma_cdf import gamma_cdf
@@ -13,7 +14,7 @@ from ..numerics.implicit import as_drawn, implicit, implicit_joint
 from ..numerics.log_gamma_velocity import log_gamma_velocity
 from ..numerics.positive_log import positive_log, power_at_zero
 from ..numerics.stirling import stirling_rest
-from .log_gamma import draw_raised, raised
+from .log_gamma import draw_raised, gamma_kl, raised
 from .mixins.searched_quantile import SearchedQuantile
 from .rules.copies import unchecked
 from .rules.half_precision import drawn_in_single
@@ -133,6 +134,9 @@ def _pull_back(
     return weighted * log_gamma_velocity(log_value, concentration), by_rate, None
 
 
+register_kl(Gamma, Gamma)(gamma_kl)
+register_kl(Gamma, torch.distributions.Gamma)(gamma_kl)
+register_kl(torch.distributions.Gamma, Gamma)(gamma_kl)
 register_tails(Gamma)(gamma_tails)
 same_weak_derivatives(Gamma, torch.distributions.Gamma)
 

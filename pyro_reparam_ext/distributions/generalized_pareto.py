@@ -21,7 +21,7 @@ from ..numerics.standardised import standardised
 from .mixins.parametric import Parametric
 from .rules.copies import mapped, unchecked
 from .rules.half_precision import drawn_in_single
-from .rules.log_tails import wide
+from .rules.log_tails import LogTails, register_log_tails, wide
 from .rules.noise_map import NoiseMap, register_noise_map
 from .rules.on_support import cdf_on_support, log_prob_on_support
 from .rules.quantile import register_quantile
@@ -284,6 +284,20 @@ def _excess_slope(excess: Tensor, exponential: Tensor, t: Tensor, c: Tensor) -> 
 def _tails(fn: GeneralizedPareto, value: Tensor) -> tuple[Tensor, Tensor]:
     log_survival = fn.log_survival_function(value)
     return -log_survival.expm1(), log_survival.exp()
+
+
+def _from_exponential(fn: GeneralizedPareto, exponential: Tensor) -> Tensor:
+    return fn.loc + fn.scale * _excess(exponential, fn.concentration)
+
+
+register_log_tails(GeneralizedPareto)(
+    LogTails(
+        lambda fn, x: fn.log_cdf(x),
+        lambda fn, x: fn.log_survival_function(x),
+        lambda fn, p: _from_exponential(fn, -log1mexp(p.clamp(max=-torch.finfo(p.dtype).tiny))),
+        lambda fn, p: _from_exponential(fn, -p),
+    )
+)
 
 
 @register_standard(torch.distributions.GeneralizedPareto, GeneralizedPareto)

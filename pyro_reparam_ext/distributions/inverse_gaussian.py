@@ -105,6 +105,11 @@ class InverseGaussian(SearchedQuantile, Parametric):
         return self.loc
 
     @property
+    def mode(self) -> Tensor:
+        ratio = 1.5 * self.loc / self.concentration
+        return self.loc / (torch.hypot(torch.ones_like(ratio), ratio) + ratio)
+
+    @property
     def variance(self) -> Tensor:
         return self.loc**3 / self.concentration
 

@@ -11,7 +11,7 @@ from torch import Size, Tensor
 from torch.distributions.kl import register_kl
 from torch.distributions.utils import lazy_property
 
-from ..numerics.multigamma import log_multigamma, multidigamma
+from ..numerics.multigamma import log_multigamma, multigamma_entropy
 from .bartlett import bartlett, cholesky_of, gram, log_det, only_given, square_norm_of_solution
 from .mixins.parametric import Parametric
 from .rules.half_precision import drawn_in_single
@@ -139,11 +139,8 @@ class InverseWishart(Parametric):
 
     def entropy(self) -> Tensor:
         dim, half = self._dim, 0.5 * self.df
-        return (
-            0.5 * (dim + 1) * (log_det(self._factor) - dim * math.log(2))
-            + log_multigamma(half, dim)
-            - (half + 0.5 * (dim + 1)) * multidigamma(half, dim)
-            + half * dim
+        return 0.5 * (dim + 1) * (log_det(self._factor) - dim * math.log(2)) + multigamma_entropy(
+            half, 0.5 * (dim + 1), dim
         )
 
     @property
@@ -170,10 +167,12 @@ class InverseWishart(Parametric):
 @register_kl(InverseWishart, InverseWishart)
 def _kl(p: InverseWishart, q: InverseWishart) -> Tensor:
     """That of the inverses."""
-    return wishart_kl(
-        p.df,
-        q.df,
+    ours, theirs = p._factor.double(), q._factor.double()
+    kl = wishart_kl(
+        p.df.double(),
+        q.df.double(),
         p._dim,
-        log_det(q._factor) - log_det(p._factor),
-        square_norm_of_solution(p._factor, q._factor),
+        log_det(theirs) - log_det(ours),
+        square_norm_of_solution(ours, theirs),
     )
+    return kl.to(torch.promote_types(p.df.dtype, q.df.dtype))

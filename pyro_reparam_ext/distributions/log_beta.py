@@ -14,11 +14,11 @@ from ..numerics.beta_cdf import beta_tails
 from ..numerics.beta_quantile import logit_beta_quantile
 from ..numerics.beta_velocity import logit_beta_velocity
 from ..numerics.betainc import betainc, log_beta_density
+from ..numerics.gamma_divergence import dirichlet_divergence
 from ..numerics.implicit import implicit
 from ..numerics.log1mexp import log1mexp
 from ..numerics.stirling import stirling_rest, trigamma_difference
 from .beta import draw_logit, logit_velocity
-from .log_dirichlet import dirichlet_divergence
 from .mixins.parametric import Parametric
 from .mixins.searched_quantile import SearchedQuantile
 from .rules.gamma_noise import beta_noise, log_beta_parts
@@ -125,6 +125,11 @@ class LogBeta(SearchedQuantile, Parametric):
         _, slope = stirling_rest(a)
         _, slope_of_total = stirling_rest(a + b)
         return slope - slope_of_total - (b / a).log1p()
+
+    @property
+    def mode(self) -> Tensor:
+        """0, the upper end, which is no value, for ``concentration0`` of at most 1."""
+        return -((self.concentration0 - 1).clamp(min=0.0) / self.concentration1).log1p()
 
     @property
     def variance(self) -> Tensor:

@@ -14,10 +14,11 @@ from torch.distributions import register_kl
 from ..numerics.beta_velocity import velocity_by_terms, velocity_terms
 from ..numerics.chunked import Tensors, chunked
 from ..numerics.chunked_sums import chunked_sums
+from ..numerics.gamma_divergence import dirichlet_divergence
 from ..numerics.implicit import implicit_joint
 from ..numerics.log_simplex import log_rest_of, normalized
 from ..numerics.stirling import stirling_rest
-from .log_gamma import draw_raised, gamma_divergence, raised
+from .log_gamma import draw_raised, raised
 from .mixins.parametric import Parametric
 from .rules.gamma_noise import log_parts, parts_noise
 from .rules.noise_map import NoiseMap, normals, register_noise_map
@@ -185,12 +186,24 @@ def dirichlet_density(log_x: Tensor, concentration: Tensor) -> Tensor:
     return terms.sum(-1) + rest_of_total.squeeze(-1)
 
 
-def dirichlet_divergence(p: Tensor, q: Tensor) -> Tensor:
-    """The Kullback-Leibler divergence between vectors Dirichlet with these concentrations."""
-    total_p, total_q = p.sum(-1, keepdim=True), q.sum(-1, keepdim=True)
-    log_ratio = (p / total_p).log() - (q / total_q).log()
-    of_total = gamma_divergence(total_p, total_q, torch.zeros_like(total_p))
-    return gamma_divergence(p, q, log_ratio).sum(-1) - of_total.squeeze(-1)
+def dirichlet_mode(concentration: Tensor) -> Tensor:
+    """The mode of x ~ Dirichlet(concentration): a corner where no concentration is above 1."""
+    above = (concentration - 1).clamp(min=0.0)
+    total = above.sum(-1, keepdim=True)
+    # Towards the corner of the largest one most of the others fall, or grow without bound.
+    components = torch.arange(above.shape[-1], device=above.device)
+    corner = components == concentration.argmax(-1, keepdim=True)
+    inside = total > 0
+    return torch.where(inside, above / torch.where(inside, total, 1.0), corner.to(above.dtype))
+
+
+def dirichlet_entropy(concentration: Tensor) -> Tensor:
+    """The entropy of x ~ Dirichlet(concentration), by what Stirling's formula leaves."""
+    total, count = concentration.sum(-1, keepdim=True), concentration.shape[-1]
+    rest, slope = stirling_rest(concentration)
+    rest_of_total, slope_of_total = (x.squeeze(-1) for x in stirling_rest(total))
+    terms = rest - (concentration - 1) * slope + (concentration / total).log()
+    return terms.sum(-1) - rest_of_total + (total.squeeze(-1) - count) * slope_of_total
 
 
 @register_kl(LogDirichlet, LogDirichlet)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from pyro.distributions import constraints
 from torch import Size, Tensor
@@ -10,6 +12,7 @@ from torch.distributions import register_kl
 from ..noise import standard_uniform
 from ..numerics.chunked import chunked
 from ..numerics.gamma_cdf import gamma_cdf, log_gamma_density, log_gamma_tails
+from ..numerics.gamma_divergence import gamma_divergence, log_ratio
 from ..numerics.gamma_quantile import gamma_noise, log_gamma_quantile, log_gamma_quantile_of_tail
 from ..numerics.implicit import implicit
 from ..numerics.log_gamma_velocity import log_gamma_velocity
@@ -131,17 +134,12 @@ def draw_raised(concentration: Tensor, power: Tensor) -> tuple[Tensor, Tensor]:
     return value, standard_uniform(value.shape, value).log() * power
 
 
-def gamma_divergence(p: Tensor, q: Tensor, log_ratio: Tensor) -> Tensor:
-    """The Kullback-Leibler divergence between Gamma variables.
-
-    Args:
-        p: the concentration of the first.
-        q: that of the second.
-        log_ratio: the logarithm of the quotient of their means.
-    """
-    rest_p, slope = stirling_rest(p)
-    rest_q, _ = stirling_rest(q)
-    return (p - q) * slope + rest_q - rest_p + q * (log_ratio.expm1() - log_ratio)
+def gamma_kl(p: Any, q: Any) -> Tensor:
+    """Between two laws of Gamma variables, or of their logarithms, with a concentration and a rate."""
+    given = p.concentration, q.concentration, p.rate, q.rate
+    a, c, rate_p, rate_q = (x.double() for x in given)
+    kl = gamma_divergence(a, c, log_ratio(c, a) + log_ratio(rate_p, rate_q))
+    return kl.to(torch.promote_types(given[0].dtype, given[1].dtype))
 
 
 def _draw(concentration: Tensor, power: Tensor, log_rate: Tensor) -> Tensor:
@@ -153,10 +151,7 @@ def _velocity(value: Tensor, concentration: Tensor, rate: Tensor) -> tuple[Tenso
     return log_gamma_velocity(value + rate.log(), concentration), (-1 / rate).expand(value.shape)
 
 
-@register_kl(LogGamma, LogGamma)
-def _kl(p: LogGamma, q: LogGamma) -> Tensor:
-    a, c = p.concentration, q.concentration
-    return gamma_divergence(a, c, (a / c).log() + (q.rate / p.rate).log())
+register_kl(LogGamma, LogGamma)(gamma_kl)
 
 
 def _forward(fn: LogGamma, noise: Tensor) -> Tensor:

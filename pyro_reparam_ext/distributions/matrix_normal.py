@@ -118,6 +118,10 @@ class MatrixNormal(Parametric):
         return self.loc
 
     @property
+    def mode(self) -> Tensor:
+        return self.mean
+
+    @property
     def variance(self) -> Tensor:
         rows, columns = self.row_tril.square().sum(-1), self.column_tril.square().sum(-1)
         return rows[..., None] * columns[..., None, :]

@@ -9,6 +9,7 @@ from pyro.distributions import constraints
 from torch import Size, Tensor
 
 from ..noise import signs_like, standard_exponential
+from ..numerics.hazard_root import skewed_mode
 from ..numerics.implicit import implicit, implicit_joint
 from ..numerics.normal_tail import (
     HALF_LOG_2PI,
@@ -112,6 +113,10 @@ class SkewNormal(SearchedQuantile, Parametric):
     @property
     def mean(self) -> Tensor:
         return self.loc + self.scale * math.sqrt(2 / math.pi) * self.skewness / _norm(self.skewness)
+
+    @property
+    def mode(self) -> Tensor:
+        return self.loc + self.scale * skewed_mode(self.skewness)
 
     @property
     def variance(self) -> Tensor:

@@ -13,6 +13,7 @@ from ..numerics.implicit import implicit
 from ..numerics.select import select
 from .mixins.parametric import Parametric
 from .rules.on_support import cdf_on_support, log_prob_on_support
+from .rules.quantile_quadrature import register_kink
 from .rules.tails import register_tails
 
 
@@ -164,6 +165,11 @@ def _velocity(value: Tensor, low: Tensor, high: Tensor, peak: Tensor) -> tuple[T
     d_far = apart * (0.5 / (high - low))
     d_low = select(rising, 1 - d_far - d_peak, d_far)
     return d_low, 1 - d_peak - d_low, d_peak
+
+
+@register_kink(Triangular)
+def _kink(fn: Triangular) -> Tensor:
+    return fn.peak
 
 
 @register_tails(Triangular)

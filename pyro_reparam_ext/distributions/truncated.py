@@ -14,14 +14,17 @@ from ..numerics.implicit import implicit_joint, once
 from ..numerics.log1mexp import log1mexp
 from ..numerics.shapes import broadcast_shapes
 from .mixins.parametric import Parametric
+from .rules.copies import mapped
 from .rules.coupling import Parameters, parameters, register_parameters
 from .rules.half_precision import scored
 from .rules.known_defects import register_differentiable_once
-from .rules.log_tails import LogTails, log_tails
+from .rules.log_tails import LogTails, log_tails, wide
 from .rules.near_ends import near_ends
 from .rules.on_support import on_support
 from .rules.pathwise import pathwise_at
+from .rules.peak import mode_of
 from .rules.quantile import has, implicit_quantile, like, register_quantile
+from .rules.quantile_quadrature import LogEnds, expected, is_light, kink_of, quantiles, shares
 from .rules.tails import register_tails
 from .supports.bounds import beyond
 from .supports.interval import ExtendedInterval, check_order
@@ -45,8 +48,12 @@ class Truncated(Parametric):
         \frac{dx}{d\theta} = v(x) - w_l v(l) - w_h v(h), \quad
         \frac{dx}{dl} = w_l, \quad \frac{dx}{dh} = w_h.
 
+    Mean, variance and entropy are integrals over quantiles, in float64 and to 1e-9, with a gradient.
+    They are NaN where they do not exist, and where the density has a kink that is not known (that of
+    :class:`pyro.distributions.Laplace` and of :class:`Triangular` is).
+
     See also:
-        :class:`TruncatedNormal`, which is faster and has moments.
+        :class:`TruncatedNormal`, which is faster.
 
     References:
         Figurnov, Mohamed, Mnih, *Implicit Reparameterization Gradients*, 2018,
@@ -170,6 +177,61 @@ class Truncated(Parametric):
             x = torch.where(upper, from_upper, from_lower)
             return torch.minimum(torch.maximum(x, support.lower_bound), support.upper_bound)
 
+    @property
+    def mean(self) -> Tensor:
+        """The mean; NaN where an infinite end has a tail of an index above 0.92, or unresolved."""
+        x, weights, start, known = self._quantiles(order=1)
+        away = weights * (x - start)
+        mean = start + expected(away, weights, away.detach().abs().sum(0))
+        return torch.where(known, mean, math.nan).to(self.low.dtype)
+
+    @property
+    def variance(self) -> Tensor:
+        """The variance; NaN where an infinite end has a tail of an index above 0.46, or unresolved."""
+        x, weights, start, known = self._quantiles(order=2)
+        away = x - start
+        # By roots of the weights: the square of a node far out may overflow.
+        square = (weights.sqrt() * (away - (weights * away).sum(0) / weights.sum(0))).square()
+        variance = expected(square, weights, square.detach().sum(0))
+        return torch.where(known, variance, math.nan).to(self.low.dtype)
+
+    @property
+    def mode(self) -> Tensor:
+        """The mode, of a base whose density has one peak, or falls from both ends."""
+        support = self.support
+        low, high = support.lower_bound, support.upper_bound
+        peak = torch.minimum(torch.maximum(mode_of(self.base), low), high)
+        for end, side in ((low, 1), (high, -1)):
+            with torch.no_grad():
+                inside = _beside(torch.where(end.isfinite(), end, peak), side)
+                higher = self.base.log_prob(inside) > self.base.log_prob(_within(peak, low, high))
+            peak = torch.where(higher & end.isfinite(), end, peak)
+        return peak
+
+    def entropy(self) -> Tensor:
+        """The entropy; NaN where it is not resolved."""
+        x, weights, _, known = self._quantiles(order=0)
+        fn = mapped(self, wide)
+        terms = weights * (fn._log_mass(fn._bounds()) - fn.base.log_prob(x))
+        return torch.where(known, expected(terms, weights, 1.0), math.nan).to(self.low.dtype)
+
+    def _quantiles(self, order: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """In float64, on the leftmost dim and moving as samples do; their weights, one in the middle.
+
+        The last tensor says where they serve for a moment of this order.
+        """
+        fn = mapped(self, wide)
+        with torch.no_grad():
+            bounds, support, tails = fn._bounds(), fn.support, log_tails(fn.base)
+            cdfs, survivals = fn._log_ends(bounds)
+            ends, kink = LogEnds(*cdfs, *survivals), kink_of(fn.base)
+            nodes = shares(fn.low, None if kink is None else fn._shares(kink, bounds))
+            infinite = support.lower_bound.isinf(), support.upper_bound.isinf()
+            known = is_light(fn.base, tails, ends, infinite, order) & ~fn._log_mass(bounds).isnan()
+            x = torch.where(known, quantiles(fn.base, tails, ends, nodes), bounds.middle)
+            x = _within(x, support.lower_bound, support.upper_bound)
+        return fn._at(x), nodes.weights, bounds.middle, known
+
     def _bounds(self) -> _Bounds:
         """Bounds that matter; at the others, the median of the base as a safe point."""
         below, above = _ends_of(self.base)
@@ -255,6 +317,17 @@ def _tails(fn: Truncated, value: Tensor) -> tuple[Tensor, Tensor]:
 def _ends_of(fn: Distribution) -> tuple[Any, Any]:
     support = fn.support
     return getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
+
+
+def _beside(end: Tensor, side: int) -> Tensor:
+    """The next number inside, where a density may be infinite at the end."""
+    info = torch.finfo(end.dtype)
+    inside = end + side * (info.eps * end.abs()).clamp(min=info.tiny)
+    return torch.where(end.isfinite(), inside, end)
+
+
+def _within(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    return torch.minimum(torch.maximum(x, _beside(low, 1)), _beside(high, -1))
 
 
 def _as(x: Any, like: Tensor) -> Tensor:

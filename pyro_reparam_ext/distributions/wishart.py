@@ -11,7 +11,7 @@ from torch import Size, Tensor
 from torch.distributions import Distribution
 from torch.distributions.kl import register_kl
 
-from ..numerics.multigamma import log_multigamma, multidigamma
+from ..numerics.multigamma import log_multigamma, multigamma_divergence, multigamma_entropy
 from ..numerics.shapes import broadcast_shapes
 from .bartlett import bartlett, cholesky_of, gram, log_det, only_given, square_norm_of_solution
 from .rules.half_precision import drawn_in_single
@@ -134,12 +134,9 @@ class Wishart(dist.Wishart):
 
     def entropy(self) -> Tensor:
         dim, half = self.event_shape[-1], 0.5 * self.df
-        return (
-            0.5 * (dim + 1) * (dim * math.log(2) + log_det(self._unbroadcasted_scale_tril))
-            + log_multigamma(half, dim)
-            - (half - 0.5 * (dim + 1)) * multidigamma(half, dim)
-            + half * dim
-        )
+        return 0.5 * (dim + 1) * (
+            dim * math.log(2) + log_det(self._unbroadcasted_scale_tril)
+        ) + multigamma_entropy(half, -0.5 * (dim + 1), dim)
 
     @property
     def mean(self) -> Tensor:
@@ -167,24 +164,21 @@ def _inverse_factor(precision: Tensor) -> Tensor:
 
 
 def wishart_kl(df: Tensor, other: Tensor, dim: int, log_ratio: Tensor, trace: Tensor) -> Tensor:
-    r"""Between Wisharts; ``log_ratio`` and ``trace`` of :math:`\Sigma_q^{-1} \Sigma_p`."""
-    return (
-        0.5 * (df * (trace - dim) - other * log_ratio)
-        + log_multigamma(0.5 * other, dim)
-        - log_multigamma(0.5 * df, dim)
-        + 0.5 * (df - other) * multidigamma(0.5 * df, dim)
-    )
+    r"""Between Wisharts; ``log_ratio`` and ``trace`` of :math:`\Sigma_q^{-1} \Sigma_p`. In float64."""
+    of_matrices = 0.5 * (df * (trace - dim - log_ratio) + (df - other) * log_ratio)
+    return of_matrices + multigamma_divergence(0.5 * df, 0.5 * other, dim)
 
 
 @register_kl(Wishart, Wishart)
 @register_kl(Wishart, torch.distributions.Wishart)
 @register_kl(torch.distributions.Wishart, Wishart)
 def _kl(p: torch.distributions.Wishart, q: torch.distributions.Wishart) -> Tensor:
-    ours, theirs = p._unbroadcasted_scale_tril, q._unbroadcasted_scale_tril
-    return wishart_kl(
-        p.df,
-        q.df,
+    ours, theirs = (x._unbroadcasted_scale_tril.double() for x in (p, q))
+    kl = wishart_kl(
+        p.df.double(),
+        q.df.double(),
         p.event_shape[-1],
         log_det(ours) - log_det(theirs),
         square_norm_of_solution(theirs, ours),
     )
+    return kl.to(torch.promote_types(p.df.dtype, q.df.dtype))

@@ -11,10 +11,10 @@ from pyro.params.param_store import param_with_module_name
 from pyro.poutine.indep_messenger import IndepMessenger
 from pyro.poutine.runtime import _PYRO_STACK
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from ..errors import EstimatorError
 from ..numerics.shapes import broadcast_shapes
+from .at_weights import call_at
 from .hyperprior import Hyperprior
 from .layers.weight import plain
 from .layers.weight_noise_context import PARTICLE_PLATES
@@ -164,7 +164,7 @@ class BayesianModule(PyroModule):
             shape = module.get_buffer(name).shape
             if plain(weight).shape != shape:
                 weights[name] = weight.reshape(shape)
-        return functional_call(module, weights, args, kwargs)
+        return call_at(module, weights, args, kwargs)
 
     def _site(self, name: str) -> str:
         return f"{self._pyro_name}.{name}" if self._pyro_name else name

@@ -6,12 +6,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ..errors import EstimatorError
 from ..numerics.shapes import broadcast_shapes
+from .at_weights import call_at
 from .layers.mean_field_normal import MeanFieldNormal
 from .layers.run import Run
 from .layers.weight import RandomWeight, random_weight
@@ -72,7 +72,7 @@ def side_by_side(
         runs: dict[Run, Run] = {}
         inner = {name: _assembled(weights[name], parts[name], runs) for name in weights}
         args, kwargs = tree_unflatten(inputs, form)
-        leaves, structure = tree_flatten(functional_call(module, inner, args, kwargs))
+        leaves, structure = tree_flatten(call_at(module, inner, args, kwargs))
         return [leaf for leaf in leaves if isinstance(leaf, Tensor)]
 
     if all(dim is None for dim in tree_flatten(dims)[0]):  # weights and inputs are certain

@@ -24,11 +24,11 @@ class Nodes(NamedTuple):
     weights: Tensor
 
 
-def double_exponential(like: Tensor, steps: int = 64) -> Nodes:
+def double_exponential(like: Tensor, steps: int = 64, reach: float = REACH) -> Nodes:
     """``2 steps + 1`` nodes in the precision of ``like``, with dims of size 1 for all of its own."""
-    t = torch.linspace(-REACH, REACH, 2 * steps + 1, dtype=like.dtype, device=like.device)
+    t = torch.linspace(-reach, reach, 2 * steps + 1, dtype=like.dtype, device=like.device)
     t = t.reshape(-1, *(1,) * like.dim())
     logit = torch.pi * t.sinh()
     log_u, log_rest = logsigmoid(logit), logsigmoid(-logit)
     density = torch.pi * t.cosh() * (log_u + log_rest).exp()
-    return Nodes(log_u, log_rest, density * (REACH / steps))
+    return Nodes(log_u, log_rest, density * (reach / steps))

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 Velocity = Callable[..., tuple[Tensor, ...]]
 PullBack = Callable[..., tuple[Tensor | None, ...]]
@@ -28,8 +29,9 @@ class _Implicit(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(value: Tensor, pull_back: PullBack, *parameters: Tensor) -> Tensor:
-        return value.view_as(value)
+    def forward(*inputs: Any) -> Tensor:
+        # Of no number of arguments of its own: what torch.compile inlines has another derivative.
+        return inputs[0].view_as(inputs[0])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -67,9 +69,22 @@ def implicit_joint(value: Tensor, pull_back: PullBack, *parameters: Tensor) -> T
     For coordinates that move together. It returns one gradient for each parameter, which is then
     summed to the parameter's shape.
     """
-    if not torch.is_grad_enabled():
-        return value  # torch.compile can't trace the function there
+    if _is_constant(value, *parameters):
+        return value
     return _Implicit.apply(value, pull_back, *parameters)
+
+
+def _is_constant(*inputs: Tensor) -> bool:
+    """Whether no gradient can be asked for, where torch.compile can't trace a function with its own.
+
+    Not within a transform of torch.func, nor where tensors have tangents: they do not say so.
+    """
+    if not torch.is_grad_enabled():
+        return True
+    if not torch.compiler.is_compiling() or forward_ad._current_level >= 0:
+        return False
+    transformed = torch._C._are_functorch_transforms_active()
+    return not (transformed or any(x.requires_grad for x in inputs))
 
 
 class _Elementwise:
@@ -112,6 +127,6 @@ def once(x: Tensor, source: Tensor) -> Tensor:
 
     For pull-backs that are right to first order only: no second derivative rather than a wrong one.
     """
-    if not torch.is_grad_enabled():
+    if _is_constant(x, source):
         return x
     return _Once.apply(x, source)

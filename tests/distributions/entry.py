@@ -37,7 +37,7 @@ class Entry:
     - ``precision``: the relative error of the velocity dx/d(parameter), where the sampler gives the
       implicit gradient in float64; None for a sampler that is another function of its noise;
     - ``draws``: of the Monte Carlo tests;
-    - ``unknown``: what raises NotImplementedError of mean, variance, entropy, cdf and icdf;
+    - ``unknown``: what raises NotImplementedError of mean, variance, mode, entropy, cdf and icdf;
     - ``hard``: whether its values are discrete;
     - ``not_scored``: parameters that ``log_prob`` does not depend on;
     - ``exempt``: tests of the contract that can't apply, and why;

@@ -135,3 +135,18 @@ def test_second_derivative_of_the_cdf():
     cdf = Beta(torch.tensor(2.0).double(), torch.tensor(3.0).double()).cdf(x)
     (density,) = torch.autograd.grad(cdf, x, create_graph=True)
     torch.testing.assert_close(torch.autograd.grad(density, x)[0].item(), 0.84, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "mode"),
+    [
+        (0.3, 0.6, 0.0),
+        (0.6, 0.3, 1.0),
+        (0.5, 1.0, 0.0),
+        (1.0, 0.5, 1.0),
+        (0.5, 3.0, 0.0),
+        (3.0, 2.0, 2 / 3),
+    ],
+)
+def test_mode_at_the_higher_end(a, b, mode):
+    assert float(Beta(torch.tensor(a).double(), b).mode) == pytest.approx(mode, rel=1e-15)

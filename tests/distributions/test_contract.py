@@ -3,6 +3,7 @@
 import copy
 import pickle
 
+import numpy as np
 import pyro
 import pytest
 import torch
@@ -80,12 +81,15 @@ def test_log_prob(name, point):
 
 def univariate(function=None):
     """The points of real variables, of those that know ``function``."""
-    known = [
+    return pytest.mark.parametrize(("name", "point"), points_of_real_variables(function))
+
+
+def points_of_real_variables(function=None):
+    return [
         (name, point)
         for name, point in points()
         if isinstance(REGISTRY[name].oracle, Univariate) and function not in REGISTRY[name].unknown
     ]
-    return pytest.mark.parametrize(("name", "point"), known)
 
 
 # Those of vectors are tested where they are defined.
@@ -110,14 +114,50 @@ def test_entropy(name, point):
 
 
 @pytest.mark.parametrize(
+    ("name", "point"),
+    [(n, i) for n, i in points_of_real_variables("mode") if "test_mode" not in REGISTRY[n].exempt],
+)
+def test_mode(name, point):
+    """The density is nowhere larger, neither at quantiles nor beside the mode."""
+    entry, parameters, fn = at_point(name, point)
+    law = entry.oracle.frozen(**parameters)
+    low, high = law.ppf(np.array([0.25, 0.75]))
+    mode = float(fn.mode)
+    beside = mode + (high - low) * np.concatenate([-np.logspace(-3, 0, 20), np.logspace(-3, 0, 20)])
+    at = np.concatenate([law.ppf(np.linspace(0.001, 0.999, 99)), beside])
+    at = at[fn.support.check(torch.as_tensor(at)).numpy() & (abs(at - mode) > 1e-6 * (high - low))]
+    # At an end the density may be infinite.
+    inside = mode + 1e-12 * (law.ppf(np.array(0.5)) - mode)
+    assert (law.logpdf(at) <= law.logpdf(inside) + 1e-9).all()
+
+
+@pytest.mark.parametrize("name", [n for n, point in points_of_real_variables("mode") if point == 0])
+def test_gradient_of_the_mode(name):
+    entry = REGISTRY[name]
+    leaves = tensors(entry.points[entry.typical])
+    assert torch.autograd.gradcheck(
+        lambda *given: entry.make(**dict(zip(leaves, given, strict=True))).mode,
+        [x.requires_grad_() for x in leaves.values()],
+        eps=1e-5,
+        atol=1e-7,
+        rtol=1e-5,
+    )
+
+
+@pytest.mark.parametrize(
     ("name", "function"),
-    [(name, f) for name in named() for f in ("entropy", "cdf", "icdf") if f in REGISTRY[name].unknown],
+    [
+        (name, f)
+        for name in named()
+        for f in ("entropy", "cdf", "icdf", "mode")
+        if f in REGISTRY[name].unknown
+    ],
 )
 def test_what_is_unknown_raises(name, function):
     _, _, fn = at_point(name, 0)
-    given = () if function == "entropy" else (fn.sample((50,)),)
     with pytest.raises(NotImplementedError):
-        getattr(fn, function)(*given)
+        known = getattr(fn, function)
+        known(*(() if function == "entropy" else (fn.sample((50,)),)))
 
 
 @univariate("cdf")
@@ -340,6 +380,22 @@ def test_compiles_into_one_graph(name):
     ours = torch.autograd.grad(log_prob.sum(), list(leaves.values()))
     eager = torch.autograd.grad(score(leaves, value).sum(), list(leaves.values()))
     torch.testing.assert_close(ours, eager)
+
+
+@every_class
+def test_compiles_without_gradients(name):
+    """Draw and score in one graph, where no parameter needs a gradient."""
+    entry = REGISTRY[name]
+
+    def both(parameters):
+        fn = entry.make(**parameters, validate_args=False)
+        value = drawn(fn, (50,))
+        return value, fn.log_prob(value)
+
+    torch._dynamo.reset()
+    parameters = tensors(entry.points[0])
+    value, log_prob = torch.compile(both, backend="eager", fullgraph=True)(parameters)
+    torch.testing.assert_close(log_prob, entry.make(**parameters).log_prob(value))
 
 
 @every_entry

@@ -138,3 +138,10 @@ def test_second_derivatives(cls, alpha):
         numerical = (ends[0] - ends[1]).detach() / (2 * step)
         scale = float(numerical.abs().max())
         torch.testing.assert_close(second[..., j], numerical, rtol=1e-6, atol=1e-6 * scale)
+
+
+def test_mode_in_a_corner():
+    """That of the largest concentration where none is above 1; torch's is the first one."""
+    alpha = torch.tensor([[0.2, 0.9, 0.5], [0.2, 3.0, 2.0], [0.1, 0.2, 1.0]])
+    expected = torch.tensor([[0.0, 1.0, 0.0], [0.0, 2 / 3, 1 / 3], [0.0, 0.0, 1.0]])
+    torch.testing.assert_close(Dirichlet(alpha).mode, expected)

@@ -173,11 +173,12 @@ def test_vmap(name):
     assert values.shape[:2] == (3, 2)
 
 
+@pytest.mark.parametrize("needed", [True, False])
 @pytest.mark.parametrize("name", one_in(3, RELAXED, 1))
-def test_compiles_into_one_graph(name):
+def test_compiles_into_one_graph(name, needed):
     entry = RELAXED[name]
     t = torch.tensor(0.4, dtype=torch.float64)
-    logits = logits_of(entry.event).requires_grad_()
+    logits = logits_of(entry.event).requires_grad_(needed)
 
     def draw(t, logits):
         fn = entry.make(t, logits, validate_args=False)

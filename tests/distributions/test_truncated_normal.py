@@ -113,6 +113,43 @@ def test_variance_far_out(distance):
     assert float(fn.variance) == pytest.approx(exact, rel=1e-5)
 
 
+@pytest.mark.parametrize("bounds", [(-1.0, 2.0), (-INF, 1.0), (10.0, INF), (40.0, INF), (-30.0, -20.0)])
+def test_moments_in_tails_to_the_last_digits(bounds):
+    """Variance and entropy against mpmath, of which the closed forms cancel; with their gradients."""
+    loc = torch.tensor(0.0, dtype=torch.float64, requires_grad=True)
+    fn = TruncatedNormal(loc, 1.0, *bounds)
+
+    def exact(centre):
+        low, high = (mp.mpf(x) - centre for x in bounds)
+        start = points(low, high)[1]
+
+        def integral(power):
+            # Not of a tiny density, as the error of the rule is an absolute one.
+            return mp.quad(
+                lambda x: x**power * mp.exp((start - x) * (start + x) / 2), points(low, high)
+            )
+
+        mass = integral(0)
+        mean, square = integral(1) / mass, integral(2) / mass
+        return centre + mean, square - mean**2, mp.log(mass) + (square - start**2) / 2
+
+    def points(low, high):
+        near, side = (high, -1) if high < 0 else (low, 1) if low > 0 else (0, 0)
+        beyond = [near + side * mp.mpf(t) / 40 for t in (1, 3, 8, 20, 40, 80)]
+        cuts = beyond if side else [-8, -3, 0, 3, 8]
+        return [low, *sorted(x for x in cuts if low < x < high), high]
+
+    with mp.workdps(40):
+        step = mp.mpf(10) ** -12
+        cases = zip(exact(0), exact(step), exact(-step), strict=True)
+        found = fn.mean, fn.variance, fn.entropy()
+        for x, (value, above, below) in zip(found, cases, strict=True):
+            assert x.item() == pytest.approx(float(value), rel=1e-12, abs=1e-12)
+            (slope,) = torch.autograd.grad(x, loc)
+            # A position 40 out is rounded to 1e-14, on a scale of 1/40.
+            assert slope.item() == pytest.approx(float((above - below) / (2 * step)), rel=1e-9)
+
+
 def test_narrow_interval_is_uniform():
     low = torch.tensor(0.5)
     fn = TruncatedNormal(0.0, 1.0, low, low + 1e-4)

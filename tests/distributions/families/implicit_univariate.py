@@ -93,6 +93,7 @@ def entry(name, make, oracle, points, extremes):
         elsewhere=ELSEWHERE,
         precision=1e-6,
         draws=2000,
+        unknown=("mode",),
     )
 
 

@@ -173,7 +173,7 @@ ENTRIES = (
         sampler="a draw of one component; distributional transform",
         elsewhere=MIXTURE,
         precision=1e-6,
-        unknown=("entropy",),
+        unknown=("entropy", "mode"),
     ),
     Entry(
         "MixtureSameFamily-positive",
@@ -188,7 +188,7 @@ ENTRIES = (
         sampler="a draw of one component; distributional transform",
         elsewhere=MIXTURE,
         precision=1e-6,
-        unknown=("entropy",),
+        unknown=("entropy", "mode"),
     ),
     Entry(
         "MixtureSameFamily-vector",
@@ -215,7 +215,7 @@ ENTRIES = (
         oracle=Joint(_positive_log_density, _positive_features, _positive_expectation),
         sampler="a draw of one component; distributional transform, coordinate by coordinate",
         elsewhere=MIXTURE,
-        unknown=("entropy",),
+        unknown=("entropy", "mode"),
     ),
     Entry(
         "MixtureOfDiagNormals",
@@ -248,7 +248,7 @@ ENTRIES = (
         oracle=NORMALS,
         sampler="a draw of one component; distributional transform, coordinate by coordinate",
         elsewhere=Elsewhere(pyro="biased in the logits", tfp="implicit gradient, as MixtureSameFamily"),
-        unknown=("entropy",),
+        unknown=("entropy", "mode"),
     ),
     Entry(
         "MixtureOfDiagNormalsSharedCovariance",
@@ -280,6 +280,6 @@ ENTRIES = (
         oracle=NORMALS,
         sampler="a draw of one component; distributional transform, coordinate by coordinate",
         elsewhere=Elsewhere(pyro="biased in the logits", tfp="implicit gradient, as MixtureSameFamily"),
-        unknown=("entropy",),
+        unknown=("entropy", "mode"),
     ),
 )
