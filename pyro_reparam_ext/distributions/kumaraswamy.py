@@ -20,6 +20,7 @@ from ..numerics.select import select
 from .mixins.parametric import Parametric
 from .rules.copies import unchecked
 from .rules.half_precision import drawn_in_single
+from .rules.log_tails import LogTails, register_log_tails
 from .rules.noise_map import NoiseMap, register_noise_map
 from .rules.on_support import cdf_on_support, log_prob_on_support
 from .rules.quantile import register_quantile
@@ -196,6 +197,25 @@ def _pull_back(
     power = (-log_rest.expm1()).clamp(min=torch.finfo(value.dtype).tiny)
     ratio = log_rest.exp() * log_rest / power
     return weighted * value.log() * (-1 / a), weighted * ratio * (1 / (a * b)), None
+
+
+def _log_survival(fn: Kumaraswamy, value: Tensor) -> Tensor:
+    return fn.concentration0 * log1mexp(fn.concentration1 * _inside(value).log())
+
+
+def _from_log_survival(fn: Kumaraswamy, log_p: Tensor) -> Tensor:
+    log_rest = log_p.clamp(max=-torch.finfo(log_p.dtype).tiny) / fn.concentration0
+    return _inside((log1mexp(log_rest) / fn.concentration1).exp())
+
+
+register_log_tails(Kumaraswamy)(
+    LogTails(
+        lambda fn, x: log1mexp(_log_survival(fn, x)),
+        _log_survival,
+        lambda fn, p: _from_log_survival(fn, log1mexp(p.clamp(max=-torch.finfo(p.dtype).tiny))),
+        _from_log_survival,
+    )
+)
 
 
 @register_quantile(torch.distributions.Kumaraswamy)

@@ -26,8 +26,8 @@ from .rules.peak import mode_of
 from .rules.quantile import has, implicit_quantile, like, register_quantile
 from .rules.quantile_quadrature import LogEnds, expected, is_light, kink_of, quantiles, shares
 from .rules.tails import register_tails
-from .supports.bounds import beyond
-from .supports.interval import ExtendedInterval, check_order
+from .supports.bounds import beyond, bounds
+from .supports.interval import ExtendedInterval, check_order, check_resolved
 
 
 class Truncated(Parametric):
@@ -38,9 +38,10 @@ class Truncated(Parametric):
 
     Sampled by the inverse CDF, from the end of the line that is nearer in probability, in logarithms
     for the families that have them in closed form (normal, Laplace, logistic, Cauchy, Gumbel,
-    exponential, half-normal, half-Cauchy) and for transforms of these. For other bases quantiles of the
-    upper tail are those of one less a probability: an interval up there of a mass below 32 times the
-    precision of the dtype has NaN for log density and samples, as has any interval of no mass at all.
+    exponential, half-normal, half-Cauchy) and for transforms of these; to masses of 1e-300 where
+    ``icdf`` is a search on both tails. For other bases quantiles of the upper tail are those of one
+    less a probability: there an interval of a mass below 32 times the precision of the dtype has NaN
+    for log density and samples, which raises with validation on, as has any interval of no mass at all.
     With :math:`u` the CDF at x, :math:`w_l = (1 - u) f(l) / f(x)`,
     :math:`w_h = u f(h) / f(x)` and the velocity :math:`v = -\partial_\theta F / f` of the base,
 
@@ -66,7 +67,8 @@ class Truncated(Parametric):
         validate_args: whether to check parameters and values.
 
     Raises:
-        ValueError: the base is not univariate, or ``low`` is not below ``high``, with validation on.
+        ValueError: the base is not univariate; with validation on, ``low`` is not below ``high``, or
+            draws are asked for where the base does not tell the mass between them.
         NotImplementedError: the base has no ``cdf`` or no ``icdf``.
 
     Example:
@@ -97,8 +99,8 @@ class Truncated(Parametric):
             if not has(base, method):
                 name = type(base).__name__
                 raise NotImplementedError(
-                    f"Truncated needs {method} of its base, which {name} does not have. Write it in a"
-                    f" subclass of {name}, or truncate another distribution."
+                    f"Truncated needs {method} of its base, which {name} does not have. Write it in a "
+                    f"subclass of {name}, or truncate another distribution."
                 )
         low, high = like(base, low), like(base, high)
         shape = broadcast_shapes(base.batch_shape, low.shape, high.shape)
@@ -114,14 +116,15 @@ class Truncated(Parametric):
 
     @constraints.dependent_property(is_discrete=False, event_dim=0)
     def support(self) -> constraints.Constraint:
-        below, above = _ends_of(self.base)
+        below, above = bounds(self.base)
         low = self.low if below is None else torch.maximum(self.low, _as(below, self.low))
         high = self.high if above is None else torch.minimum(self.high, _as(above, self.high))
         return ExtendedInterval(low, high)
 
     def _draw(self, shape: Size) -> Tensor:
         uniform = torch.rand(shape, dtype=self.low.dtype, device=self.low.device)
-        return self.icdf(uniform.clamp(min=torch.finfo(uniform.dtype).eps / 4))
+        draws = self.icdf(uniform.clamp(min=torch.finfo(uniform.dtype).eps / 4))
+        return check_resolved(draws) if self._validate_args else draws
 
     def _at(self, value: Tensor) -> Tensor:
         with torch.no_grad():
@@ -174,7 +177,7 @@ class Truncated(Parametric):
             from_upper = tails.from_log_survival(self.base, torch.where(upper, log_p, log_half))
             from_lower = tails.from_log_cdf(self.base, torch.where(upper, log_half, log_p))
             support = self.support
-            x = torch.where(upper, from_upper, from_lower)
+            x = torch.where(whole.isnan(), math.nan, torch.where(upper, from_upper, from_lower))
             return torch.minimum(torch.maximum(x, support.lower_bound), support.upper_bound)
 
     @property
@@ -234,7 +237,7 @@ class Truncated(Parametric):
 
     def _bounds(self) -> _Bounds:
         """Bounds that matter; at the others, the median of the base as a safe point."""
-        below, above = _ends_of(self.base)
+        below, above = bounds(self.base)
         has_low = self.low > (-math.inf if below is None else below)
         has_high = self.high < (math.inf if above is None else above)
         with torch.no_grad():
@@ -293,9 +296,9 @@ class _Bounds(NamedTuple):
 
 def _resolved(tails: LogTails, log_mass: Tensor, upper: Tensor) -> Tensor:
     """NaN where quantiles of the base have no precision left."""
-    if tails.exact:
-        return log_mass
-    lost = upper & (log_mass < math.log(32 * torch.finfo(log_mass.dtype).eps))
+    lost = log_mass == -math.inf
+    if not tails.exact:
+        lost = lost | (upper & (log_mass < math.log(32 * torch.finfo(log_mass.dtype).eps)))
     return torch.where(lost, math.nan, log_mass)
 
 
@@ -312,11 +315,6 @@ def _parameters(fn: Truncated) -> Parameters | None:
 @register_tails(Truncated)
 def _tails(fn: Truncated, value: Tensor) -> tuple[Tensor, Tensor]:
     return near_ends(fn, value, *fn._shares(value, fn._bounds()))
-
-
-def _ends_of(fn: Distribution) -> tuple[Any, Any]:
-    support = fn.support
-    return getattr(support, "lower_bound", None), getattr(support, "upper_bound", None)
 
 
 def _beside(end: Tensor, side: int) -> Tensor:

@@ -154,11 +154,22 @@ def test_the_far_upper_tail(base, law, low, dtype):
 
 def test_a_mass_below_the_resolution_is_nan():
     """Of a base that has quantiles of the lower tail alone."""
-    parameter = torch.tensor(2.0, requires_grad=True)
-    fn = Truncated(pre.distributions.Kumaraswamy(parameter, 5.0, validate_args=False), 0.999, 1.0)
-    assert fn.sample().isnan() and fn.log_prob(torch.tensor(0.9995)).isnan()
-    fn = Truncated(pre.distributions.Kumaraswamy(parameter, 5.0, validate_args=False), 0.5, 1.0)
+    base = pre.distributions.Triangular(torch.tensor(0.0), 1.0, 0.5, validate_args=False)
+    fn = Truncated(base, 0.9999, 1.0, validate_args=False)
+    assert fn.sample().isnan() and fn.log_prob(torch.tensor(0.99995)).isnan()
+    fn = Truncated(base, 0.9, 1.0)
     assert fn.sample((1000,)).isfinite().all() and fn.log_prob(torch.tensor(0.9995)).isfinite()
+
+
+def test_kumaraswamy_close_to_one():
+    """Its tails are known in logarithms: a mass of 3e-14, in float32."""
+    concentration = torch.tensor(2.0, requires_grad=True)
+    fn = Truncated(pre.distributions.Kumaraswamy(concentration, 5.0), 0.999, 1.0)
+    x = fn.rsample((1000,))
+    # 1 - x is nearly a power law there: P(1 - x > t) = 1 - (t / 0.001)^5.
+    assert 0.0007 < (1 - x).mean() < 0.00095
+    assert fn.log_prob(torch.tensor(0.9995)).exp().item() == pytest.approx(5e3 * 0.5**4, rel=1e-2)
+    assert torch.autograd.grad(x.sum(), concentration)[0].isfinite()
 
 
 def test_cdf_outside_of_the_bounds():
@@ -167,3 +178,12 @@ def test_cdf_outside_of_the_bounds():
     cdf = fn.cdf(torch.tensor([-5.0, 0.5, 3.0, INF]))
     assert cdf.tolist() == [0.0, 0.0, 1.0, 1.0]
     assert torch.autograd.grad(cdf.sum(), rate)[0] == 0
+
+
+def test_bounds_beyond_what_the_base_tells():
+    """Where the mass underflows the draws would not be numbers: an error with the remedy."""
+    base = pre.distributions.SkewNormal(torch.tensor(0.0).double(), 1.0, -4.0)
+    with pytest.raises(ValueError, match="less of the mass of the base than.*Move the"):
+        pre.distributions.Truncated(base, 30.0, 32.0).rsample((3,))
+    far = pre.distributions.Truncated(dist.Normal(torch.tensor(0.0).double(), 1.0), 300.0, 302.0)
+    assert ((far.rsample((100,)) - 300).abs() < 0.1).all()

@@ -15,6 +15,17 @@ def check_order(low: Tensor, high: Tensor) -> None:
         raise ValueError(f"low has to be below high; got low = {low} and high = {high}.")
 
 
+def check_resolved(draws: Tensor) -> Tensor:
+    """The draws of a truncated law, unless its base does not tell the mass between the bounds."""
+    if draws.isnan().any():
+        raise ValueError(
+            "Between low and high lies less of the mass of the base than its CDF can tell; expected at "
+            "least 1e-300, or 1e-15 where only a CDF of one's own is known. Move the bounds, or "
+            "truncate a law whose tails are known in logarithms, as Normal, Logistic, Cauchy or Gumbel."
+        )
+    return draws
+
+
 class ExtendedInterval(constraints.Constraint):
     """``[lower_bound, upper_bound]``; tensors say elementwise whether an end is infinite."""
 
