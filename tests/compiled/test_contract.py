@@ -19,7 +19,7 @@ from .steps import assert_same_steps
 
 TIGHT = 1e-9
 """In double precision, as the layouts are."""
-SINGLE = ("REBAR", "RELAX")
+SINGLE = ("REBAR", "RELAX", "Combine-slopes")
 """Estimators that learn something in single precision."""
 
 
