@@ -39,13 +39,12 @@ def scrambled_sobol(count: int, dims: int, like: Tensor) -> Tensor:
         like: a tensor on the device that they are wanted on.
     """
     points = torch.tensor(sobol_points(count, dims), device=like.device)
-
-    def bits() -> Tensor:
-        return torch.randint(0, 2**BITS, (dims,), device=like.device)
-
-    scrambled = bits().expand(count, dims)
     # The first points differ in their leading bits only.
-    for place in range(BITS - 1, BITS - 1 - max(count - 1, 1).bit_length(), -1):
-        column = bits() & (2**place - 1) | 2**place
+    leading = max(count - 1, 1).bit_length()
+    shift, *columns = torch.randint(0, 2**BITS, (1 + leading, dims), device=like.device)
+    scrambled = shift.expand(count, dims)
+    for number, column in enumerate(columns, start=1):
+        place = BITS - number
+        column = column & (2**place - 1) | 2**place
         scrambled = scrambled ^ (column * (points >> place & 1))
     return (scrambled.double() + 0.5) / 2**BITS
