@@ -70,8 +70,8 @@ class TraceEstimator_ELBO(ELBO):
             same estimates. The first call compares with plain runs of the program; one that fails
             goes on to the next way, with a warning that says why.
         particles: ``"independent"``; or, with the law of each kept, ``"antithetic"``, mirrored pairs,
-            ``"latin_hypercube"``, one in each stratum, ``"sobol"``, scrambled points, ``"orthogonal"``,
-            at right angles: for pathwise sites, and particles that are run at once.
+            ``"latin_hypercube"``, in strata, ``"sobol"``, scrambled points, ``"orthogonal"``, at right
+            angles, ``"fixed"``, once for all: for pathwise sites, and particles run at once.
         retain_graph: passed to ``backward``.
 
     What an estimator learns at a site (REBAR's control variate, a baseline) is kept by the ELBO and put

@@ -92,6 +92,8 @@ class NoiseSource:
 
     iid: ClassVar[bool] = True
     """Whether the particles are independent of each other."""
+    unbiased: bool = True
+    """Whether the noise is fresh in every gradient."""
 
     def __init__(self, num_particles: int = 1, particle_dim: int | None = None) -> None:
         self.num_particles, self.particle_dim = num_particles, particle_dim

@@ -20,7 +20,7 @@ from .errors import EstimatorError
 from .noise import NoiseSource, is_drawn_apart
 from .numerics.sobol import MOST, scrambled_sobol
 
-Particles = Literal["independent", "antithetic", "latin_hypercube", "sobol", "orthogonal"]
+Particles = Literal["independent", "antithetic", "latin_hypercube", "sobol", "orthogonal", "fixed"]
 
 
 class Scheme:
@@ -32,9 +32,14 @@ class Scheme:
 
 
 class Dependent(Scheme):
-    """Particles that depend on each other, of which each has the law of a single one."""
+    """Particles that depend on each other, of which each has the law of a single one.
+
+    Over all gradients, or, where they are fixed, over all seeds.
+    """
 
     name: ClassVar[str]
+    unbiased: ClassVar[bool] = True
+    """Whether the noise is fresh in every gradient."""
 
     def source(self, num_particles: int, particle_dim: int | None) -> NoiseSource:
         return DependentSource(self, num_particles, particle_dim)
@@ -65,8 +70,11 @@ class LatinHypercube(Dependent):
 
     def normals(self, count: int, dims: int, like: Tensor) -> Tensor:
         options: dict[str, Any] = {"dtype": torch.float64, "device": like.device}
-        strata = torch.rand(count, dims, **options).argsort(0)
-        return ndtri((strata + torch.rand(count, dims, **options).clamp(1e-12, 1 - 1e-12)) / count)
+        within = torch.rand(count, dims, **options).clamp(1e-12, 1 - 1e-12)
+        strata = torch.arange(count, **options).unsqueeze(-1)
+        places = torch.rand(count, dims, **options).argsort(0)
+        # Scattered, as a compiled step keeps that: it would compute the rest anew at each use.
+        return torch.zeros_like(within).scatter(0, places, ndtri((strata + within) / count))
 
 
 class Joint(Dependent):
@@ -137,12 +145,38 @@ class Orthogonal(Joint):
         return torch.cat(blocks)
 
 
+class Fixed(Dependent):
+    """Drawn once, at the first gradient, and the same in all that follow: a deterministic objective.
+
+    The sample-average approximation: the mean over the particles is another function than the ELBO,
+    whose maximum is near that of the ELBO if the particles are many for the parameters that they move.
+    """
+
+    name = "fixed"
+    unbiased = False
+
+    def __init__(self) -> None:
+        self.kept: Tensor | None = None
+
+    def take(self, dims: int, source: DependentSource, like: Tensor) -> Tensor:
+        start, end = source.used, source.used + dims
+        source.used = end
+        known = 0 if self.kept is None else self.kept.shape[1]
+        if end > known:
+            options: dict[str, Any] = {"dtype": torch.float64, "device": like.device}
+            more = torch.randn(source.num_particles, end - known, **options)
+            self.kept = more if self.kept is None else torch.cat([self.kept, more], 1)
+        assert self.kept is not None
+        return self.kept[:, start:end]
+
+
 SCHEMES: dict[str, Callable[[], Scheme]] = {
     "independent": Scheme,
     "antithetic": Antithetic,
     "latin_hypercube": LatinHypercube,
     "sobol": Sobol,
     "orthogonal": Orthogonal,
+    "fixed": Fixed,
 }
 
 
@@ -179,6 +213,7 @@ class DependentSource(NoiseSource):
     def __init__(self, scheme: Dependent, num_particles: int, particle_dim: int | None) -> None:
         super().__init__(num_particles, particle_dim)
         self.scheme, self.used = scheme, 0
+        self.unbiased = scheme.unbiased
         self.drawn: Tensor | None = None
 
     def check(self, name: str, fn: TorchDistribution) -> None:

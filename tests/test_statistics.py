@@ -68,6 +68,7 @@ statistics.MAX_CASES = 5
 """
 
 
+@pytest.mark.slow
 def test_a_run_with_too_many_assertions_fails(tmp_path: Path):
     """Of its workers together."""
     (tmp_path / "conftest.py").write_text(CONFTEST)

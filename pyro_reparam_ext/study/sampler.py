@@ -56,7 +56,9 @@ class Sampler:
             return
         runs = call.evaluate()
         sites = [site for run in runs for site in run.program.sites]
-        self.unbiased = all(site.estimator.is_unbiased_at(site.fn) for site in sites)
+        self.unbiased = all(site.estimator.is_unbiased_at(site.fn) for site in sites) and all(
+            run.program.ordinary.source.unbiased for run in runs
+        )
         conditional = {
             site.name: site.estimator.conditional
             for site in sites
