@@ -17,12 +17,13 @@ from .measure_valued import MeasureValued
 from .pathwise import Pathwise
 from .rebar import REBAR
 from .score_function import ScoreFunction
+from .sticking_the_landing import StickingTheLanding
 from .stratified import Stratified
 from .unordered_set import UnorderedSet
 
 UNBIASED = (
-    *(Pathwise, Stratified, DisARM, LocalExpectation, MeasureValued, Enumeration, REBAR),
-    *(UnorderedSet, LeaveOneOut, ScoreFunction),
+    *(Pathwise, StickingTheLanding, Stratified, DisARM, LocalExpectation, MeasureValued),
+    *(Enumeration, REBAR, UnorderedSet, LeaveOneOut, ScoreFunction),
 )
 """Those to choose from, the one to try first on the left.
 

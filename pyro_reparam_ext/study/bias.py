@@ -27,22 +27,44 @@ def bias(moments: Moments, reference: Reference, names: list[str]) -> tuple[floa
     difference = mine.mean - reference.mean
     error = mine.error + reference.error
     size = math.sqrt(max(float(np.square(difference).sum() - error.sum()), 0.0))
+    tests = [_known(*surprise) for surprise in _surprises(moments, reference, names)]
+    told = [y for y in tests if not math.isnan(y)]
+    return size, _z_score(max(told) - math.log(len(told))) if told else math.nan
+
+
+def is_doubtful(moments: Moments, reference: Reference, names: list[str]) -> bool:
+    """Whether a bias is seen, or would be if draws that hardly move had missed nothing."""
+    found = [max(surprise) for surprise in _surprises(moments, reference, names)]
+    return any(y - math.log(len(found)) > REAL for y in found)
+
+
+def _known(told: float, untold: float) -> float:
+    if untold <= REAL:  # not beyond the other's error
+        return max(told, untold)
+    return told if told > REAL else math.nan
+
+
+def _surprises(moments: Moments, reference: Reference, names: list[str]) -> list[tuple[float, float]]:
+    """Those of the coordinates, and of the gradient along its own direction."""
     degrees = min(math.inf if moments.deterministic else max(moments.count - 1, 1), reference.degrees)
+    mine = moments.coordinates(names)
     tests = [_surprise(mine, reference.coordinates, reference.norm, degrees)]
     groups = moments.groups(names)
     if groups is not None and reference.groups is not None:
         norm = float(np.abs(reference.groups.mean).max())
         tests.append(_surprise(groups, reference.groups, norm, degrees))
-    told = [y for y in tests if not math.isnan(y)]
-    return size, _z_score(max(told) - math.log(len(told))) if told else math.nan
+    return tests
 
 
-def _surprise(mine: Estimate, other: Estimate, norm: float, degrees: float) -> float:
-    """``log(1 / p)`` of what differs most, corrected for their number; NaN if nothing is known."""
+def _surprise(mine: Estimate, other: Estimate, norm: float, degrees: float) -> tuple[float, float]:
+    """``log(1 / p)`` of what differs most, corrected for their number; NaN if nothing is known.
+
+    Of the coordinates whose draws tell how far they reach, and of the others.
+    """
     difference = np.abs(mine.mean - other.mean)
     error = np.sqrt(mine.error + other.error)
     if not (np.isfinite(difference).all() and np.isfinite(error).all()):
-        return math.nan
+        return math.nan, math.nan
     unknown = np.isnan(mine.reach) | np.isnan(other.reach)
     reach = np.nan_to_num(np.fmax(mine.reach, other.reach))
     equal = (difference <= 1e-5 * (np.abs(other.mean) + norm + 1e-30)) & (error <= 1e-5 * norm)
@@ -51,10 +73,7 @@ def _surprise(mine: Estimate, other: Estimate, norm: float, degrees: float) -> f
         y = _log_odds(difference[which], error[which], reach[which], degrees)
         return y - math.log(len(difference))
 
-    told, untold = most(~equal & ~unknown), most(~equal & unknown)
-    if untold <= REAL:  # not beyond the other's error
-        return max(told, untold)
-    return told if told > REAL else math.nan
+    return most(~equal & ~unknown), most(~equal & unknown)
 
 
 def _log_odds(difference: np.ndarray, error: np.ndarray, reach: np.ndarray, degrees: float) -> float:

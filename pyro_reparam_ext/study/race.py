@@ -71,11 +71,15 @@ class Race:
         near = [x for x in left if _product(self.rows[x]) <= NEAR * _product(best)]
         self.winner = min(near, key=lambda label: self.rows[label]["evaluations"])
         if self._fails(pilot, others):
-            row = self.rows.pop(self.winner)
-            row["unbiased"] = False
-            self.biased.add(row.name)
+            # What it is unbiased on does not hold, for whatever else asks for it either.
+            condition = self.candidates[self.winner].conditional.condition
+            alike = [x for x in self.rows if self.candidates[x].conditional.condition == condition]
+            kept = {label: self.rows.pop(label) for label in alike}
+            for row in kept.values():
+                row["unbiased"] = False
+            self.biased |= kept.keys()
             found = self.run(pilot, others, list(self.rows), is_over, advance)
-            self.rows[row.name] = row
+            self.rows |= kept
             return found
         return self.candidates[self.winner]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 
-from .bias import SIGNIFICANT, bias
+from .bias import SIGNIFICANT, bias, is_doubtful
 from .conditions import Conditions
 from .measured import Measured
 from .moments import Moments, reference_of
@@ -37,7 +37,9 @@ def judged(
 ) -> dict[str, Measured]:
     """The results, in which no label is called unbiased that differs from trusted gradients.
 
-    Only labels that are unbiased on a condition are judged; the others are by their mathematics.
+    Only labels that are unbiased on a condition are judged; the others are by their mathematics. A
+    gradient that was the same in all draws may have missed what is rare: of a condition, that is no
+    excuse.
     """
     reference = reference_of(trusted, names)
     after = dict(results)
@@ -45,12 +47,13 @@ def judged(
         if not (result.unbiased and result.conditions) or any(result.moments is m for m in trusted):
             continue
         _, z = bias(result.moments, reference, names)
-        if z > SIGNIFICANT:
+        if is_doubtful(result.moments, reference, names):
+            said = f"bias_z = {z:.1f}" if z == z else "the same in all draws, beyond the others' error"
             conditions = replace(result.conditions, met=False)
             after[label] = replace(result, unbiased=False, conditions=conditions)
             warnings.warn(
-                f"estimators[{label!r}]: its gradient is biased in this program (bias_z = {z:.1f}) and "
-                f"is not called unbiased. {conditions.sentence}. {REMEDY}",
+                f"estimators[{label!r}]: its gradient is biased in this program ({said}) and is not "
+                f"called unbiased. {conditions.sentence}. {REMEDY}",
                 stacklevel=3,
             )
     return after

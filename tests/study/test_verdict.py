@@ -153,3 +153,29 @@ def test_conditions_name_few_sites_and_count_the_others():
     assert str(conditions) == f"{Pathwise.condition} of 'z0', 'z1', 'z2' and 2 more"
     assert list(conditions.without(Conditions({"z0": Pathwise})).estimators) == ["z1", "z2", "z3", "z4"]
     assert not Conditions() and str(Conditions()) == ""
+
+
+def test_a_gradient_that_is_the_same_in_all_draws():
+    """Of what is smooth the guide is the posterior: sticking the landing has no noise, and no jump."""
+
+    def model():
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.sample("x", dist.Normal(torch.where(z > 0, 3.0, 0.0), 0.5), obs=torch.tensor(2.0))
+
+    def guide():
+        pyro.sample("z", dist.Normal(pyro.param("loc", torch.tensor(0.1)), 1.0))
+
+    with pytest.warns(
+        UserWarning, match=r"\['landing'\]: .* biased in this program \(the same in all draws"
+    ):
+        study = pre.gradient_study(
+            model,
+            guide,
+            estimators={"landing": pre.StickingTheLanding(), "score": pre.ScoreFunction()},
+            num_draws=500,
+            progress=False,
+        )
+    summary = study.summary()
+    assert summary.unbiased.to_dict() == {"landing": False, "score": True}
+    assert summary.condition["landing"].startswith("not met")
+    assert summary.relative_bias["landing"] > 0.5
