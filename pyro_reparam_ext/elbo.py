@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import pyro
 import torch
@@ -95,7 +95,7 @@ class TraceEstimator_ELBO(ELBO):
     """
 
     max_plate_nesting: float
-    objective: ClassVar[Objective] = Mean()
+    objective: Objective = Mean()
     """The function of the particles' log weights that is maximised."""
 
     def __init__(
@@ -229,6 +229,7 @@ class TraceEstimator_ELBO(ELBO):
         """
         options = {"max_plate_nesting": self._bound, "vectorize_particles": self.vectorize_particles}
         other = TraceEstimator_ELBO(estimators, num_particles=num_particles, **options)
+        other.objective = self.objective
         other._ways.extend(way.for_others() for way in self._ways)
         return other
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
 
 import torch
 from pyro import poutine
-from pyro.distributions import TorchDistribution
+from pyro.distributions import Delta, TorchDistribution
 from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_factor, site_is_subsample
 from torch import Tensor, nn
 
 from ..distributions.rules.discrete import log_prob as exact_log_prob
-from ..distributions.rules.wrappers import coordinates, is_masked, num_coordinate_dims, sum_rightmost
+from ..distributions.rules.wrappers import (
+    coordinates,
+    innermost,
+    is_masked,
+    num_coordinate_dims,
+    sum_rightmost,
+)
 from ..errors import EstimatorError
 from ..estimators.base import Estimator
 from ..estimators.protocol import Draw, Site
@@ -24,7 +30,7 @@ from ..noise import NoiseSource, noise_of
 from .at_once import is_at_once
 from .axes import Visible
 from .control_flow import ControlFlow, provenance_of, untracked
-from .held import held_distributions
+from .held import copied, held_distributions, run_at_copies
 from .recorder import Recorder
 from .terms import Term, left_padded, log_prob_of
 
@@ -162,20 +168,25 @@ def ordinary_guide(
     """Runs the guide once and collects its sites in the order they were sampled."""
     trace = run_guide(guide, args, kwargs, run)
     sites, terms = [], []
-    held = held_distributions(
-        [
-            name
-            for name, estimator in run.estimators.items()
-            if estimator.holds_guide_parameters and not run.nodes[name]["is_observed"]
-        ],
-        partial(run_guide, guide, args, kwargs),
-        run,
-        trace,
-    )
+    again = partial(run_guide, guide, args, kwargs)
+    latent = {name: e for name, e in run.estimators.items() if not run.nodes[name]["is_observed"]}
+    functions = {name for name in latent if isinstance(innermost(run.nodes[name]["fn"]), Delta)}
+    holding = [name for name, estimator in latent.items() if estimator.holds_guide_parameters]
+    copies = _copies(run, latent, functions)
+    at_copies: Recorder = run
+    if copies:
+        holding = [name for name in latent if name not in functions]
+        at_copies, trace = run_at_copies(copies, again, run, trace)
+    held = held_distributions(holding, again, at_copies, trace, copies)
     for name in trace.nodes:
         if name not in run.draws:
             continue
         estimator, draw, node = run.estimators[name], run.draws[name], run.nodes[name]
+        if name in copies:
+            draw = Draw(copies[name], noise=draw.value)
+        elif copies and name in functions:
+            node = at_copies.nodes[name]
+            draw = Draw(node["value"])
         upstream: frozenset[str] | None = frozenset() if run.track else None
         log_prob, score = scored(name, estimator, node["fn"], draw)
         if run.tracked:  # what a distribution keeps in closures is left
@@ -210,6 +221,25 @@ def ordinary_guide(
         run.source,
         held,
     )
+
+
+def _copies(
+    run: OrdinaryRun, latent: Mapping[str, Estimator], functions: Collection[str]
+) -> dict[str, Tensor]:
+    """By name, copies of the values of sites that are to be scored at one."""
+    if not torch.is_grad_enabled():
+        return {}
+    names = [name for name, estimator in latent.items() if estimator.scored_at_copy]
+    copies = {name: copied(x) for name in names if (x := run.draws[name].value).requires_grad}
+    for name, estimator in latent.items() if copies else ():
+        if estimator.differentiable and not (estimator.scored_at_copy or name in functions):
+            raise EstimatorError(
+                f"site '{name}': {type(estimator).__name__} differentiates through the value, as does "
+                f"{type(latent[names[0]]).__name__} at site '{names[0]}', and each of them its own way; "
+                f"expected one of them, or an estimator of sampled values. Configure no estimator for "
+                f"'{name}', or set gradient='pathwise' in the ELBO."
+            )
+    return copies
 
 
 def scored(name: str, estimator: Estimator, fn: TorchDistribution, draw: Draw) -> tuple[Tensor, Tensor]:

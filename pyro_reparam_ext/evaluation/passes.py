@@ -116,7 +116,10 @@ def collect(
 
 def differentiates_ordinary(program: Program) -> bool:
     """Whether derivatives are taken in an ordinary value."""
-    return any(branch.order and not branch.count for _, _, branch in program.all_branches())
+    return any(
+        branch.order and not branch.count and _is_relaxable(program.sites[owner])
+        for owner, _, branch in program.all_branches()
+    )
 
 
 def _ordinary_run(program: Program, relaxed: bool) -> GuideRun:

@@ -82,7 +82,8 @@ def verify(costs: Costs, done: set[Hashable]) -> bool:
         for row in _rows(costs, owners):
             _compare(costs, row, done)
         if program.vectorized and not program.axes.hides:
-            for name in (None, *(program.sites[owner].name for owner in owners)):
+            moved = [n for n in owners if any(branch.count for branch in program.branches[n])]
+            for name in (None, *(program.sites[owner].name for owner in moved)):
                 if (probed := Probed(name, program.inner_shape)) not in done:
                     probe(program, name)
                     done.add(probed)
