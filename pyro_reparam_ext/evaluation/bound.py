@@ -79,7 +79,7 @@ def charged(
         branch = one.branches[number]
         start = 1 + sum(b.count for b in one.branches[:number])
         factor = factors[start : start + branch.count] if branch.count else factors[0]
-        return gradient * factor.reshape(*factor.shape, *(1,) * len(site.fn.event_shape))
+        return gradient * factor[(..., *(None,) * len(site.fn.event_shape))]
 
     return replace(
         one,
