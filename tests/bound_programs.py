@@ -16,6 +16,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+import pyro_reparam_ext as pre
 from pyro_reparam_ext.study.draws import Draws
 from pyro_reparam_ext.study.elbo_call import ElboCall
 from pyro_reparam_ext.study.sampler import Sampler
@@ -72,7 +73,9 @@ class Program:
             masses = of_part if masses is None else masses + of_part
         bound = (total - np.log(num_particles)) / power
         loss = -self.copies * (masses.exp() * bound).sum()
-        gradient = torch.autograd.grad(loss, list(p.values()), materialize_grads=True, allow_unused=True)
+        gradient = torch.autograd.grad(
+            loss, list(p.values()), materialize_grads=True, allow_unused=True
+        )
         return torch.stack([loss.detach(), *gradient])
 
 
@@ -189,7 +192,7 @@ MIXED = Program(
 )
 
 
-# -- a Delta site that moves with a parameter and with a normal site -------------------------------------
+# -- a Delta site that moves with a parameter and with a normal site ---------------------------------
 
 
 def functions(p, eps, coins):
@@ -229,3 +232,9 @@ def drawn(elbo, program: Program, count: int, *args: object) -> Tensor:
     sampler = Sampler(ElboCall(elbo, program.model, program.guide, args, {}))
     chunks = list(Draws(sampler, [n for n in names if n in sampler.parameters]).chunks(count))
     return torch.cat([torch.stack([c[name].reshape(-1) for name in names], 1) for c in chunks])
+
+
+def elbo_of(word, num_particles=2, alpha=0.0, mode=True):
+    return pre.ImportanceWeighted_ELBO(
+        num_particles, word, alpha, vectorize_particles=mode, max_plate_nesting=2
+    )

@@ -49,7 +49,7 @@ def charged(
         )
     count = len(values)
     # shape: (evaluations, particles, *plates); or without particles, if they are run one by one
-    gain = (one.costs[0] - one.costs) / scale
+    gain = torch.where(one.costs == one.costs[0], 0.0, one.costs[0] - one.costs) / scale
     missing = values.dim() + (particle is None) - gain.dim()
     gain = gain.reshape(len(gain), *(1,) * missing, *gain.shape[1:])
     if particle is None:

@@ -4,8 +4,8 @@ A site's distribution may depend on other sites, through which it has to be diff
 its tensors, but the parameters that these are made of.
 
 The derivative of the costs in the value of a site alone, and not in what is sampled after it by that
-value, is that at a *copy* of the value: guide and model are scored at it, and the guide has sampled from
-the value itself.
+value, is that at a *copy* of the value: guide and model are scored at it, and the guide has sampled
+from the value itself.
 """
 
 from __future__ import annotations

@@ -119,21 +119,18 @@ class LogMeanExp(Objective):
 
     def _others(self, log_weights: Tensor) -> Tensor:
         """For each particle the logarithm of the sum over the others of their weights to the power."""
-        count = len(log_weights)
-        own = torch.eye(count, dtype=torch.bool, device=log_weights.device)
-        own = own.reshape(count, count, *(1,) * (log_weights.dim() - 1))
-        powers = ((1 - self.alpha) * log_weights).expand(count, *log_weights.shape)
-        return powers.masked_fill(own, -math.inf).logsumexp(1)
+        return without_own((1 - self.alpha) * log_weights, -math.inf).logsumexp(1)
 
 
 class LogMeanExpLessOne(LogMeanExp):
     r""":class:`LogMeanExp` with the baseline whose signal does not drown as particles are added.
 
     It has :math:`\alpha` times the mean of :math:`e^{(1 - \alpha) w}` over the other particles in the
-    place of a particle's own: for the importance-weighted bound nothing, the particle is left out.
-    Since the share of a particle is of order :math:`1/P`, so is what it gains over any baseline, up to
-    a factor that is subtracted with its share; what is left has the mean zero to first order with this
-    one alone.
+    place of a particle's own; for the importance-weighted bound nothing, the particle is left out. To
+    first order in its share :math:`v_p`, a particle gains :math:`v_p / (1 - \alpha)` over leaving it
+    out, of which its log density takes :math:`v_p` away. What is left is
+    :math:`v_p\,\alpha / (1 - \alpha)`, of which this takes the mean away: all of it for
+    :math:`\alpha = 0`, else what is most for a share and a score that don't know of each other.
 
     References:
         Lievin, Dittadi, Christensen, Winther, 2020, Optimal Variance Control of the Score Function
@@ -150,4 +147,15 @@ class LogMeanExpLessOne(LogMeanExp):
 
 def mean_of_others(log_weights: Tensor) -> Tensor:
     """The mean log weight of the other particles, for each particle."""
-    return (log_weights.sum(0) - log_weights) / max(len(log_weights) - 1, 1)
+    return without_own(log_weights, 0.0).sum(1) / max(len(log_weights) - 1, 1)
+
+
+def without_own(log_weights: Tensor, own: float) -> Tensor:
+    """For each particle the log weights of all, ``own`` in its own place.
+
+    Shape ``(particles, particles, *elements)``. A weight of zero is no obstacle, as in a difference.
+    """
+    count = len(log_weights)
+    mask = torch.eye(count, dtype=torch.bool, device=log_weights.device)
+    mask = mask.reshape(count, count, *(1,) * (log_weights.dim() - 1))
+    return log_weights.expand(count, *log_weights.shape).masked_fill(mask, own)

@@ -234,8 +234,8 @@ def _copies(
     for name, estimator in latent.items() if copies else ():
         if estimator.differentiable and not (estimator.scored_at_copy or name in functions):
             raise EstimatorError(
-                f"site '{name}': {type(estimator).__name__} differentiates through the value, as does "
-                f"{type(latent[names[0]]).__name__} at site '{names[0]}', and each of them its own way; "
+                f"site '{name}': {type(estimator).__name__} differentiates through the value, and in "
+                f"another way {type(latent[names[0]]).__name__} does so at site '{names[0]}'; "
                 f"expected one of them, or an estimator of sampled values. Configure no estimator for "
                 f"'{name}', or set gradient='pathwise' in the ELBO."
             )

@@ -116,10 +116,8 @@ def collect(
 
 def differentiates_ordinary(program: Program) -> bool:
     """Whether derivatives are taken in an ordinary value."""
-    return any(
-        branch.order and not branch.count and _is_relaxable(program.sites[owner])
-        for owner, _, branch in program.all_branches()
-    )
+    every, sites = program.all_branches(), program.sites
+    return any(b.order and not b.count and _is_relaxable(sites[owner]) for owner, _, b in every)
 
 
 def _ordinary_run(program: Program, relaxed: bool) -> GuideRun:

@@ -59,7 +59,9 @@ def surrogate_loss(
         learners: list[Evaluations] = []
         for number, one in of_run.items():
             if weights is not None:
-                one = charged(one, costs, objective, weights, place if one.particle_dim is None else None)
+                one = charged(
+                    one, costs, objective, weights, place if one.particle_dim is None else None
+                )
             elif one.site.estimator.min_particles > 1:
                 one = replace(one, others=_mean_of_others(one, costs, runs, evaluations))
             estimator, state = one.site.estimator, one.site.state
