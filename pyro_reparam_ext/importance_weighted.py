@@ -19,9 +19,8 @@ class ImportanceWeighted_ELBO(TraceEstimator_ELBO):
 
     The loss is an estimate of the negative bound. With :math:`\alpha = 0` it is the one of
     importance-weighted autoencoders (IWAE), which rises from the ELBO at one particle to the evidence;
-    with :math:`\alpha` between 0 and 1 it lies between the two, and so does the variance of its
-    gradient. A ``pyro.infer.ELBO``, used as :class:`TraceEstimator_ELBO` is, with which it has all but
-    the choice of estimators in common.
+    with :math:`\alpha` between 0 and 1 it lies between the two. A ``pyro.infer.ELBO``, used as
+    :class:`TraceEstimator_ELBO` is, with which it has all but the choice of estimators in common.
 
     *Elements of a plate have their own weights* where every site of guide and model lies in the plate,
     and none depends on other elements than its own: the bound is then the sum over elements of one by
