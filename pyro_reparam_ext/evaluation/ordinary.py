@@ -52,7 +52,7 @@ class OrdinaryRun(Recorder):
     An enumerated site takes all values of its support at once, on a new dim left of all others; or,
     where programs run in a loop (``plate_dims`` is None), the value numbered in ``path``. ``track``:
     whether values carry their provenance, by which the costs that depend on them are found. ``source``:
-    of the noise of all sites.
+    of the noise of all sites. ``indices``: of sub-sampled plates, that are given and not drawn.
     """
 
     def __init__(
@@ -63,8 +63,10 @@ class OrdinaryRun(Recorder):
         track: bool,
         axes: Visible,
         source: NoiseSource,
+        indices: Mapping[str, Any],
     ) -> None:
         super().__init__(axes, ControlFlow(), tracking=False)
+        self.indices = indices
         self.resolve = resolve
         self.plate_dims = plate_dims
         self.path = dict(path)
@@ -109,6 +111,12 @@ class OrdinaryRun(Recorder):
             self.tracked.add(name)
             self.tracking = True
         return upstream
+
+    def subsample(self, message: dict[str, Any]) -> None:
+        if message["value"] is None and message["name"] in self.indices:
+            message["value"], message["done"] = self.indices[message["name"]], True
+        else:
+            super().subsample(message)
 
     def _enumerate(self, message: dict[str, Any], fn: TorchDistribution, estimator: Estimator) -> Draw:
         name = message["name"]

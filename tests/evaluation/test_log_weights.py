@@ -167,3 +167,10 @@ def test_a_weight_of_zero_is_one_among_others():
         elbo = elbo_of(word, 8)
         loss = elbo.loss_and_grads(model, guide)
         assert math.isfinite(loss) and pyro.get_param_store()._params["logit"].grad.isfinite()
+
+
+def test_particles_have_the_same_part_of_the_data():
+    elbo = elbo_of("dreg", 6, mode=False)
+    runs = elbo.evaluate(PLATE.model, PLATE.guide, (2,), {})
+    first, *others = (run.program.ordinary.trace.nodes["data"]["value"].tolist() for run in runs)
+    assert all(indices == first for indices in others)
