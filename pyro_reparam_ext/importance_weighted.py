@@ -46,8 +46,9 @@ class ImportanceWeighted_ELBO(TraceEstimator_ELBO):
 
     ``"dreg"`` and ``"pathwise"`` take the sites whose sampler is reparameterised and right; those that
     are left, as discrete ones, get ``"vimco"``. The other words are for all sites. A site's own
-    ``infer["estimator"]`` goes first. ``poutine.scale`` around model and guide scales the bound; around
-    a part of the program it tempers the weights.
+    ``infer["estimator"]`` goes first. A value that the guide computes from plain noise, as that of a
+    reparameterised site, has no score: there ``"dreg"`` is ``"pathwise"``. ``poutine.scale`` around
+    model and guide scales the bound; around a part of the program it tempers the weights.
 
     Args:
         num_particles: the samples :math:`K` of the guide in one bound.

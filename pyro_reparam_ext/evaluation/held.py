@@ -11,6 +11,8 @@ from the value itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -86,6 +88,22 @@ def run_at_copies(
     return again, _rerun(run_again, again, copies)
 
 
+@dataclass(frozen=True, eq=False)
+class Held:
+    """A distribution with the parameters of the guide held: where it is made, and where it is asked.
+
+    That of a flow keeps modules, whose parameters it uses when it scores a value.
+    """
+
+    fn: TorchDistribution
+    parameters: Mapping[int, Tensor]
+
+
+def holding(held: Held | None) -> AbstractContextManager[Any]:
+    """A context around what is asked of a held distribution; None: there is none."""
+    return nullcontext() if held is None else Substitution(held.parameters)
+
+
 def held_parameters(trace: Trace) -> dict[int, Tensor]:
     """By the ``id`` of each unconstrained parameter in a trace: the same, detached."""
     nodes = [node for node in trace.nodes.values() if node["type"] == "param"]
@@ -99,7 +117,7 @@ def held_distributions(
     run: Recorder,
     trace: Trace,
     copies: Mapping[str, Tensor] | None = None,
-) -> Mapping[str, TorchDistribution]:
+) -> Mapping[str, Held]:
     """By name, the distributions of some sites with the guide's parameters held.
 
     Args:
@@ -112,9 +130,10 @@ def held_distributions(
     if not names or not torch.is_grad_enabled():
         return {}
     again = GivenRun(run, trace, copies or {}, tracking=False)
-    with Substitution(held_parameters(trace)):
+    parameters = held_parameters(trace)
+    with Substitution(parameters):
         _rerun(run_again, again, names)
-    return {name: again.nodes[name]["fn"] for name in names}
+    return {name: Held(again.nodes[name]["fn"], parameters) for name in names}
 
 
 def _rerun(run_again: RunAgain, again: Recorder, names: Collection[str]) -> Trace:

@@ -30,7 +30,7 @@ from ..noise import NoiseSource, noise_of
 from .at_once import is_at_once
 from .axes import Visible
 from .control_flow import ControlFlow, provenance_of, untracked
-from .held import copied, held_distributions, run_at_copies
+from .held import Held, copied, held_distributions, holding, run_at_copies
 from .recorder import Recorder
 from .terms import Term, left_padded, log_prob_of
 
@@ -149,7 +149,7 @@ class OrdinaryGuide:
     tracked: set[str]
     control: ControlFlow
     source: NoiseSource
-    held: Mapping[str, TorchDistribution] = field(default_factory=dict)
+    held: Mapping[str, Held] = field(default_factory=dict)
 
 
 def run_guide(guide: Callable[..., Any], args: tuple, kwargs: dict, recorder: Recorder) -> Trace:
@@ -196,13 +196,16 @@ def ordinary_guide(
             node = at_copies.nodes[name]
             draw = Draw(node["value"])
         upstream: frozenset[str] | None = frozenset() if run.track else None
-        log_prob, score = scored(name, estimator, node["fn"], draw)
+        by_copy_alone = name in copies and not run.tracked
+        if not by_copy_alone:
+            log_prob, score = scored(name, estimator, node["fn"], draw)
         if run.tracked:  # what a distribution keeps in closures is left
             upstream = run.upstream.get(name, frozenset()) | (run.tracked & {name})
             upstream |= provenance_of(log_prob) | run.controlled_by[name]
             log_prob, score = untracked(log_prob), untracked(score)
         if name in held:
-            log_prob = log_prob_of(name, estimator.guide_log_prob, held[name], draw)
+            log_prob = _held_log_prob(name, estimator, held[name], draw)
+            score = log_prob if by_copy_alone else score
         term = Term.of_guide(node, log_prob, score, upstream)
         site = Site(
             name=name,
@@ -229,6 +232,21 @@ def ordinary_guide(
         run.source,
         held,
     )
+
+
+def _held_log_prob(name: str, estimator: Estimator, held: Held, draw: Draw) -> Tensor:
+    # A flow remembers what the last tensor that it has scored was made of, by parameters not held.
+    draw = draw.map(lambda x: x.view_as(x))
+    try:
+        with holding(held):
+            return log_prob_of(name, estimator.guide_log_prob, held.fn, draw)
+    except (AssertionError, KeyError, NotImplementedError) as error:
+        raise EstimatorError(
+            f"site '{name}': {type(estimator).__name__} scores its value once more, with parameters "
+            f"held, and {type(innermost(held.fn)).__name__} has a density at draws of its own only; "
+            f"expected one that can be asked anywhere. Use Pathwise, or set gradient='pathwise' in the "
+            f"ELBO."
+        ) from error
 
 
 def _copies(

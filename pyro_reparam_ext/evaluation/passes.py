@@ -34,7 +34,7 @@ from ..noise import noise_of
 from ..numerics.shapes import cat_rows
 from .alternatives_pass import AlternativesPass, cat, one
 from .control_flow import ControlFlow, provenance_of, untracked
-from .held import held_distributions
+from .held import Held, held_distributions, holding
 from .ordinary import run_guide, scored
 from .program import Program, Span
 from .recorder import Recorder
@@ -307,7 +307,7 @@ def guide_term(
     node: dict[str, Any],
     draw: Draw,
     relaxed: bool,
-    held: TorchDistribution | None = None,
+    held: Held | None = None,
 ) -> Term:
     """The term of a guide site at another draw.
 
@@ -319,8 +319,8 @@ def guide_term(
     else:
         # Only the value of a hard site's log density enters, unless it weighs an expectation.
         graph = site.estimator.differentiable or site.estimator.enumerated
-        with torch.set_grad_enabled(graph and torch.is_grad_enabled()):
-            log_prob, score = scored(site.name, site.estimator, held or node["fn"], draw)
+        with torch.set_grad_enabled(graph and torch.is_grad_enabled()), holding(held):
+            log_prob, score = scored(site.name, site.estimator, held.fn if held else node["fn"], draw)
     return Term.of_guide(node, log_prob, score)
 
 

@@ -4,12 +4,14 @@ Its mean and its formula are those of ``tests/test_importance_weighted.py`` and 
 ``tests/test_bound_gradients.py``.
 """
 
+import copy
 from dataclasses import replace
 
 import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from pyro.distributions.transforms import affine_autoregressive, planar
 from pyro.infer.autoguide import AutoDelta, AutoGuideList, AutoNormal
 
 import pyro_reparam_ext as pre
@@ -74,3 +76,36 @@ def test_a_value_that_moves_with_no_parameter():
 
     elbo_of("dreg").loss_and_grads(model, guide)
     assert pyro.get_param_store()._params["loc"].grad.abs() > 0
+
+
+def flows(make):
+    """A guide that is a flow, and a model that is the same: its weights are all 1."""
+    flow = make(2)
+    fixed = copy.deepcopy(flow).requires_grad_(False)
+
+    def law(transform):
+        return dist.TransformedDistribution(dist.Normal(torch.zeros(2), 1.0).to_event(1), [transform])
+
+    def guide():
+        pyro.module("flow", flow)
+        pyro.sample("z", law(flow))
+
+    def model():
+        pyro.sample("z", law(fixed))
+
+    return model, guide, flow
+
+
+@pytest.mark.parametrize("mode", [True, False])
+def test_parameters_that_a_flow_keeps_are_held(mode):
+    model, guide, flow = flows(affine_autoregressive)
+    elbo_of("dreg", 3, mode=mode).loss_and_grads(model, guide)
+    assert all(p.grad is None or p.grad.abs().max() < 1e-5 for p in flow.parameters())
+    elbo_of("pathwise", 3, mode=mode).loss_and_grads(model, guide)
+    assert max(p.grad.abs().max() for p in flow.parameters() if p.grad is not None) > 1e-3
+
+
+def test_a_flow_that_scores_its_own_draws_only_is_refused():
+    model, guide, _ = flows(planar)
+    with pytest.raises(pre.EstimatorError, match="site 'z'.*draws of its own only.*'pathwise'"):
+        elbo_of("dreg", 3).loss_and_grads(model, guide)
