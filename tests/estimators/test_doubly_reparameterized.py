@@ -78,8 +78,11 @@ def test_a_value_that_moves_with_no_parameter():
     assert pyro.get_param_store()._params["loc"].grad.abs() > 0
 
 
-def flows(make):
-    """A guide that is a flow, and a model that is the same: its weights are all 1."""
+def flows(make, coin=False):
+    """A guide that is a flow, and a model that is the same: its weights are all 1.
+
+    ``coin``: beside a discrete site, by which it is found what depends on what.
+    """
     flow = make(2)
     fixed = copy.deepcopy(flow).requires_grad_(False)
 
@@ -88,17 +91,22 @@ def flows(make):
 
     def guide():
         pyro.module("flow", flow)
+        if coin:
+            pyro.sample("b", dist.Bernoulli(0.5))
         pyro.sample("z", law(flow))
 
     def model():
+        if coin:
+            pyro.sample("b", dist.Bernoulli(0.5))
         pyro.sample("z", law(fixed))
 
     return model, guide, flow
 
 
+@pytest.mark.parametrize("coin", [True, False])
 @pytest.mark.parametrize("mode", [True, False])
-def test_parameters_that_a_flow_keeps_are_held(mode):
-    model, guide, flow = flows(affine_autoregressive)
+def test_parameters_that_a_flow_keeps_are_held(mode, coin):
+    model, guide, flow = flows(affine_autoregressive, coin)
     elbo_of("dreg", 3, mode=mode).loss_and_grads(model, guide)
     assert all(p.grad is None or p.grad.abs().max() < 1e-5 for p in flow.parameters())
     elbo_of("pathwise", 3, mode=mode).loss_and_grads(model, guide)
