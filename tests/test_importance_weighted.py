@@ -40,11 +40,11 @@ def test_gradient_of_the_bound_by_three_particles(word, name):
     assert_mean(drawn(elbo, program, 30000), program.exact(3, alpha)[1:])
 
 
-@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("word", one_in(2, WORDS))
 @pytest.mark.parametrize("name", ["plate", "mixed"])
 def test_all_modes_have_the_same_law(word, name):
     program = PROGRAMS[name]
-    if (word, name) in [("score", "plate"), ("vimco", "mixed")]:
+    if (word, name) in [("score", "plate"), ("vimco", "mixed"), ("dreg", "mixed")]:
         exact = program.exact(2, 0.5)[1:]
         assert_mean(drawn(elbo_of(word, alpha=0.5, mode="vmap"), program, 8000), exact)
     found = gradients(
@@ -81,7 +81,7 @@ def test_captured(word, name, mode):
     assert_same_steps(programs, tolerance=1e-9)
 
 
-@pytest.mark.parametrize("guide", [AutoNormal, AutoMultivariateNormal])
+@pytest.mark.parametrize("guide", one_in(2, [AutoNormal, AutoMultivariateNormal]))
 def test_autoguides_train(guide):
     def model():
         scale = pyro.sample("scale", dist.LogNormal(0.0, 1.0))
@@ -90,7 +90,7 @@ def test_autoguides_train(guide):
 
     guide = guide(model)
     svi = SVI(model, guide, Adam({"lr": 0.02}), pre.ImportanceWeighted_ELBO(8))
-    steps = [svi.step() for _ in range(150)]
+    steps = [svi.step() for _ in range(100)]
     assert sum(steps[-30:]) < sum(steps[:30])
 
 
