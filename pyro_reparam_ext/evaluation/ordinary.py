@@ -178,14 +178,16 @@ def ordinary_guide(
     sites, terms = [], []
     again = partial(run_guide, guide, args, kwargs)
     latent = {name: e for name, e in run.estimators.items() if not run.nodes[name]["is_observed"]}
-    functions = {name for name in latent if isinstance(innermost(run.nodes[name]["fn"]), Delta)}
-    holding = [name for name, estimator in latent.items() if estimator.holds_guide_parameters]
+    scored_held = [name for name, estimator in latent.items() if estimator.holds_guide_parameters]
+    functions: set[str] = set()
+    if scored_held:
+        functions = {name for name in latent if isinstance(innermost(run.nodes[name]["fn"]), Delta)}
     copies = _copies(run, latent, functions)
     at_copies: Recorder = run
     if copies:
-        holding = [name for name in latent if name not in functions]
+        scored_held = [name for name in latent if name not in functions]
         at_copies, trace = run_at_copies(copies, again, run, trace)
-    held = held_distributions(holding, again, at_copies, trace, copies)
+    held = held_distributions(scored_held, again, at_copies, trace, copies)
     for name in trace.nodes:
         if name not in run.draws:
             continue
