@@ -43,6 +43,7 @@ from .estimators import (
 )
 from .fitting.fit import Fit, fit
 from .fitting.posterior_data import posterior_datasets, to_datatree, to_inferencedata
+from .importance_weighted import ImportanceWeighted_ELBO
 from .inspection.sites import inspect_sites
 from .monitoring.gradient_monitor import GradientMonitor
 from .schedule import ExponentialDecay, LinearWarmup
@@ -73,6 +74,7 @@ __all__ = [
     "GuideCheck",
     "GumbelRao",
     "GumbelSoftmax",
+    "ImportanceWeighted_ELBO",
     "LeaveOneOut",
     "LinearWarmup",
     "LocalExpectation",

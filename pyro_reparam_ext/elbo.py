@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
 import pyro
 import torch
@@ -98,7 +98,7 @@ class TraceEstimator_ELBO(ELBO):
     """
 
     max_plate_nesting: float
-    objective: ClassVar[Objective] = Mean()
+    objective: Objective = Mean()
     """The function of the particles' log weights that is maximised."""
 
     def __init__(
@@ -235,6 +235,7 @@ class TraceEstimator_ELBO(ELBO):
         options = {"max_plate_nesting": self._bound, "vectorize_particles": self.vectorize_particles}
         kept = self.particles if num_particles > 1 else "independent"
         other = TraceEstimator_ELBO(estimators, num_particles=num_particles, particles=kept, **options)
+        other.objective = self.objective
         other._ways.extend(way.for_others() for way in self._ways)
         return other
 
@@ -346,5 +347,4 @@ class TraceEstimator_ELBO(ELBO):
         return resolve(self.estimators, message, source)
 
     def _get_trace(self, model: Any, guide: Any, args: tuple, kwargs: dict) -> Any:
-        """Required by the base class, whose way of evaluating programs is not used."""
         raise NotImplementedError("TraceEstimator_ELBO evaluates programs by its own passes")

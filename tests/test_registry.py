@@ -7,11 +7,14 @@ import torch
 
 import pyro_reparam_ext as pre
 from pyro_reparam_ext.estimators.base import Estimator
+from pyro_reparam_ext.estimators.doubly_reparameterized import DoublyReparameterized
 from pyro_reparam_ext.estimators.protocol import Paper
 
 from .families import FAMILIES
 from .registry import REGISTRY
 
+OF_A_BOUND = {DoublyReparameterized}
+"""Estimators for objectives that choose them themselves, which nobody configures."""
 PUBLIC = [getattr(pre.estimators, name) for name in pre.estimators.__all__]
 
 
@@ -25,7 +28,7 @@ def test_every_estimator_is_public():
         return {cls, *(c for s in cls.__subclasses__() for c in subclasses(s))}
 
     package = {c for c in subclasses(Estimator) if c.__module__.startswith("pyro_reparam_ext")}
-    assert package - {Estimator} == set(PUBLIC)
+    assert package - {Estimator} - OF_A_BOUND == set(PUBLIC)
 
 
 PARTS = {

@@ -56,6 +56,10 @@ class Estimator:
     holds_guide_parameters: ClassVar[bool] = False
     """Whether the guide scores the value with its parameters held: the log density moves with the value
     and those of other sites that the distribution depends on, and with nothing else."""
+    scored_at_copy: ClassVar[bool] = False
+    """Whether guide and model are scored at a copy of the value, ``site.value``, in which the costs are
+    differentiated apart from all that is sampled after the site; ``site.noise`` is what was copied. It
+    takes ``holds_guide_parameters``, and what is beside it is held too."""
     min_particles: ClassVar[int] = 1
     """Particles that the ELBO has to have."""
     iid_particles: ClassVar[bool] = False

@@ -1,12 +1,20 @@
-"""Costs under an objective that is no mean over the particles: one particle weighs what others cost.
+r"""Costs under an objective that is no mean over the particles: one particle weighs what others cost.
 
 The estimate that a site adds is made from what the objective would be at each of its alternatives,
-which is a function of numbers that are known: no further evaluation is needed.
+which is a function of numbers that are known: no further evaluation is needed. Where the objective is
+:math:`L` and :math:`v_p` its derivative in the log weight of particle :math:`p`, a site is charged by
+
+.. math::
+    -(L - v_p)
+
+since its log density is a part of the weight, by which the score of its value gets a :math:`-v_p`. The
+derivative of that in the log weight, :math:`v_p - \partial v_p / \partial w_p`, is what a gradient in
+the value of a site is multiplied by: for the bound of order :math:`\alpha` it is
+:math:`\alpha v_p + (1 - \alpha) v_p^2`, the coefficient of the doubly reparameterised gradient.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -17,100 +25,65 @@ from ..estimators.protocol import Evaluations
 from .at_once import is_at_once
 from .axes import PARTICLES
 from .costs import Costs
+from .log_weights import LogWeights
 from .objective import Objective
 
 
-def log_weights(runs: Sequence[Costs]) -> Tensor:
-    """The log weights of all particles, shape ``(particles,)``, at their ordinary values.
-
-    Differentiable in all parameters: weighed as a bound does it, the score of a hard value has not the
-    mean zero.
-    """
-    for costs in runs:
-        if costs.program.enumerated:
-            (name, *_) = costs.program.enumerated
-            site = costs.program.enumerated[name]
-            raise EstimatorError(
-                f"site '{name}': {type(site.estimator).__name__} averages costs over the values of the "
-                f"site, of which a bound by several particles is no mean; expected an estimator of "
-                f"sampled values. {site.estimator.advice(site.fn, is_at_once)}"
-            )
-    return torch.cat([_of_run(costs) for costs in runs])
-
-
-def _of_run(costs: Costs) -> Tensor:
-    dim, total = costs.program.particle_dim, None
-    for term in costs.passes[0].terms:
-        log_prob = term.aligned[0]
-        if dim is None:
-            part = log_prob.sum().reshape(1)
-        else:
-            particles = log_prob.movedim(dim, 0)
-            particles = particles.reshape(len(particles), -1).sum(1)
-            part = particles.expand(costs.program.num_particles)
-        total = term.added_to(total, part)
-    return torch.zeros(1) if total is None else -total
-
-
 def charged(
-    one: Evaluations, costs: Costs, objective: Objective, weights: Tensor, particle: int | None
+    one: Evaluations, costs: Costs, objective: Objective, weights: LogWeights, particle: int | None
 ) -> Evaluations:
     """A site's costs as what the objective would lose at each alternative, times the particles.
 
     Args:
-        one: with costs that are summed over all plates but that of the particles.
-        weights: the log weights of all particles.
+        one: with costs that are summed over all plates but those with weights of their own.
+        weights: the log weights of all particles, detached.
         particle: which one it is, if they are run one by one.
     """
-    site, count = one.site, len(weights)
-    if is_at_once(site.estimator) and site.plates - {PARTICLES}:
+    site, scale, values = one.site, weights.scale, weights.values
+    together = site.plates - {PARTICLES} - costs.own_weights
+    if is_at_once(site.estimator) and together:
         raise EstimatorError(
             f"site '{site.name}': {type(site.estimator).__name__} changes all elements of plate "
-            f"{sorted(site.plates - {PARTICLES})[0]!r} at once, which a bound by several particles "
+            f"{sorted(together)[0]!r} at once, which a bound by several particles "
             f"can't take apart. {site.estimator.advice(site.fn, is_at_once)}"
         )
-    dim = one.particle_dim
-    rows = one.costs.reshape(len(one.costs), -1)  # shape: (evaluations, particles), or 1 in a loop
-    gain = rows[0] - rows
+    count = len(values)
+    # shape: (evaluations, particles, *plates); or without particles, if they are run one by one
+    gain = torch.where(one.costs == one.costs[0], 0.0, one.costs[0] - one.costs) / scale
+    missing = values.dim() + (particle is None) - gain.dim()
+    gain = gain.reshape(len(gain), *(1,) * missing, *gain.shape[1:])
     if particle is None:
-        alternatives = weights + gain
+        alternatives = values + gain
     else:
-        alternatives = weights.expand(len(rows), count).clone()
-        alternatives[:, particle] += gain[:, 0]
-    # shape: (evaluations, particles)
-    lost, pull_back = torch.func.vjp(
-        lambda x: -count * objective.replaced(weights, x), alternatives.detach()
-    )[:2]
+        alternatives = values.expand(len(gain), *values.shape).clone()
+        alternatives[:, particle] += gain
+
+    def signal(x: Tensor) -> Tensor:
+        return -count * (objective.replaced(values, x) - objective.share(values, x))
+
+    lost, pull_back = torch.func.vjp(signal, alternatives.detach())[:2]
     slope = pull_back(torch.ones_like(lost))[0]
-    # shape: (particles,)
-    others = (weights.sum() - weights) / max(count - 1, 1)
-    baseline = -count * objective.replaced(weights, others)
-    keep = slice(None) if particle is None else slice(particle, particle + 1)
+    baseline = -count * objective.baseline(values)[None]
+    dims = costs.program.batch_dims
 
     def shaped(x: Tensor) -> Tensor:
-        """From ``(..., particles)`` to the dims of the costs."""
-        x = x[..., keep].detach()
-        return x if dim is None else x.reshape(*x.shape, *(1,) * (-1 - dim))
+        """From ``(..., particles, *plates)`` to the dims of the costs."""
+        x = x.detach() if particle is None else x[:, particle].detach()
+        return x.reshape(len(x), *x.shape[x.dim() - dims :])
+
+    factors = shaped(-slope)
 
     def scaled(gradient: Tensor | None, number: int) -> Tensor | None:
         if gradient is None:
             return None
         branch = one.branches[number]
         start = 1 + sum(b.count for b in one.branches[:number])
-        rows = slice(start, start + branch.count) if branch.count else slice(0, 1)
-        factor = _padded(shaped(-slope[rows]), costs.program.batch_dims)
-        factor = factor.reshape(*factor.shape, *(1,) * len(site.fn.event_shape))
-        return gradient * (factor if branch.count else factor[0])
+        factor = factors[start : start + branch.count] if branch.count else factors[0]
+        return gradient * factor[(..., *(None,) * len(site.fn.event_shape))]
 
     return replace(
         one,
-        costs=_padded(shaped(lost), costs.program.batch_dims),
+        costs=scale * shaped(lost),
         gradients=[scaled(gradient, number) for number, gradient in enumerate(one.gradients)],
-        others=_padded(shaped(baseline)[None], costs.program.batch_dims)[0],
+        others=scale * shaped(baseline)[0],
     )
-
-
-def _padded(x: Tensor, dims: int) -> Tensor:
-    """Evaluations on the left, then ``dims`` dims, those that are missing of size 1."""
-    missing = dims + 1 - x.dim()
-    return x.reshape(x.shape[0], *(1,) * missing, *x.shape[1:])

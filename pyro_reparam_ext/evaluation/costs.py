@@ -34,6 +34,8 @@ class Costs:
     program: Program
     passes: list[Pass]
     objective: Objective = field(default_factory=Mean)
+    own_weights: frozenset[str] = frozenset()
+    """The plates whose elements an objective that is no mean weighs by themselves."""
 
     @cached_property
     def enumerated(self) -> EnumeratedSites:
@@ -110,7 +112,7 @@ class Costs:
     def _kept(self, number: int) -> frozenset[str]:
         """The plates over which the costs of a site stay unsummed."""
         plates = self.program.sites[number].plates
-        return plates if self.objective.is_mean else plates & {PARTICLES}
+        return plates if self.objective.is_mean else plates & (self.own_weights | {PARTICLES})
 
     @cached_property
     def _starts(self) -> list[dict[Span, int]]:

@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
-from pyro.distributions import TorchDistribution
+from pyro.distributions import Delta, TorchDistribution
 from torch import Tensor
 
-from ..distributions.rules.wrappers import coordinates
+from ..distributions.rules.wrappers import coordinates, innermost
 from ..estimators.protocol import Draw, Site
 from .plain import PlainRun
 from .terms import Crossing, Key, Term, agree
@@ -79,9 +79,12 @@ def _ancestors(plain: PlainRun) -> dict[str, frozenset[str]]:
 
 def _changed(fn: TorchDistribution, value: Tensor, dim: int) -> Tensor | None:
     """``value`` with another one in the first element along a batch dim; None if none was found."""
-    other = _another(fn, value)
     dim -= len(fn.event_shape)
-    if other is None or value.dim() < -dim:
+    if value.dim() < -dim:
+        return None
+    # A function of other sites has no other value of its own but that of another element.
+    other = value.flip(dim) if isinstance(innermost(fn), Delta) else _another(fn, value)
+    if other is None:
         return None
     changed = value.clone()
     changed.select(dim, 0).copy_(other.select(dim, 0))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pyro
 import torch
+from pyro.poutine.util import site_is_subsample
 
 from ..callers import told
 from ..errors import CannotVectorize, EstimatorError
@@ -78,13 +79,18 @@ def evaluate(
     """
 
     recorder: OrdinaryRun | None = None
+    indices: dict[str, Any] = {}
 
     def run(path: dict[str, int]) -> Costs:
         nonlocal recorder
         axes = layout.axes()
         try:
-            recorder = OrdinaryRun(resolve, layout.plate_dims, path, track, axes, layout.source())
+            plates, source = layout.plate_dims, layout.source()
+            recorder = OrdinaryRun(resolve, plates, path, track, axes, source, indices)
             ordinary = ordinary_guide(guide, args, kwargs, recorder, state)
+            if not objective.is_mean:  # particles whose weights are compared have the same data
+                nodes = ordinary.trace.nodes.items()
+                indices.update({name: x["value"] for name, x in nodes if site_is_subsample(x)})
             program = Program(
                 model=model,
                 guide=guide,

@@ -28,8 +28,9 @@ class Differentiated:
 def gradients(costs: Costs, numbers: Sequence[int], learn: bool) -> dict[int, list[Tensor | None]]:
     """For the branches of some sites, the gradients of the summed costs in their tensors.
 
-    The evaluations of one site don't depend on the values of another: one sum serves them all.
-    ``learn``: whether control variates learn from them.
+    The evaluations of one site don't depend on the alternatives of another: one sum serves them all.
+    They do depend on copies of ordinary values, whose derivatives are those of the ordinary evaluation
+    alone: another sum. ``learn``: whether control variates learn from them.
     """
     asked = [
         Differentiated(number, place, branch, tensor)
@@ -37,8 +38,20 @@ def gradients(costs: Costs, numbers: Sequence[int], learn: bool) -> dict[int, li
         for place, branch in enumerate(costs.program.branches.get(number, ()))
         if branch.order and (tensor := differentiated_in(costs, number, branch)) is not None
     ]
-    if not asked:
-        return {}
+    sites = costs.program.sites
+    found: dict[int, list[Tensor | None]] = {
+        number: [None] * len(costs.program.branches[number]) for number in {x.owner for x in asked}
+    }
+    for alike in grouped(asked, lambda one: sites[one.owner].estimator.scored_at_copy):
+        derivatives = _derivatives(_total(costs, alike), alike, learn)
+        for one, gradient in zip(alike, derivatives, strict=True):
+            assert one.branch.tensor is not None
+            found[one.owner][one.number] = gradient.reshape(one.branch.tensor.shape)
+    return found
+
+
+def _total(costs: Costs, asked: list[Differentiated]) -> Tensor:
+    """The sum of the costs in the evaluations of some branches."""
     total = torch.zeros((), device=asked[0].tensor.device)
     for alike in grouped(asked, lambda x: (costs.view(x.owner), _averaged_over(costs, x))):
         owners: dict[int, list[Differentiated]] = {}
@@ -52,13 +65,7 @@ def gradients(costs: Costs, numbers: Sequence[int], learn: bool) -> dict[int, li
             for term in _differing(costs, p, those):
                 part = weighed(costs.expect(term, p, those[0].owner, runs), weights)
                 total = term.added_to(total, part.sum())
-    found: dict[int, list[Tensor | None]] = {
-        number: [None] * len(costs.program.branches[number]) for number in {x.owner for x in asked}
-    }
-    for one, gradient in zip(asked, _derivatives(total, asked, learn), strict=True):
-        assert one.branch.tensor is not None
-        found[one.owner][one.number] = gradient.reshape(one.branch.tensor.shape)
-    return found
+    return total
 
 
 def differentiated_in(costs: Costs, number: int, branch: Branch) -> Tensor | None:

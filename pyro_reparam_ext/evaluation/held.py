@@ -1,61 +1,107 @@
-"""The distributions of guide sites with the parameters of the guide held.
+"""Further runs of a guide at the values of one: with its parameters held, or at copies of values.
 
 A site's distribution may depend on other sites, through which it has to be differentiated: held are not
 its tensors, but the parameters that these are made of.
+
+The derivative of the costs in the value of a site alone, and not in what is sampled after it by that
+value, is that at a *copy* of the value: guide and model are scored at it, and the guide has sampled
+from the value itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from pyro.distributions import TorchDistribution
+from pyro.distributions import Delta, TorchDistribution
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
+from ..distributions.rules.wrappers import innermost
 from ..errors import EstimatorError
-from ..estimators.protocol import Draw
 from ..numerics.substitution import Substitution
-from .control_flow import ControlFlow
+from .control_flow import ControlFlow, provenance_of, untracked
 from .recorder import Recorder
 
-Score = TypeVar("Score")
+RunAgain = Callable[[Recorder], Trace]
 
 
-@dataclass(frozen=True)
+class GivenRun(Recorder):
+    """A guide at the values of another run of it.
+
+    Args:
+        run: that has recorded the guide.
+        trace: of that run.
+        copies: by name, the values that are given in the place of those of the run. Where there are
+            any, the values of Delta sites, which are functions of others, are computed anew.
+        tracking: whether values carry the provenance that they had.
+    """
+
+    def __init__(
+        self, run: Recorder, trace: Trace, copies: Mapping[str, Tensor], *, tracking: bool
+    ) -> None:
+        super().__init__(run.axes, run.control if tracking else ControlFlow(), tracking)
+        self.given = {name: node["value"] for name, node in run.nodes.items()} | dict(copies)
+        self.anew = bool(copies)
+        self.replayed = trace
+
+    def sample(self, message: dict[str, Any], fn: TorchDistribution) -> frozenset[str]:
+        name, upstream = message["name"], frozenset[str]()
+        if message["is_observed"]:
+            return upstream
+        if self.anew and isinstance(innermost(fn), Delta):
+            value = fn()
+            if self.tracking:
+                upstream = self.upstream[name] | provenance_of(value)
+            self.give(message, untracked(value))
+        else:
+            if self.tracking:
+                upstream = provenance_of(self.replayed.nodes[name]["value"])
+            self.give(message, self.given[name])
+        return upstream
+
+    def subsample(self, message: dict[str, Any]) -> None:
+        message["value"], message["done"] = self.replayed.nodes[message["name"]]["value"], True
+
+
+def copied(value: Tensor) -> Tensor:
+    """A copy of a value, in which costs can be differentiated, and by which nothing else moves."""
+    # Of the branch that is not taken ``where`` makes a gradient of exactly 0, whatever comes back.
+    return torch.where(torch.ones_like(value, dtype=torch.bool), value.detach(), value)
+
+
+def run_at_copies(
+    copies: Mapping[str, Tensor], run_again: RunAgain, run: Recorder, trace: Trace
+) -> tuple[GivenRun, Trace]:
+    """The guide at copies of some of its values.
+
+    Args:
+        copies: by the name of a site, a copy of its value.
+        run_again: runs the guide under a recorder.
+        run: that has recorded the guide.
+        trace: of that run.
+    """
+    again = GivenRun(run, trace, copies, tracking=run.tracking)
+    return again, _rerun(run_again, again, copies)
+
+
+@dataclass(frozen=True, eq=False)
 class Held:
-    """A distribution of a guide that scores with the guide's parameters held.
+    """A distribution with the parameters of the guide held: where it is made, and where it is asked.
 
-    Those of a flow are read when it scores, not when it is made.
+    That of a flow keeps modules, whose parameters it uses when it scores a value.
     """
 
     fn: TorchDistribution
     parameters: Mapping[int, Tensor]
 
-    def scored(self, score: Callable[[TorchDistribution, Draw], Score], draw: Draw) -> Score:
-        """``score`` of the distribution and the draw."""
-        # A flow scores the very tensor that it has made last by what it kept of making it.
-        with Substitution(self.parameters):
-            return score(self.fn, draw.map(lambda x: x.view_as(x)))
 
-
-class HeldRun(Recorder):
-    """A guide at the values of another run of it."""
-
-    def __init__(self, run: Recorder, trace: Trace) -> None:
-        super().__init__(run.axes, ControlFlow(), tracking=False)
-        self.values = {name: node["value"] for name, node in run.nodes.items()}
-        self.replayed = trace
-
-    def sample(self, message: dict[str, Any], fn: TorchDistribution) -> frozenset[str]:
-        if not message["is_observed"]:
-            self.give(message, self.values[message["name"]])
-        return frozenset()
-
-    def subsample(self, message: dict[str, Any]) -> None:
-        message["value"], message["done"] = self.replayed.nodes[message["name"]]["value"], True
+def holding(held: Held | None) -> AbstractContextManager[Any]:
+    """A context around what is asked of a held distribution; None: there is none."""
+    return nullcontext() if held is None else Substitution(held.parameters)
 
 
 def held_parameters(trace: Trace) -> dict[int, Tensor]:
@@ -65,29 +111,39 @@ def held_parameters(trace: Trace) -> dict[int, Tensor]:
     return {id(parameter): parameter.detach() for parameter in parameters}
 
 
-def held_sites(
+def held_distributions(
     names: Collection[str],
-    run_again: Callable[[Recorder], object],
+    run_again: RunAgain,
     run: Recorder,
     trace: Trace,
+    copies: Mapping[str, Tensor] | None = None,
 ) -> Mapping[str, Held]:
     """By name, the distributions of some sites with the guide's parameters held.
 
     Args:
+        names: of the sites.
         run_again: runs the guide under a recorder.
         run: that has recorded the guide, at whose values it is run again.
         trace: of that run.
+        copies: what it was given itself, if it was one at copies.
     """
     if not names or not torch.is_grad_enabled():
         return {}
-    again, before = HeldRun(run, trace), torch.get_rng_state()
+    again = GivenRun(run, trace, copies or {}, tracking=False)
     parameters = held_parameters(trace)
     with Substitution(parameters):
-        run_again(again)
+        _rerun(run_again, again, names)
+    return {name: Held(again.nodes[name]["fn"], parameters) for name in names}
+
+
+def _rerun(run_again: RunAgain, again: Recorder, names: Collection[str]) -> Trace:
+    """Runs a guide again, which has to take the same values at its sites and no noise beside them."""
+    before = torch.get_rng_state()
+    trace = run_again(again)
     if not torch.equal(before, torch.get_rng_state()):
         raise EstimatorError(
             f"site '{min(names)}': its estimator scores it by another run of the guide, in which the "
             f"guide drew random numbers outside of its sample sites; expected the same run. Draw them "
             f"at a sample site, or use Pathwise."
         )
-    return {name: Held(again.nodes[name]["fn"], parameters) for name in names}
+    return trace

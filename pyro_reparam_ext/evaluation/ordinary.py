@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
 
 import torch
 from pyro import poutine
-from pyro.distributions import TorchDistribution
+from pyro.distributions import Delta, TorchDistribution
 from pyro.poutine.guide import GuideMessenger
 from pyro.poutine.trace_struct import Trace
 from pyro.poutine.util import site_is_factor, site_is_subsample
 from torch import Tensor, nn
 
 from ..distributions.rules.discrete import log_prob as exact_log_prob
-from ..distributions.rules.wrappers import coordinates, is_masked, num_coordinate_dims, sum_rightmost
+from ..distributions.rules.wrappers import (
+    coordinates,
+    innermost,
+    is_masked,
+    num_coordinate_dims,
+    sum_rightmost,
+)
 from ..errors import EstimatorError
 from ..estimators.base import Estimator
 from ..estimators.protocol import Draw, Site
@@ -24,7 +30,7 @@ from ..noise import NoiseSource, noise_of
 from .at_once import is_at_once
 from .axes import Visible
 from .control_flow import ControlFlow, provenance_of, untracked
-from .held import Held, held_sites
+from .held import Held, copied, held_distributions, holding, run_at_copies
 from .recorder import Recorder
 from .terms import Term, left_padded, log_prob_of
 
@@ -46,7 +52,7 @@ class OrdinaryRun(Recorder):
     An enumerated site takes all values of its support at once, on a new dim left of all others; or,
     where programs run in a loop (``plate_dims`` is None), the value numbered in ``path``. ``track``:
     whether values carry their provenance, by which the costs that depend on them are found. ``source``:
-    of the noise of all sites.
+    of the noise of all sites. ``indices``: of sub-sampled plates, that are given and not drawn.
     """
 
     def __init__(
@@ -57,8 +63,10 @@ class OrdinaryRun(Recorder):
         track: bool,
         axes: Visible,
         source: NoiseSource,
+        indices: Mapping[str, Any],
     ) -> None:
         super().__init__(axes, ControlFlow(), tracking=False)
+        self.indices = indices
         self.resolve = resolve
         self.plate_dims = plate_dims
         self.path = dict(path)
@@ -103,6 +111,12 @@ class OrdinaryRun(Recorder):
             self.tracked.add(name)
             self.tracking = True
         return upstream
+
+    def subsample(self, message: dict[str, Any]) -> None:
+        if message["value"] is None and message["name"] in self.indices:
+            message["value"], message["done"] = self.indices[message["name"]], True
+        else:
+            super().subsample(message)
 
     def _enumerate(self, message: dict[str, Any], fn: TorchDistribution, estimator: Estimator) -> Draw:
         name = message["name"]
@@ -162,29 +176,38 @@ def ordinary_guide(
     """Runs the guide once and collects its sites in the order they were sampled."""
     trace = run_guide(guide, args, kwargs, run)
     sites, terms = [], []
-    held = held_sites(
-        [
-            name
-            for name, estimator in run.estimators.items()
-            if estimator.holds_guide_parameters and not run.nodes[name]["is_observed"]
-        ],
-        partial(run_guide, guide, args, kwargs),
-        run,
-        trace,
-    )
+    again = partial(run_guide, guide, args, kwargs)
+    latent = {name: e for name, e in run.estimators.items() if not run.nodes[name]["is_observed"]}
+    scored_held = [name for name, estimator in latent.items() if estimator.holds_guide_parameters]
+    functions: set[str] = set()
+    if scored_held:
+        functions = {name for name in latent if isinstance(innermost(run.nodes[name]["fn"]), Delta)}
+    copies = _copies(run, latent, functions)
+    at_copies: Recorder = run
+    if copies:
+        scored_held = [name for name in latent if name not in functions]
+        at_copies, trace = run_at_copies(copies, again, run, trace)
+    held = held_distributions(scored_held, again, at_copies, trace, copies)
     for name in trace.nodes:
         if name not in run.draws:
             continue
         estimator, draw, node = run.estimators[name], run.draws[name], run.nodes[name]
+        if name in copies:
+            draw = Draw(copies[name], noise=draw.value)
+        elif copies and name in functions:
+            node = at_copies.nodes[name]
+            draw = Draw(node["value"])
         upstream: frozenset[str] | None = frozenset() if run.track else None
-        log_prob, score = scored(name, estimator, node["fn"], draw)
+        by_copy_alone = name in copies and not run.tracked
+        if not by_copy_alone:
+            log_prob, score = scored(name, estimator, node["fn"], draw)
         if run.tracked:  # what a distribution keeps in closures is left
             upstream = run.upstream.get(name, frozenset()) | (run.tracked & {name})
             upstream |= provenance_of(log_prob) | run.controlled_by[name]
             log_prob, score = untracked(log_prob), untracked(score)
         if name in held:
-            score_held = partial(log_prob_of, name, estimator.guide_log_prob)
-            log_prob = held[name].scored(score_held, draw)
+            log_prob = _held_log_prob(name, estimator, held[name], draw)
+            score = log_prob if by_copy_alone else score
         term = Term.of_guide(node, log_prob, score, upstream)
         site = Site(
             name=name,
@@ -211,6 +234,40 @@ def ordinary_guide(
         run.source,
         held,
     )
+
+
+def _held_log_prob(name: str, estimator: Estimator, held: Held, draw: Draw) -> Tensor:
+    # A flow remembers what the last tensor that it has scored was made of, by parameters not held.
+    draw = draw.map(lambda x: x.view_as(x))
+    try:
+        with holding(held):
+            return log_prob_of(name, estimator.guide_log_prob, held.fn, draw)
+    except (AssertionError, KeyError, NotImplementedError) as error:
+        raise EstimatorError(
+            f"site '{name}': {type(estimator).__name__} scores its value once more, with parameters "
+            f"held, and {type(innermost(held.fn)).__name__} has a density at draws of its own only; "
+            f"expected one that can be asked anywhere. Use Pathwise, or set gradient='pathwise' in the "
+            f"ELBO."
+        ) from error
+
+
+def _copies(
+    run: OrdinaryRun, latent: Mapping[str, Estimator], functions: Collection[str]
+) -> dict[str, Tensor]:
+    """By name, copies of the values of sites that are to be scored at one."""
+    if not torch.is_grad_enabled():
+        return {}
+    names = [name for name, estimator in latent.items() if estimator.scored_at_copy]
+    copies = {name: copied(x) for name in names if (x := run.draws[name].value).requires_grad}
+    for name, estimator in latent.items() if copies else ():
+        if estimator.differentiable and not (estimator.scored_at_copy or name in functions):
+            raise EstimatorError(
+                f"site '{name}': {type(estimator).__name__} differentiates through the value, and in "
+                f"another way {type(latent[names[0]]).__name__} does so at site '{names[0]}'; "
+                f"expected one of them, or an estimator of sampled values. Configure no estimator for "
+                f"'{name}', or set gradient='pathwise' in the ELBO."
+            )
+    return copies
 
 
 def scored(name: str, estimator: Estimator, fn: TorchDistribution, draw: Draw) -> tuple[Tensor, Tensor]:

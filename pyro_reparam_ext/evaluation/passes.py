@@ -34,7 +34,7 @@ from ..noise import noise_of
 from ..numerics.shapes import cat_rows
 from .alternatives_pass import AlternativesPass, cat, one
 from .control_flow import ControlFlow, provenance_of, untracked
-from .held import Held, held_sites
+from .held import Held, held_distributions, holding
 from .ordinary import run_guide, scored
 from .program import Program, Span
 from .recorder import Recorder
@@ -116,7 +116,8 @@ def collect(
 
 def differentiates_ordinary(program: Program) -> bool:
     """Whether derivatives are taken in an ordinary value."""
-    return any(branch.order and not branch.count for _, _, branch in program.all_branches())
+    every, sites = program.all_branches(), program.sites
+    return any(b.order and not b.count and _is_relaxable(sites[owner]) for owner, _, b in every)
 
 
 def _ordinary_run(program: Program, relaxed: bool) -> GuideRun:
@@ -155,7 +156,7 @@ def _run_guide(
         return GuideRun(ordinary.trace, ordinary.sites, {site.name: draw}, terms)
     trace = run_guide(program.guide, program.args, program.kwargs, messenger)
     sites = [messenger.sites[name] for name in trace.nodes if name in messenger.draws]
-    held = held_sites(
+    held = held_distributions(
         [site.name for site in sites if site.estimator.holds_guide_parameters and not site.observed],
         partial(run_guide, program.guide, program.args, program.kwargs),
         messenger,
@@ -318,9 +319,8 @@ def guide_term(
     else:
         # Only the value of a hard site's log density enters, unless it weighs an expectation.
         graph = site.estimator.differentiable or site.estimator.enumerated
-        with torch.set_grad_enabled(graph and torch.is_grad_enabled()):
-            by = partial(scored, site.name, site.estimator)
-            log_prob, score = by(node["fn"], draw) if held is None else held.scored(by, draw)
+        with torch.set_grad_enabled(graph and torch.is_grad_enabled()), holding(held):
+            log_prob, score = scored(site.name, site.estimator, held.fn if held else node["fn"], draw)
     return Term.of_guide(node, log_prob, score)
 
 

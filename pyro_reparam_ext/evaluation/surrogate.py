@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from ..errors import EstimatorError
 from ..estimators.protocol import Evaluations
 from ..noise import noise_of
-from .bound import charged, log_weights
+from .bound import charged
 from .costs import Costs
 from .gradients import differentiated_in, gradients, is_differentiated
+from .log_weights import LogWeights, log_weights
 from .mean import mean_cost
 from .objective import Objective
 from .program import Program
@@ -36,7 +37,7 @@ def surrogate_loss(
     runs: Sequence[Costs], num_particles: int, learn: bool, objective: Objective
 ) -> Surrogate:
     """Loss and surrogate of all runs of a program: one if vectorised, else one per particle."""
-    weights: Tensor | None = None
+    weights: LogWeights | None = None
     if objective.is_mean:
         total = mean_cost(runs[0])
         for costs in runs[1:]:
@@ -45,8 +46,8 @@ def surrogate_loss(
             total = total / num_particles
     else:
         weights = log_weights(runs)
-        total = -objective.value(weights)
-        weights = weights.detach()
+        total = -weights.scale * objective.value(weights.values).sum()
+        weights = replace(weights, values=weights.values.detach())
     loss = total.detach()
     owners = [_contributing(costs.program) for costs in runs]
     if not any(owners):
@@ -58,7 +59,9 @@ def surrogate_loss(
         learners: list[Evaluations] = []
         for number, one in of_run.items():
             if weights is not None:
-                one = charged(one, costs, objective, weights, place if len(runs) > 1 else None)
+                one = charged(
+                    one, costs, objective, weights, place if one.particle_dim is None else None
+                )
             elif one.site.estimator.min_particles > 1:
                 one = replace(one, others=_mean_of_others(one, costs, runs, evaluations))
             estimator, state = one.site.estimator, one.site.state

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -34,6 +34,7 @@ class Term:
     differ (it is then *sliced*), and else any number of batch dims. ``plates`` maps the names of the
     vectorised plates that it lies in to their dims. ``upstream`` names the sites whose value it
     depends on, if tracked. ``score`` is the log density of a guide site neither scaled nor masked.
+    ``scale``: what it is scaled by; ``subsampled``: the part of that which each sub-sampled plate has.
     """
 
     name: str
@@ -43,6 +44,8 @@ class Term:
     batch_dims: int = 0
     upstream: frozenset[str] | None = None
     score: Tensor | None = None
+    scale: float | Tensor = 1.0
+    subsampled: tuple[tuple[str, float], ...] = ()
 
     @classmethod
     def of_guide(
@@ -53,17 +56,34 @@ class Term:
         upstream: frozenset[str] | None = None,
     ) -> Term:
         """The term ``log q`` of a node of the guide's trace."""
-        log_prob = scaled_and_masked(log_prob, node)
-        plates = vectorized_plates(node)
-        return cls(node["name"], "guide", log_prob, plates, upstream=upstream, score=score)
+        return cls._of("guide", node, log_prob, upstream, score)
 
     @classmethod
     def of_model(
         cls, node: Mapping[str, Any], log_prob: Tensor, upstream: frozenset[str] | None = None
     ) -> Term:
         """The term ``log p`` of a node of the model's trace."""
-        log_prob = scaled_and_masked(log_prob, node)
-        return cls(node["name"], "model", log_prob, vectorized_plates(node), upstream=upstream)
+        return cls._of("model", node, log_prob, upstream, None)
+
+    @classmethod
+    def _of(
+        cls,
+        side: Literal["guide", "model"],
+        node: Mapping[str, Any],
+        log_prob: Tensor,
+        upstream: frozenset[str] | None,
+        score: Tensor | None,
+    ) -> Term:
+        return cls(
+            node["name"],
+            side,
+            scaled_and_masked(log_prob, node),
+            vectorized_plates(node),
+            upstream=upstream,
+            score=score,
+            scale=node["scale"],
+            subsampled=subsampled_plates(node),
+        )
 
     def added_to(self, total: Tensor | None, part: Tensor) -> Tensor:
         """``total`` with ``part`` of this term counted in."""
@@ -95,10 +115,7 @@ class Term:
 
     def detached(self) -> Term:
         """The same term without a gradient."""
-        log_prob = self.log_prob.detach()
-        return Term(
-            self.name, self.side, log_prob, self.plates, self.batch_dims, self.upstream, self.score
-        )
+        return replace(self, log_prob=self.log_prob.detach())
 
 
 def rows_at(x: Tensor, runs: Runs) -> Tensor:
@@ -137,6 +154,12 @@ def weighed(x: Tensor, weights: Sequence[Tensor]) -> Tensor:
 def vectorized_plates(site: Mapping[str, Any]) -> dict[str, int]:
     """Names and dims of the vectorised plates of a site."""
     return {frame.name: frame.dim for frame in site["cond_indep_stack"] if frame.vectorized}
+
+
+def subsampled_plates(site: Mapping[str, Any]) -> tuple[tuple[str, float], ...]:
+    """The plates of a site that show a part of their elements: names, and all over the part."""
+    frames = [f for f in site["cond_indep_stack"] if f.full_size is not None and f.full_size != f.size]
+    return tuple((frame.name, frame.full_size / frame.size) for frame in frames)
 
 
 def is_computed(site: Mapping[str, Any]) -> bool:

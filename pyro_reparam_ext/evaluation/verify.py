@@ -82,7 +82,8 @@ def verify(costs: Costs, done: set[Hashable]) -> bool:
         for row in _rows(costs, owners):
             _compare(costs, row, done)
         if program.vectorized and not program.axes.hides:
-            for name in (None, *(program.sites[owner].name for owner in owners)):
+            moved = [n for n in owners if any(branch.count for branch in program.branches[n])]
+            for name in (None, *(program.sites[owner].name for owner in moved)):
                 if (probed := Probed(name, program.inner_shape)) not in done:
                     probe(program, name)
                     done.add(probed)
@@ -282,7 +283,10 @@ def _look_for_crossings(costs: Costs, done: set[Hashable]) -> bool:
     """Notes what crosses the plates of sites whose costs stay unsummed over these; True if all has."""
     program = costs.program
     sites = []
-    for site in filter(_is_charged, program.ordinary.sites):
+    apart = not costs.objective.is_mean  # by which all sites are weighed element by element
+    for site in program.ordinary.sites:
+        if not (_is_charged(site) or (apart and site.plates and not site.observed)):
+            continue
         if Crossed(site.name) not in done:
             sites.append(site)
         else:
@@ -298,12 +302,13 @@ def _look_for_crossings(costs: Costs, done: set[Hashable]) -> bool:
     def again(draws: Mapping[str, Draw]) -> PlainRun:
         return plain_run(program, draws, values)
 
-    for site in sites[:AT_ONCE]:
+    looked_at = sites if apart else sites[:AT_ONCE]
+    for site in looked_at:
         found = crossings(plain.sites[site.name], plain, again)
         check_crossings(site, found)
         program.crossed.update(found)
         done.add(Crossed(site.name))
-    return len(sites) <= AT_ONCE
+    return len(sites) == len(looked_at)
 
 
 def _is_charged(site: Site) -> bool:

@@ -106,6 +106,7 @@ def test_what_a_bound_cannot_take_apart():
     def in_a_plate():
         with pyro.plate("data", 2, dim=-1):
             pyro.sample("z", dist.Bernoulli(logits=pyro.param("logits", torch.zeros(2))))
+        pyro.sample("outside", dist.Normal(0.0, 1.0))
 
     for estimator in (pre.Enumeration(), pre.LocalExpectation()):
         elbo = Bound(estimator, num_particles=2, max_plate_nesting=2)
