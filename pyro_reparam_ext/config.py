@@ -37,6 +37,11 @@ def chooses(choice: Choice) -> Choice:
 
 def chosen(elbo: object, *call: Any) -> Mapping[str, Estimator]:
     """The estimators that are chosen for an ELBO at its first call."""
+    if getattr(elbo, "particles", None) == "fixed":
+        raise EstimatorError(
+            "estimators='auto' chooses by the noise of gradients, of which particles='fixed' leaves "
+            "none; expected fresh noise. Leave estimators out, or choose by particles='independent'."
+        )
     return _choices[0](elbo, *call)
 
 

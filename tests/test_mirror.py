@@ -13,6 +13,7 @@ TESTS = Path(__file__).parent
 
 COVERED_BY = {
     "distributions/rules/near_ends.py": "distributions/mixins/test_log_tailed.py",
+    "numerics/student_tails.py": "distributions/rules/test_inverse_cdf.py",
     "numerics/uniform_tail.py": "numerics/test_incomplete_gamma.py",
     "distributions/mixins/searched_quantile.py": "distributions/rules/test_inverse_cdf.py",
     "distributions/rules/mixture_parts.py": "estimators/test_stratified.py",

@@ -196,6 +196,8 @@ def test_errors():
         elbo_of("antithetic", num_particles=5)
     with pytest.raises(pre.EstimatorError, match="several particles"):
         elbo_of("sobol", num_particles=1)
+    with pytest.raises(pre.EstimatorError, match="particles='fixed' leaves none"):
+        elbo_of("fixed", estimators="auto").loss_and_grads(model, guide)
     with pytest.raises(pre.EstimatorError, match="must be one of 'independent', 'antithetic'"):
         elbo_of("halton")
     with pytest.raises(pre.EstimatorError, match="one by one; expected vectorize_particles=True"):

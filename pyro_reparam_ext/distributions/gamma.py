@@ -76,7 +76,7 @@ class Gamma(SearchedQuantile, dist.Gamma):
     @cdf_on_support
     def cdf(self, value: Tensor) -> Tensor:
         cdf = gamma_cdf(positive_log(value * self.rate), self.concentration)
-        return torch.where(value > 0, cdf, 0.0)
+        return torch.where(value <= 0, 0.0, cdf)
 
     @log_prob_on_support
     def log_prob(self, value: Tensor) -> Tensor:

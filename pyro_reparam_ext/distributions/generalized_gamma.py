@@ -116,7 +116,7 @@ class GeneralizedGamma(SearchedQuantile, Parametric):
     @cdf_on_support
     def cdf(self, value: Tensor) -> Tensor:
         log_standard = self.power * (positive_log(value) - self.scale.log())
-        return torch.where(value > 0, gamma_cdf(log_standard, self.concentration), 0.0)
+        return torch.where(value <= 0, 0.0, gamma_cdf(log_standard, self.concentration))
 
     @property
     def mean(self) -> Tensor:
@@ -188,7 +188,7 @@ register_noise_map(GeneralizedGamma)(NoiseMap(lambda fn: normals(fn.concentratio
 def _tails(fn: GeneralizedGamma, value: Tensor) -> tuple[Tensor, Tensor]:
     log_standard = fn.power * (positive_log(value) - fn.scale.log())
     below, above = log_gamma_tails(log_standard, fn.concentration)
-    return torch.where(value > 0, below, 0.0), torch.where(value > 0, above, 1.0)
+    return torch.where(value <= 0, 0.0, below), torch.where(value <= 0, 1.0, above)
 
 
 def _of_tail(fn: GeneralizedGamma, log_mass: Tensor, upper: Tensor) -> Tensor:

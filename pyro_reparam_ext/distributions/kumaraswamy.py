@@ -200,7 +200,12 @@ def _pull_back(
 
 
 def _log_survival(fn: Kumaraswamy, value: Tensor) -> Tensor:
-    return fn.concentration0 * log1mexp(fn.concentration1 * _inside(value).log())
+    log_survival = fn.concentration0 * log1mexp(fn.concentration1 * _inside(value).log())
+    return torch.where(value >= 1, -math.inf, log_survival)
+
+
+def _log_cdf(fn: Kumaraswamy, value: Tensor) -> Tensor:
+    return torch.where(value <= 0, -math.inf, log1mexp(_log_survival(fn, value)))
 
 
 def _from_log_survival(fn: Kumaraswamy, log_p: Tensor) -> Tensor:
@@ -210,7 +215,7 @@ def _from_log_survival(fn: Kumaraswamy, log_p: Tensor) -> Tensor:
 
 register_log_tails(Kumaraswamy)(
     LogTails(
-        lambda fn, x: log1mexp(_log_survival(fn, x)),
+        _log_cdf,
         _log_survival,
         lambda fn, p: _from_log_survival(fn, log1mexp(p.clamp(max=-torch.finfo(p.dtype).tiny))),
         _from_log_survival,

@@ -11,7 +11,6 @@ from torch import Size, Tensor
 from torch.distributions.distribution import Distribution
 from torch.distributions.utils import broadcast_all
 
-from ..numerics.beta_cdf import beta_tails
 from ..numerics.beta_quantile import logit_beta_quantile
 from ..numerics.implicit import implicit_joint
 from ..numerics.log1mexp import log1mexp
@@ -20,6 +19,7 @@ from ..numerics.log_gamma_ratio import log_gamma_half_step
 from ..numerics.normal_tail import HALF_LOG_2PI
 from ..numerics.select import select
 from ..numerics.standardised import standardised
+from ..numerics.student_tails import student_tails
 from .mixins.searched_quantile import SearchedQuantile
 from .rules.half_precision import drawn_in_single
 from .rules.inverse_cdf import register_inverted
@@ -133,11 +133,8 @@ class StudentT(SearchedQuantile, dist.StudentT):
     @cdf_on_support
     def cdf(self, value: Tensor) -> Tensor:
         with torch.no_grad():
-            y = (value.double() - self.loc) / self.scale
-            s = y.square() / self.df
-            below, above = s / (1 + s), 1 / (1 + s)
-            _, tails = beta_tails(below, torch.full_like(s, 0.5), 0.5 * self.df.double(), above)
-            cdf = torch.where(y > 0, 1 - 0.5 * tails, 0.5 * tails).to(self.df.dtype)
+            below, _ = student_tails((value.double() - self.loc) / self.scale, self.df)
+            cdf = below.to(self.df.dtype)
         return implicit_joint(cdf, _pull_back_cdf, value, self.df, self.loc, self.scale)
 
     @property

@@ -20,7 +20,7 @@ from .rules.half_precision import scored
 from .rules.known_defects import register_differentiable_once
 from .rules.log_tails import LogTails, log_tails, wide
 from .rules.near_ends import near_ends
-from .rules.on_support import on_support
+from .rules.on_support import floating, on_support
 from .rules.pathwise import pathwise_at
 from .rules.peak import mode_of
 from .rules.quantile import has, implicit_quantile, like, register_quantile
@@ -152,6 +152,7 @@ class Truncated(Parametric):
         return on_support(self, value, inside, bounds.middle)
 
     def cdf(self, value: Tensor) -> Tensor:
+        value = floating(value)
         if self._validate_args:
             self._validate_sample(value)
         bounds, support = self._bounds(), self.support
@@ -176,9 +177,10 @@ class Truncated(Parametric):
             log_half = -math.log(2)
             from_upper = tails.from_log_survival(self.base, torch.where(upper, log_p, log_half))
             from_lower = tails.from_log_cdf(self.base, torch.where(upper, log_half, log_p))
-            support = self.support
             x = torch.where(whole.isnan(), math.nan, torch.where(upper, from_upper, from_lower))
-            return torch.minimum(torch.maximum(x, support.lower_bound), support.upper_bound)
+            low, high = self.support.lower_bound, self.support.upper_bound
+            x = torch.where(value <= 0, low, torch.where(value >= 1, high, x))
+            return torch.minimum(torch.maximum(x, low), high)
 
     @property
     def mean(self) -> Tensor:

@@ -25,7 +25,8 @@ class StickingTheLanding(Pathwise):
     from there the score that is left out may have *lowered* the variance: then :class:`Pathwise` is
     better. Held are the parameters of the guide, not those of the site's distribution, which other
     sites upstream move as they should; for that the guide is run once more, at the values that were
-    drawn. Parameters that guide and model share are held in the guide alone.
+    drawn. Parameters that guide and model share are held in the guide alone. A module of the guide that
+    counts its calls, as batch normalisation does while it trains, counts two.
 
     Serves every distribution with ``has_rsample``, also in autoguides and flows; one evaluation of the
     program. The gradient can't be differentiated a second time.

@@ -10,11 +10,13 @@ from the value itself.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from pyro.distributions import Delta, TorchDistribution
 from pyro.poutine.trace_struct import Trace
@@ -138,12 +140,23 @@ def held_distributions(
 
 def _rerun(run_again: RunAgain, again: Recorder, names: Collection[str]) -> Trace:
     """Runs a guide again, which has to take the same values at its sites and no noise beside them."""
-    before = torch.get_rng_state()
+    before, others = torch.get_rng_state(), _other_random_states()
     trace = run_again(again)
-    if not torch.equal(before, torch.get_rng_state()):
-        raise EstimatorError(
-            f"site '{min(names)}': its estimator scores it by another run of the guide, in which the "
-            f"guide drew random numbers outside of its sample sites; expected the same run. Draw them "
-            f"at a sample site, or use Pathwise."
-        )
+    if not torch.equal(before, torch.get_rng_state()) or others != _other_random_states():
+        raise other_run(min(names))
     return trace
+
+
+def _other_random_states() -> tuple[Any, bytes, str]:
+    """Those of Python and of numpy."""
+    _, numbers, *rest = np.random.get_state(legacy=True)
+    return random.getstate(), np.asarray(numbers).tobytes(), repr(rest)
+
+
+def other_run(name: str) -> EstimatorError:
+    """The error of a guide that is another one when it is run again."""
+    return EstimatorError(
+        f"site '{name}': its estimator scores it by another run of the guide, in which the guide drew "
+        f"random numbers outside of its sample sites; expected the same run. Draw them at a sample "
+        f"site, or use Pathwise."
+    )

@@ -30,7 +30,7 @@ from ..noise import NoiseSource, noise_of
 from .at_once import is_at_once
 from .axes import Visible
 from .control_flow import ControlFlow, provenance_of, untracked
-from .held import Held, copied, held_distributions, holding, run_at_copies
+from .held import Held, copied, held_distributions, holding, other_run, run_at_copies
 from .recorder import Recorder
 from .terms import Term, left_padded, log_prob_of
 
@@ -206,7 +206,10 @@ def ordinary_guide(
             upstream |= provenance_of(log_prob) | run.controlled_by[name]
             log_prob, score = untracked(log_prob), untracked(score)
         if name in held:
-            log_prob = _held_log_prob(name, estimator, held[name], draw)
+            asked = _held_log_prob(name, estimator, held[name], draw)
+            if run.track and not (by_copy_alone or _same(asked, log_prob)):  # by a generator of its own
+                raise other_run(name)
+            log_prob = asked
             score = log_prob if by_copy_alone else score
         term = Term.of_guide(node, log_prob, score, upstream)
         site = Site(
@@ -249,6 +252,10 @@ def _held_log_prob(name: str, estimator: Estimator, held: Held, draw: Draw) -> T
             f"expected one that can be asked anywhere. Use Pathwise, or set gradient='pathwise' in the "
             f"ELBO."
         ) from error
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a.detach(), b.detach(), rtol=1e-3, atol=1e-3, equal_nan=True)
 
 
 def _copies(

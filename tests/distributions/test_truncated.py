@@ -187,3 +187,19 @@ def test_bounds_beyond_what_the_base_tells():
         pre.distributions.Truncated(base, 30.0, 32.0).rsample((3,))
     far = pre.distributions.Truncated(dist.Normal(torch.tensor(0.0).double(), 1.0), 300.0, 302.0)
     assert ((far.rsample((100,)) - 300).abs() < 0.1).all()
+
+
+@pytest.mark.parametrize(
+    ("base", "low", "high"),
+    [
+        (pre.distributions.Beta(2.0, 3.0), 0.5, 1.0),
+        (pre.distributions.Beta(2.0, 3.0), 0.0, 0.5),
+        (pre.distributions.Gamma(2.0, 1.0), 0.5, INF),
+        (dist.Normal(0.0, 1.0), 1.0, INF),
+        (pre.distributions.StudentT(3.0), -INF, 1.0),
+    ],
+    ids=repr,
+)
+def test_quantiles_at_the_ends(base, low, high):
+    fn = Truncated(base, low, high)
+    assert fn.icdf(torch.tensor([0.0, 1.0])).tolist() == [low, high]

@@ -1,7 +1,9 @@
 """Sticking the landing: no noise where the guide is the posterior, whatever it is made of."""
 
 import copy
+import random
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pyro.distributions.transforms as transforms
@@ -17,6 +19,9 @@ from ..statistics import assert_mean
 DOUBLE = torch.float64
 LEAST = 1e-10
 """Of the variance of a gradient where the guide is the posterior."""
+
+
+GENERATOR = torch.Generator()
 
 
 def double(*x):
@@ -186,3 +191,25 @@ def test_it_can_not_be_differentiated_twice():
     once = torch.autograd.grad(loss, leaves, create_graph=True)
     with pytest.raises(pre.EstimatorError, match="StickingTheLanding"):
         torch.autograd.grad(sum(g.sum() for g in once), leaves)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        lambda: random.choice([0.2, 2.0]),
+        lambda: float(np.random.choice([0.2, 2.0])),
+        lambda: torch.rand((), generator=GENERATOR) + 0.1,
+    ],
+    ids=["python", "numpy", "a generator"],
+)
+def test_a_guide_that_is_another_one_when_it_is_run_again(number):
+    def model():
+        pyro.sample("z", dist.Normal(1.0, 1.0))
+
+    def guide():
+        scale = number()
+        pyro.sample("z", dist.Normal(pyro.param("loc", torch.tensor(0.3)) * scale, scale))
+
+    elbo = pre.TraceEstimator_ELBO(pre.StickingTheLanding(), num_particles=10, max_plate_nesting=1)
+    with pytest.raises(pre.EstimatorError, match="'z'.*random numbers outside of its sample sites"):
+        elbo.loss_and_grads(model, guide)

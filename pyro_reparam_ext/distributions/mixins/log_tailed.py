@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ..rules.log_tails import log_tails
+from ..rules.on_support import floating
 
 
 class LogTailed:
@@ -23,10 +24,12 @@ class LogTailed:
             NotImplementedError: the CDF is not known.
             ValueError: the value is off the support, with validation on.
         """
+        value = floating(value)
         return self._log_tails(value).log_cdf(self, value)
 
     def log_survival_function(self, value: Tensor) -> Tensor:
         r"""The logarithm of the mass above a value, :math:`\log P(X > x)`, as :meth:`log_cdf`."""
+        value = floating(value)
         return self._log_tails(value).log_survival(self, value)
 
     def _log_tails(self: Any, value: Tensor) -> Any:

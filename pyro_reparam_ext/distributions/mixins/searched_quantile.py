@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..rules.inverse_cdf import inverse_cdf
+from ..rules.on_support import floating
 from .log_tailed import LogTailed
 
 
@@ -13,4 +14,4 @@ class SearchedQuantile(LogTailed):
 
     def icdf(self, value: Tensor) -> Tensor:
         """The quantile, by a search on the CDF, with a gradient in the parameters and in the share."""
-        return inverse_cdf(self, value)
+        return inverse_cdf(self, floating(value))

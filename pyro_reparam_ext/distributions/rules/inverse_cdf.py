@@ -41,6 +41,7 @@ def _plain_inverse(fn: Any, u: Tensor) -> Tensor:
     log_mass = torch.where(upper, (-x.clamp(min=0.5)).log1p(), x.clamp(max=0.5).log())
     found = _of_tail(fn, log_mass, upper)
     low, high = _ends(fn)
+    found = torch.where(x.isnan(), math.nan, found)
     found = torch.where(x <= 0, -math.inf if low is None else low, found)
     return torch.where(x >= 1, math.inf if high is None else high, found).to(u.dtype)
 

@@ -218,7 +218,7 @@ def _log_tail(fn: Any, value: Tensor, upper: bool) -> Tensor:
     mass = tails(double, x)[upper].detach()
     cdf = double.cdf(x)
     rate = (cdf.detach() - cdf if upper else cdf - cdf.detach()) / _positive(mass)
-    log_mass = torch.where(mass > 0, _positive(mass).log() + rate, -math.inf)
+    log_mass = torch.where(mass <= 0, -math.inf, _positive(mass).log() + rate)
     return log_mass.to(value.dtype)
 
 

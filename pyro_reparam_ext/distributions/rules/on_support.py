@@ -52,7 +52,7 @@ def _checked(method: Method, anywhere: Callable[[Any, Tensor, Method], Tensor]) 
 
 
 def _cdf_anywhere(fn: Any, value: Tensor, cdf: Method) -> Tensor:
-    value = _floating(value)
+    value = floating(value)
     below, above = beyond(fn.support, value)
     inside = scored(fn, torch.where(below | above, inside_of(fn, value), value), cdf)
     return torch.where(below, 0.0, torch.where(above, 1.0, inside))
@@ -69,7 +69,7 @@ def on_support(
     ``log_density``: of a distribution and a value. ``interior``: a value inside, where it is no
     attribute.
     """
-    value = _floating(value)
+    value = floating(value)
     constraint, events = _scored(fn), len(fn.event_shape)
     if events:
         dims = tuple(range(-events, 0))
@@ -82,7 +82,7 @@ def on_support(
     return torch.where(outside, -torch.inf, log_prob)
 
 
-def _floating(value: Tensor) -> Tensor:
+def floating(value: Tensor) -> Tensor:
     """Observed values may be integers."""
     return value if value.is_floating_point() else value.to(torch.get_default_dtype())
 

@@ -15,6 +15,7 @@ from ...numerics.beta_cdf import beta_tails
 from ...numerics.incomplete_gamma import gammainc, gammaincc
 from ...numerics.normal_tail import normal_cdf
 from ...numerics.straight_through import straight_through
+from ...numerics.student_tails import student_tails
 from .dispatch import Rules
 
 Tails = tuple[Tensor, Tensor]
@@ -115,14 +116,8 @@ def beta_law_tails(fn: torch.distributions.Beta, value: Tensor) -> Tails:
 
 @register_tails(torch.distributions.StudentT)
 def student_t_tails(fn: torch.distributions.StudentT, value: Tensor) -> Tails:
-    # The square over (df + square) is Beta(1/2, df/2).
-    z = (value - fn.loc) / fn.scale
-    square = z.square()
-    near, far = square / (fn.df + square), fn.df / (fn.df + square)
-    half = torch.full_like(fn.df, 0.5)
-    _, tail = beta_tails(near, half, 0.5 * fn.df, complement=far)
-    tail = 0.5 * tail
-    return torch.where(z < 0, tail, 1 - tail), torch.where(z < 0, 1 - tail, tail)
+    below, above = student_tails((value - fn.loc) / fn.scale, fn.df)
+    return below.to(value.dtype), above.to(value.dtype)
 
 
 def to_base(fn: TransformedDistribution, value: Tensor) -> Tensor:

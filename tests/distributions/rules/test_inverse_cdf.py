@@ -6,6 +6,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from scipy import stats
 
 import pyro_reparam_ext as pre
 from pyro_reparam_ext.distributions.rules.log_tails import log_tails
@@ -127,3 +128,50 @@ def test_a_site_as_the_quantile_of_noise():
     assert len(noise) == 1
     fn = pre.distributions.SkewNormal(0.0, 1.0, 2.0)
     torch.testing.assert_close(fn.cdf(trace.nodes["z"]["value"]), noise[0], rtol=1e-4, atol=1e-5)
+
+
+def test_student_beyond_squares():
+    """Values whose squares overflow, which laws of few degrees of freedom draw; by mpmath's betainc."""
+    fn = pre.distributions.StudentT(torch.tensor(0.01).double(), validate_args=False)
+    far = torch.tensor([1e160, -1e200], dtype=torch.float64)
+    torch.testing.assert_close(
+        fn.log_survival_function(far),
+        torch.tensor([-4.407241, -0.004864]).double(),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+    assert fn.cdf(far[0]).item() == pytest.approx(0.987810, abs=1e-6)
+    torch.manual_seed(0)
+    assert not fn.cdf(fn.rsample((5000,))).isnan().any()
+    three = pre.distributions.StudentT(torch.tensor(3.0).double(), validate_args=False)
+    ends = torch.tensor([-math.inf, math.inf]).double()
+    assert three.log_cdf(ends).tolist() == [-math.inf, 0.0]
+    assert three.log_survival_function(ends).tolist() == [0.0, -math.inf]
+
+
+@pytest.mark.parametrize("name", [*SEARCHED, "VonMises", "Kumaraswamy"])
+def test_what_is_no_number_stays_none(name):
+    entry = REGISTRY[name]
+    fn = entry.at(entry.points[entry.typical], validate_args=False)
+    nothing = torch.tensor(math.nan, dtype=torch.float64)
+    for function in (fn.cdf, fn.log_cdf, fn.log_survival_function, fn.icdf):
+        assert function(nothing).isnan(), function.__name__
+
+
+def test_integers_are_numbers():
+    gamma, student = pre.distributions.Gamma(2.0, 1.0), pre.distributions.StudentT(3.0)
+    assert gamma.log_cdf(torch.tensor(1)).item() == pytest.approx(-1.3309, abs=1e-4)
+    exact = stats.t(3).logcdf([0, 1]).tolist()
+    assert student.log_cdf(torch.arange(2)).tolist() == pytest.approx(exact, abs=1e-5)
+    assert student.icdf(torch.tensor(0)).item() == -math.inf
+    truncated = pre.distributions.Truncated(dist.Normal(0.0, 1.0), 0.0, 2.0)
+    assert 0 < truncated.cdf(torch.tensor(1)).item() < 1
+    kumaraswamy = pre.distributions.Kumaraswamy(2.0, 3.0)
+    assert kumaraswamy.log_cdf(torch.tensor([0, 1])).tolist() == [-math.inf, 0.0]
+    assert kumaraswamy.log_survival_function(torch.tensor([0, 1])).tolist() == [0.0, -math.inf]
+
+
+def test_a_share_that_rounds_to_an_open_end():
+    fn = pre.distributions.LogBeta(0.7, 0.02, validate_args=True)
+    x = fn.icdf(torch.tensor([0.5, 0.99]))
+    assert (x <= 0).all() and (x > -1e-14).all()
