@@ -22,7 +22,8 @@ def beta_tails(
     regularised incomplete beta function (NIST Digital Library of Mathematical Functions, 8.17.22), and
     :func:`~pyro_reparam_ext.numerics.uniform_tail.uniform_tail` where both concentrations are above
     3000. Relative error of that tail 1e-9, or 1e-5 where one is above 1e6 and the other below 3000; for
-    values in float32 2e-6.
+    values in float32 2e-6. The other one is what is left of 1, to 1e-9 of the whole: of laws with one
+    concentration below 1e-3 and the other above 1e3 it may be the smaller one.
 
     Args:
         complement: :math:`1 - x`, where it is known more precisely than by the difference.
