@@ -6,17 +6,18 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from scipy.stats import qmc
 from torch import Tensor
 
 BITS = 30
-MOST = qmc.Sobol.MAXDIM
+MOST = 21_201
 """Dims that have direction numbers."""
 
 
 @lru_cache(maxsize=8)
 def sobol_points(count: int, dims: int) -> np.ndarray:
     """The first points of the sequence, unscrambled, as whole numbers of :data:`BITS` bits."""
+    from scipy.stats import qmc
+
     engine = qmc.Sobol(dims, scramble=False, bits=BITS)
     points = engine.random_base2(max(count - 1, 0).bit_length())[:count]
     return np.rint(points * 2**BITS).astype(np.int64)
@@ -35,7 +36,7 @@ def scrambled_sobol(count: int, dims: int, like: Tensor) -> Tensor:
 
     Args:
         count: number of points; a power of 2 for all of their balance.
-        dims: at most 21,201.
+        dims: at most :data:`MOST`.
         like: a tensor on the device that they are wanted on.
     """
     points = torch.tensor(sobol_points(count, dims), device=like.device)

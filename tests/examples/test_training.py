@@ -31,7 +31,7 @@ def training(example) -> ModuleType:
 
 
 def test_the_scripts_are_found():
-    assert len(SCRIPTS) == 15
+    assert len(SCRIPTS) == 17
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

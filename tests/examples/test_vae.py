@@ -102,7 +102,7 @@ def supported() -> list[tuple[str, str]]:
             cls = getattr(pre, name)
             if name == "Combine":  # of others
                 continue
-            if isinstance(fn, cls.supported) and (name != "Pathwise" or fn.has_rsample):
+            if isinstance(fn, cls.supported) and (not issubclass(cls, pre.Pathwise) or fn.has_rsample):
                 pairs.append((latent, name))
     return [pair for pair in pairs if pair not in TOO_LARGE]
 

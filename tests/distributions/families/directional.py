@@ -166,7 +166,6 @@ ENTRIES = (
             torch="no gradient", pyro="no gradient", tfp="implicit gradient", numpyro="in loc only"
         ),
         precision=1e-6,
-        unknown=("icdf",),
     ),
     Entry(
         "VonMisesFisher",
