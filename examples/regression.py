@@ -219,7 +219,7 @@ def main(args: argparse.Namespace) -> None:
         report.table(shares, f"More particles or a larger batch than {args.batch}?", "batches")
     names = list(METHODS)[:2] if args.smoke else METHODS
     runs = pd.concat(trained(name, model, data, args) for name in progress(names, "runs"))
-    report.table(reached(runs), "Until the ELBO stays near the best one", "reached")
+    report.table(reached(runs), "Until the ELBO is near the best one", "reached")
     report.picture(draw(table, runs, title))
 
 
