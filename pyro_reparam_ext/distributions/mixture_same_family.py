@@ -25,6 +25,7 @@ from ..numerics.mixture_transform import (
 from ..numerics.relaxation import floating
 from ..numerics.shapes import broadcast_shapes
 from .mixins.searched_quantile import SearchedQuantile
+from .rules.copies import without_validation
 from .rules.half_precision import drawn_in_single, scored
 from .rules.inverse_cdf import register_inverted
 from .rules.known_defects import register_differentiable_once
@@ -35,7 +36,6 @@ from .rules.mixture_components import (
     log_density,
     obstacle,
     split,
-    unchecked,
     univariate,
 )
 from .rules.mixture_parts import mixture_same_family, register_mixture_parts
@@ -138,7 +138,7 @@ class MixtureSameFamily(SearchedQuantile, dist.MixtureSameFamily):
         return scored(self, value, MixtureSameFamily._log_prob)
 
     def _log_prob(self, value: Tensor) -> Tensor:
-        component = unchecked(univariate(self.component_distribution))
+        component = without_validation(univariate(self.component_distribution))
         joint = log_density(component, self._pad(floating(value, self._log_weights)))
         coordinates = self._event_ndims - len(component.event_shape)
         if coordinates:
@@ -153,7 +153,7 @@ class MixtureSameFamily(SearchedQuantile, dist.MixtureSameFamily):
         if self._validate_args:
             self._validate_sample(value)
         x = self._pad(floating(value, self._log_weights))
-        below, above = cdf(unchecked(self.component_distribution), x)
+        below, above = cdf(without_validation(self.component_distribution), x)
         total = (self.mixture_distribution.probs * below).sum(-1)
         return torch.where(above.all(-1), 1.0, total.clamp(max=1.0))
 
@@ -219,7 +219,7 @@ class MixtureSameFamily(SearchedQuantile, dist.MixtureSameFamily):
         if normal is not None:
             loc, scale = normal.loc.flatten(-events), normal.scale.flatten(-events)
             return normal_mixture.at(value, log_weights, loc, scale).reshape(shape)
-        component = unchecked(univariate(self.component_distribution))
+        component = without_validation(univariate(self.component_distribution))
         x = spread(value.reshape(shape), self._num_component, events)
         tensors = (pathwise_at(component, x), component.log_prob(x), log_density_slope(component, x))
         with torch.no_grad():
@@ -228,7 +228,7 @@ class MixtureSameFamily(SearchedQuantile, dist.MixtureSameFamily):
         return implicit_joint(value, _joint_pull_back, log_weights, *flat).reshape(shape)
 
     def _univariate_at(self, value: Tensor, log_weights: Tensor) -> Tensor:
-        component = unchecked(self.component_distribution)
+        component = without_validation(self.component_distribution)
         x = spread(value, self._num_component, 0)
         with torch.no_grad():
             below, above, inside = parts = split(component, x)
@@ -288,7 +288,7 @@ def _pathwise(fn: MixtureSameFamily, value: Tensor) -> Tensor:
 @register_tails(MixtureSameFamily)
 @register_tails(torch.distributions.MixtureSameFamily)
 def _tails(fn: torch.distributions.MixtureSameFamily, value: Tensor) -> tuple[Tensor, Tensor]:
-    component = unchecked(fn.component_distribution)
+    component = without_validation(fn.component_distribution)
     below, above = both_tails(component, split(component, value.unsqueeze(-1)))
     weights = fn.mixture_distribution.probs
     return (weights * below).sum(-1), (weights * above).sum(-1)

@@ -78,4 +78,4 @@ def _start(log_mass: Tensor, p: Tensor, q: Tensor) -> Tensor:
 
 def _logit(log_x: Tensor) -> Tensor:
     log_x = log_x.clamp(max=-TINY)
-    return log_x - (-log_x.expm1()).log()
+    return log_x - log1mexp(log_x)

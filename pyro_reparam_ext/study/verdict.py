@@ -46,8 +46,8 @@ def judged(
     for label, result in results.items():
         if not (result.unbiased and result.conditions) or any(result.moments is m for m in trusted):
             continue
-        _, z = bias(result.moments, reference, names)
         if is_doubtful(result.moments, reference, names):
+            _, z = bias(result.moments, reference, names)
             said = f"bias_z = {z:.1f}" if z == z else "the same in all draws, beyond the others' error"
             conditions = replace(result.conditions, met=False)
             after[label] = replace(result, unbiased=False, conditions=conditions)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from pyro.distributions.torch_distribution import ExpandedDistribution
 from torch import Tensor, nn
-from torch.distributions import Distribution, Transform
+from torch.distributions import Distribution, Transform, TransformedDistribution
 from torch.distributions.transforms import _InverseTransform
 
 _EVENT_DIMS = {"_capacitance_tril": 2, "scale_tril": 2, "_located": 1}
@@ -21,6 +21,19 @@ def unchecked(fn: Any, cls: Any, **parameters: Any) -> Any:
     new = cls(**parameters, validate_args=False)
     new._validate_args = fn._validate_args
     return new
+
+
+def without_validation(fn: Any) -> Any:
+    """``fn``, or where it checks values, a shallow copy that doesn't, also inside of a transform."""
+    base = fn.base_dist if isinstance(fn, TransformedDistribution) else None
+    inner = None if base is None else without_validation(base)
+    if not fn._validate_args and inner is base:
+        return fn
+    fn = copy(fn)
+    fn._validate_args = False
+    if inner is not None:
+        fn.base_dist = inner
+    return fn
 
 
 def instance_to_expand(fn: Any, instance: Any = None) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -11,7 +10,6 @@ from torch.distributions import (
     Distribution,
     Independent,
     MixtureSameFamily,
-    TransformedDistribution,
 )
 
 from ..supports.bounds import beyond, bounds_differ
@@ -25,19 +23,6 @@ def univariate(fn: Any) -> Any:
     """The distribution below ``to_event``: of a coordinate, or of a vector that isn't made of any."""
     while isinstance(fn, Independent):
         fn = fn.base_dist
-    return fn
-
-
-def unchecked(fn: Any) -> Any:
-    """Without the check of values: one component's draws may be outside of another's support."""
-    base = fn.base_dist if isinstance(fn, TransformedDistribution) else None
-    inner = None if base is None else unchecked(base)
-    if not fn._validate_args and inner is base:
-        return fn
-    fn = copy.copy(fn)
-    fn._validate_args = False
-    if inner is not None:
-        fn.base_dist = inner
     return fn
 
 

@@ -7,7 +7,6 @@ r"""Quantiles that are differentiable, and values as quantiles of uniform noise.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch import Tensor
 from torch import distributions as td
 
 from ...numerics.implicit import implicit_joint, once
+from .copies import without_validation
 from .dispatch import Rules, defines
 from .noise_map import NoiseMap, register_noise_map
 from .pathwise import pathwise_at
@@ -47,13 +47,6 @@ def _pull_back(
     gradient: Tensor, value: Tensor, drawn: Tensor, u: Tensor, density: Tensor
 ) -> tuple[Tensor | None, ...]:
     return gradient, once(gradient / density, u), None
-
-
-def without_validation(fn: Any) -> Any:
-    """A shallow copy that checks no values."""
-    twin = copy.copy(fn)
-    twin._validate_args = False
-    return twin
 
 
 @register_quantile(td.TransformedDistribution)
