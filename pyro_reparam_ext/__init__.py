@@ -39,6 +39,7 @@ from .estimators import (
     StraightThrough,
     StraightThroughGumbelSoftmax,
     Stratified,
+    TaylorControlVariate,
     UnorderedSet,
 )
 from .fitting.fit import Fit, fit
@@ -91,6 +92,7 @@ __all__ = [
     "Selection",
     "StoppingRule",
     "StickingTheLanding",
+    "TaylorControlVariate",
     "StraightThrough",
     "StraightThroughGumbelSoftmax",
     "Stratified",

@@ -56,6 +56,7 @@ DECIDED = BERNOULLI + ONE_HOT + CATEGORICAL
 REGISTRY: dict[str, Entry] = {
     "Pathwise": Entry(pre.Pathwise, ("Normal",)),
     "StickingTheLanding": Entry(pre.StickingTheLanding, ("Normal",)),
+    "TaylorControlVariate": Entry(pre.TaylorControlVariate, ("Normal",)),
     "ScoreFunction": Entry(pre.ScoreFunction, EVERY),
     "ScoreFunction-ema": Entry(lambda: pre.ScoreFunction("ema"), SOME),
     "ScoreFunction-network": Entry(lambda: pre.ScoreFunction(ConstantBaseline()), SOME),

@@ -36,6 +36,7 @@ from .sticking_the_landing import StickingTheLanding
 from .straight_through import StraightThrough
 from .straight_through_gumbel_softmax import StraightThroughGumbelSoftmax
 from .stratified import Stratified
+from .taylor_control_variate import TaylorControlVariate
 from .unordered_set import UnorderedSet
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "SIMPLE",
     "ScoreFunction",
     "StickingTheLanding",
+    "TaylorControlVariate",
     "StraightThrough",
     "StraightThroughGumbelSoftmax",
     "Stratified",

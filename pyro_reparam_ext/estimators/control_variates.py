@@ -16,14 +16,14 @@ from ..distributions.rules.relaxation import probabilities
 from ..distributions.rules.wrappers import coordinates, sum_rightmost
 from ..errors import EstimatorError
 from ..noise import NoiseSource
+from ..numerics.leaf import leaf
 from ..numerics.relaxation import within
 from .protocol import Branch, Draw, Evaluations, Site
 
 
 def with_slopes(value: Tensor, base: TorchDistribution) -> Tensor:
     """``value``, in which costs can be differentiated; by it no gradient reaches the parameters."""
-    # Of the branch that is not taken ``where`` makes a gradient of exactly 0, whatever comes back.
-    return torch.where(torch.ones_like(value, dtype=torch.bool), value, probabilities(base))
+    return leaf(value, probabilities(base))
 
 
 def dot(site: Site, a: Tensor, b: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
+from ..numerics.elimination import solved
 from .protocol import Evaluations
 
 DECAY = 0.99
@@ -41,25 +42,13 @@ class MixtureWeights(nn.Module):
         identity = torch.eye(len(self.products), dtype=scale.dtype, device=scale.device)
         # Only ratios count: that the average begins at zero is no matter once there is anything.
         noise = self.products + torch.where(scale > 0, RIDGE * scale, 1.0) * identity
-        found = _solved(noise, identity)
+        found = solved(noise, torch.ones_like(noise[:, 0]))
         return found / found.sum()
 
     @torch.no_grad()
     def update(self, gradients: Tensor) -> None:
         """Takes note of gradients, shape ``(estimators, parameters)``."""
         self.products.mul_(DECAY).add_((1 - DECAY) * (gradients @ gradients.mT))
-
-
-def _solved(matrix: Tensor, identity: Tensor) -> Tensor:
-    """The solution of ``matrix @ x = 1``, for a positive definite matrix of a few rows.
-
-    By elimination: compiled code has no kernel for the inverse, and a failed one would wait for a GPU.
-    """
-    rows = torch.cat([matrix, torch.ones_like(matrix[:, :1])], 1)
-    for number in range(len(matrix)):
-        pivot = rows[number] / rows[number, number]
-        rows = rows - (rows[:, number] - identity[number])[:, None] * pivot
-    return rows[:, -1]
 
 
 def gradient_in_parameters(evaluations: Evaluations, surrogate: Tensor) -> Tensor:

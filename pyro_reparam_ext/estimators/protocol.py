@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..distributions.rules.wrappers import coordinates
 from ..errors import EstimatorError
+from .joint import Joint
 
 if TYPE_CHECKING:
     from .base import Estimator
@@ -136,6 +137,10 @@ class Branch:
         chunk: how many are evaluated at once, at most, where nothing but the costs is asked for. None:
             as many as bound the memory that they take.
         part: the number of the estimator that it belongs to, in a combination of them.
+        joint: whether it shares its evaluation, of a single alternative, with the joint branches of
+            other sites, as far as these sites don't depend on each other: costs and gradients are then
+            those where all of them take their alternatives, which :attr:`Evaluations.joint` has. With
+            a count of 1 and an order of 2.
         trains: whether ``learning_loss`` differentiates the gradient of the costs once more: the
             program has to have second derivatives then.
 
@@ -151,6 +156,7 @@ class Branch:
     chunk: int | None = None
     trains: bool = False
     part: int = 0
+    joint: bool = False
 
     @classmethod
     def of(
@@ -192,6 +198,8 @@ class Evaluations:
     - ``others``: for estimators that need other particles, what the costs of the ordinary value would
       be at the mean log weight of the other particles: the leave-one-out baseline; None without any.
     - ``inputs``: what a baseline network is given.
+    - ``joint``: the evaluation of a joint branch, with the other sites that share it.
+    - ``kept``: for what ``Estimator.surrogate`` has found and ``Estimator.update`` needs.
     """
 
     site: Site
@@ -202,6 +210,8 @@ class Evaluations:
     others: Tensor | None = None
     inputs: tuple[Any, ...] = ()
     differentiated: Sequence[Tensor | None] = ()
+    joint: Joint | None = None
+    kept: dict[str, Any] = field(default_factory=dict)
 
     @property
     def cost(self) -> Tensor:

@@ -61,6 +61,7 @@ class StickingTheLanding(Pathwise):
         "1703.09194",
     )
     holds_guide_parameters = True
+    needs_mean = True
 
     def has_second_derivative(self, fn: TorchDistribution) -> bool:
         return False

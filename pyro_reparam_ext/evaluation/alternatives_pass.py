@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import accumulate, groupby
 from typing import Any
 
@@ -24,10 +24,23 @@ from .rerun import Rerun
 class AlternativesPass(Rerun):
     """Gives each latent site of the guide its values in the evaluations of a pass.
 
-    ``changed`` has the draws that are not the ordinary ones.
+    ``changed`` has the draws that are not the ordinary ones, ``joined`` those of ``joining`` that take
+    their alternatives in the evaluation of the pass.
+
+    Args:
+        program: whose guide it is.
+        spans: the alternatives of the pass.
+        watch: where values report to that the program makes numbers of.
+        joining: joint alternatives of other sites, for a pass of one that is joint.
     """
 
-    def __init__(self, program: Program, spans: tuple[Span, ...], watch: ControlFlow | None) -> None:
+    def __init__(
+        self,
+        program: Program,
+        spans: tuple[Span, ...],
+        watch: ControlFlow | None,
+        joining: Sequence[Span] = (),
+    ) -> None:
         super().__init__(program, program.axes, watch or ControlFlow(), tracking=watch is not None)
         self.watch = watch
         self.spans = spans
@@ -35,6 +48,8 @@ class AlternativesPass(Rerun):
         self.sites = {site.name: site for site in program.sites}
         self.draws: dict[str, Draw] = {}
         self.changed: dict[str, Draw] = {}
+        self.joining = {span.owner: span for span in joining}
+        self.joined: list[Span] = []
         self.owners = [span.owner for span in spans]
         self.starts = [0, *accumulate(len(span) for span in spans)]
 
@@ -88,7 +103,7 @@ class AlternativesPass(Rerun):
         depends = depends and not site.estimator.enumerated
         first, last = bisect_left(self.owners, number), bisect_right(self.owners, number)
         if first == last and not (first and depends):
-            return natural.draw
+            return self._taken_along(number) or natural.draw
         pieces: list[Draw] = []
         if first and depends:
             pieces += self._redrawn(site if program.vectorized else natural, fn, first)
@@ -100,6 +115,14 @@ class AlternativesPass(Rerun):
             pieces.append(_repeat(site.draw, self.starts[-1] - self.starts[last]))
         draw = cat(pieces)  # shape: (evaluations, *fn.shape()), or 1 for dims
         return draw if program.vectorized else draw.map(lambda x: x[0].reshape(fn.shape()))
+
+    def _taken_along(self, number: int) -> Draw | None:
+        """The joint alternative of a site that does not depend on the owner of the pass."""
+        span = self.joining.get(number)
+        if span is None:
+            return None
+        self.joined.append(span)
+        return Draw(_handed_over(self.program.sites[number], span, self.program.values(span)))
 
     def _redrawn(self, site: Site, fn: TorchDistribution, spans: int) -> Iterator[Draw]:
         """The draws of a site in the evaluations of the first spans, which sites before it own."""

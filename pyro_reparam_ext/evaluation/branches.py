@@ -30,6 +30,11 @@ def checked(site: Site, branches: Any) -> tuple[Branch, ...]:
     for branch in branches:
         _check_tensor(site, branch)
         _check_weights(site, branch)
+        if branch.joint and not (branch.count == 1 and branch.order == 2 and branch.weights is None):
+            raise EstimatorError(
+                f"{_of(site)} are joint with a count of {branch.count}, an order of {branch.order} and "
+                f"weights {branch.weights!r}; expected one alternative, of order 2, without weights."
+            )
     return branches
 
 

@@ -97,7 +97,7 @@ class Costs:
         found: list[dict[int, list[Span]]] = []
         for p in self.passes:
             of_pass: dict[int, list[Span]] = {}
-            for span in p.spans:
+            for span in (*p.spans, *p.joined):
                 of_pass.setdefault(span.owner, []).append(span)
             found.append(of_pass)
         return found
@@ -119,6 +119,7 @@ class Costs:
         """By pass: where each of its spans starts."""
         return [
             dict(zip(p.spans, accumulate(map(len, p.spans), initial=int(p.ordinary)), strict=False))
+            | {span: 0 for span in p.joined}
             for p in self.passes
         ]
 

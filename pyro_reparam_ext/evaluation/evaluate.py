@@ -22,7 +22,7 @@ from .costs import Costs
 from .objective import Objective
 from .ordinary import OrdinaryRun, Resolve, StateOf, ordinary_guide, padded
 from .passes import Pass, collect, differentiates_ordinary, ordinary_terms, run_pass
-from .plan import apart, together
+from .plan import apart, jointly, together
 from .program import Program, Span
 from .terms import Crossing
 
@@ -147,9 +147,23 @@ def _siblings(path: dict[str, int], program: Program) -> list[dict[str, int]]:
 def _at_once(program: Program, track: bool, objective: Objective) -> Costs:
     _add_sites(program)
     passes = [run_pass(program, together(program), ordinary=True, track=track)]
+    passes += _joint_passes(program)
     with torch.no_grad():
         passes += [run_pass(program, spans, ordinary=False) for spans in apart(program)]
     return Costs(program, passes, objective)
+
+
+def _joint_passes(program: Program) -> list[Pass]:
+    """As few passes as take all joint alternatives, those of independent sites together."""
+    passes: list[Pass] = []
+    waiting = jointly(program)
+    while waiting:
+        first, *others = waiting
+        # Those of enumerated values are averages over them, each in its own way.
+        joining = () if program.enumerated else others
+        passes.append(run_pass(program, (first,), ordinary=False, joining=joining))
+        waiting = [span for span in others if span not in passes[-1].joined]
+    return passes
 
 
 def _one_by_one(program: Program, track: bool, objective: Objective) -> Costs:
@@ -158,7 +172,7 @@ def _one_by_one(program: Program, track: bool, objective: Objective) -> Costs:
     _add_sites(program)
     if differentiates_ordinary(program):  # which only the estimators say: scored once more
         terms = ordinary_terms(program, track)
-    passes: list[Pass] = [collect(program, (), True, terms, {})]
+    passes: list[Pass] = [collect(program, (), True, terms, None)]
     for owner, number, branch in program.all_branches():
         for place in range(branch.count):
             with torch.set_grad_enabled(branch.needs_graph and torch.is_grad_enabled()):

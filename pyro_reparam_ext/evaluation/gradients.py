@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,7 +30,8 @@ def gradients(costs: Costs, numbers: Sequence[int], learn: bool) -> dict[int, li
 
     The evaluations of one site don't depend on the alternatives of another: one sum serves them all.
     They do depend on copies of ordinary values, whose derivatives are those of the ordinary evaluation
-    alone: another sum. ``learn``: whether control variates learn from them.
+    alone: another sum. The evaluation that joint branches share counts once. ``learn``: whether control
+    variates learn from them.
     """
     asked = [
         Differentiated(number, place, branch, tensor)
@@ -38,11 +39,18 @@ def gradients(costs: Costs, numbers: Sequence[int], learn: bool) -> dict[int, li
         for place, branch in enumerate(costs.program.branches.get(number, ()))
         if branch.order and (tensor := differentiated_in(costs, number, branch)) is not None
     ]
-    sites = costs.program.sites
+    several = len({one.owner for one in asked}) > 1
     found: dict[int, list[Tensor | None]] = {
         number: [None] * len(costs.program.branches[number]) for number in {x.owner for x in asked}
     }
-    for alike in grouped(asked, lambda one: sites[one.owner].estimator.scored_at_copy):
+
+    def summed(one: Differentiated) -> Hashable:
+        copied = costs.program.sites[one.owner].estimator.scored_at_copy
+        ordinary = not one.branch.count and (copied or several)
+        # The ordinary evaluation counts once, unless it is averaged for each site in another way.
+        return copied, ordinary, ordinary and _averaging(costs, one)
+
+    for alike in grouped(asked, summed):
         derivatives = _derivatives(_total(costs, alike), alike, learn)
         for one, gradient in zip(alike, derivatives, strict=True):
             assert one.branch.tensor is not None
@@ -52,8 +60,10 @@ def gradients(costs: Costs, numbers: Sequence[int], learn: bool) -> dict[int, li
 
 def _total(costs: Costs, asked: list[Differentiated]) -> Tensor:
     """The sum of the costs in the evaluations of some branches."""
+    joined = {(span.owner, span.branch) for p in costs.passes for span in p.joined}
+    asked = [one for one in asked if (one.owner, one.number) not in joined]
     total = torch.zeros((), device=asked[0].tensor.device)
-    for alike in grouped(asked, lambda x: (costs.view(x.owner), _averaged_over(costs, x))):
+    for alike in grouped(asked, lambda one: _averaging(costs, one)):
         owners: dict[int, list[Differentiated]] = {}
         for one in alike:
             for place in _places_of(costs, one):
@@ -118,6 +128,13 @@ def _differing(costs: Costs, p: Pass, those: list[Differentiated]) -> list[Term]
     return p.terms if ordinary else costs.varying(p)
 
 
+def _averaging(costs: Costs, one: Differentiated) -> Hashable:
+    """How the costs of a branch are averaged over enumerated sites; None: there are none."""
+    if not costs.program.enumerated:
+        return None
+    return costs.view(one.owner), _averaged_over(costs, one)
+
+
 def _averaged_over(costs: Costs, one: Differentiated) -> tuple[str, ...]:
     """The sites enumerated before a relaxed one on which its alternatives don't depend.
 
@@ -128,6 +145,5 @@ def _averaged_over(costs: Costs, one: Differentiated) -> tuple[str, ...]:
         other.name
         for other in costs.enumerated.before(one.owner)
         if (dim := costs.enumerated.dim(other)) is not None
-        and one.tensor.dim() >= events - dim
-        and one.tensor.shape[dim - events] == 1
+        and (one.tensor.dim() < events - dim or one.tensor.shape[dim - events] == 1)
     )

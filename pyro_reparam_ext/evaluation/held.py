@@ -69,12 +69,6 @@ class GivenRun(Recorder):
         message["value"], message["done"] = self.replayed.nodes[message["name"]]["value"], True
 
 
-def copied(value: Tensor) -> Tensor:
-    """A copy of a value, in which costs can be differentiated, and by which nothing else moves."""
-    # Of the branch that is not taken ``where`` makes a gradient of exactly 0, whatever comes back.
-    return torch.where(torch.ones_like(value, dtype=torch.bool), value.detach(), value)
-
-
 def run_at_copies(
     copies: Mapping[str, Tensor], run_again: RunAgain, run: Recorder, trace: Trace
 ) -> tuple[GivenRun, Trace]:

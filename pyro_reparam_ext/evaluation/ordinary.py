@@ -27,10 +27,11 @@ from ..errors import EstimatorError
 from ..estimators.base import Estimator
 from ..estimators.protocol import Draw, Site
 from ..noise import NoiseSource, noise_of
+from ..numerics.leaf import leaf
 from .at_once import is_at_once
 from .axes import Visible
 from .control_flow import ControlFlow, provenance_of, untracked
-from .held import Held, copied, held_distributions, holding, other_run, run_at_copies
+from .held import Held, held_distributions, holding, other_run, run_at_copies
 from .recorder import Recorder
 from .terms import Term, left_padded, log_prob_of
 
@@ -265,8 +266,10 @@ def _copies(
     if not torch.is_grad_enabled():
         return {}
     names = [name for name, estimator in latent.items() if estimator.scored_at_copy]
-    copies = {name: copied(x) for name in names if (x := run.draws[name].value).requires_grad}
-    for name, estimator in latent.items() if copies else ():
+    copies = {name: leaf(x, x) for name in names if (x := run.draws[name].value).requires_grad}
+    if all(latent[name].needs_mean for name in copies):  # derivatives of a mean add up
+        return copies
+    for name, estimator in latent.items():
         if estimator.differentiable and not (estimator.scored_at_copy or name in functions):
             raise EstimatorError(
                 f"site '{name}': {type(estimator).__name__} differentiates through the value, and in "

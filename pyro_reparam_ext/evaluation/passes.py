@@ -9,36 +9,24 @@ changed upstream values, with common random numbers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
-import torch
-from pyro.distributions import TorchDistribution
-from pyro.infer.util import is_validation_enabled
-from pyro.poutine.replay_messenger import ReplayMessenger
-from pyro.poutine.trace_struct import Trace
-from pyro.poutine.util import site_is_subsample
-from pyro.util import check_model_guide_match, check_site_shape
 from torch import Tensor
 
 from ..callers import told
-from ..distributions.rules.relaxation import RELAXABLE, linear_log_prob
-from ..distributions.rules.wrappers import innermost, log_prob_by
 from ..errors import CannotVectorize, EstimatorError
-from ..estimators.base import Estimator
-from ..estimators.hinted import check_model_site
-from ..estimators.protocol import Draw, Site
-from ..noise import noise_of
+from ..estimators.protocol import Draw
 from ..numerics.shapes import cat_rows
 from .alternatives_pass import AlternativesPass, cat, one
-from .control_flow import ControlFlow, provenance_of, untracked
-from .held import Held, held_distributions, holding
-from .ordinary import run_guide, scored
+from .control_flow import ControlFlow
+from .guide_run import GuideRun, guide_term, is_relaxable
+from .held import held_distributions
+from .model_run import model_terms
+from .ordinary import run_guide
 from .program import Program, Span
-from .recorder import Recorder
-from .terms import Term, is_computed, left_padded, log_prob_of
+from .terms import Term, left_padded
 
 
 @dataclass(eq=False)
@@ -46,7 +34,8 @@ class Pass:
     """The cost terms of some evaluations: first the ordinary one if ``ordinary``, then ``spans``.
 
     ``probs`` has the probabilities of the values of enumerated sites, evaluations on the left;
-    ``draws`` those of latent sites that are not the ordinary ones.
+    ``draws`` those of latent sites that are not the ordinary ones; ``joined`` the alternatives of other
+    sites that are taken in the evaluation of its only span, too.
     """
 
     ordinary: bool
@@ -54,6 +43,7 @@ class Pass:
     terms: list[Term]
     probs: dict[str, Tensor]
     draws: Mapping[str, Draw] = field(default_factory=dict)
+    joined: Sequence[Span] = ()
 
 
 def ordinary_terms(program: Program, track: bool) -> list[Term]:
@@ -63,8 +53,17 @@ def ordinary_terms(program: Program, track: bool) -> list[Term]:
     return run.terms + model_terms(program, run, relaxed, remember=True, track=track)
 
 
-def run_pass(program: Program, spans: tuple[Span, ...], ordinary: bool, track: bool = False) -> Pass:
-    """Runs guide and model at the alternatives of ``spans``, and at the ordinary values."""
+def run_pass(
+    program: Program,
+    spans: tuple[Span, ...],
+    ordinary: bool,
+    track: bool = False,
+    joining: Sequence[Span] = (),
+) -> Pass:
+    """Runs guide and model at the alternatives of ``spans``, and at the ordinary values.
+
+    ``joining``: joint alternatives that may be taken along, where there is a single joint span.
+    """
     relaxed = any(program.branch(span).order for span in spans)
     relaxed = relaxed or (ordinary and differentiates_ordinary(program))
     between = any(program.branch(span).downstream.relaxes for span in spans)
@@ -73,7 +72,7 @@ def run_pass(program: Program, spans: tuple[Span, ...], ordinary: bool, track: b
     both = count + ordinary if spans else 0
     try:
         with program.axes.evaluations(count):
-            run = _run_guide(program, spans, relaxed, watch)
+            run = _run_guide(program, spans, relaxed, watch, joining)
         if ordinary and spans:
             run = _with_ordinary(program, run, differentiates_ordinary(program))
         with program.axes.evaluations(both):
@@ -95,7 +94,7 @@ def run_pass(program: Program, spans: tuple[Span, ...], ordinary: bool, track: b
             f"{next(iter(watch.lines.values()))}; expected only tensor operations on them. "
             f"{owner.estimator.advice(owner.fn)} They only evaluate values of the support."
         )
-    return collect(program, spans, ordinary, terms, run.draws)
+    return collect(program, spans, ordinary, terms, run)
 
 
 def collect(
@@ -103,7 +102,7 @@ def collect(
     spans: tuple[Span, ...],
     ordinary: bool,
     terms: list[Term],
-    draws: Mapping[str, Draw],
+    run: GuideRun | None,
 ) -> Pass:
     """A pass from its terms, which get to know the number of batch dims."""
     probs = {}
@@ -111,13 +110,14 @@ def collect(
         term.batch_dims = program.batch_dims
         if term.score is not None and term.name in program.enumerated:
             probs[term.name] = left_padded(term.score.exp(), program.batch_dims + 1)
-    return Pass(ordinary, spans, terms, probs, draws)
+    changed = ({}, ()) if run is None else (run.draws, run.joined)
+    return Pass(ordinary, spans, terms, probs, *changed)
 
 
 def differentiates_ordinary(program: Program) -> bool:
     """Whether derivatives are taken in an ordinary value."""
     every, sites = program.all_branches(), program.sites
-    return any(b.order and not b.count and _is_relaxable(sites[owner]) for owner, _, b in every)
+    return any(b.order and not b.count and is_relaxable(sites[owner]) for owner, _, b in every)
 
 
 def _ordinary_run(program: Program, relaxed: bool) -> GuideRun:
@@ -131,7 +131,7 @@ def _ordinary_run(program: Program, relaxed: bool) -> GuideRun:
             replace(
                 guide_term(site, ordinary.nodes[site.name], site.draw, relaxed), upstream=term.upstream
             )
-            if site.value.requires_grad and _is_relaxable(site)
+            if site.value.requires_grad and is_relaxable(site)
             else term
             for site, term in zip(ordinary.sites, terms, strict=True)
         ]
@@ -139,14 +139,18 @@ def _ordinary_run(program: Program, relaxed: bool) -> GuideRun:
 
 
 def _run_guide(
-    program: Program, spans: tuple[Span, ...], relaxed: bool, watch: ControlFlow | None
+    program: Program,
+    spans: tuple[Span, ...],
+    relaxed: bool,
+    watch: ControlFlow | None,
+    joining: Sequence[Span],
 ) -> GuideRun:
     """Values of the sites that differ from the ordinary ones, and all guide terms."""
     ordinary = program.ordinary
     if not spans:
         return _ordinary_run(program, relaxed)
     first = min(span.owner for span in spans)
-    messenger = AlternativesPass(program, spans, watch)
+    messenger = AlternativesPass(program, spans, watch, joining)
     if program.vectorized and first == len(program.sites) - 1:  # nothing is sampled after the owner
         site = ordinary.sites[first]
         draw = messenger.assemble(first, site.fn)
@@ -164,7 +168,7 @@ def _run_guide(
     )
     nodes, draws = messenger.nodes, messenger.draws
     terms = [guide_term(s, nodes[s.name], draws[s.name], relaxed, held.get(s.name)) for s in sites]
-    return GuideRun(trace, sites, messenger.changed, terms)
+    return GuideRun(trace, sites, messenger.changed, terms, messenger.joined)
 
 
 def _with_ordinary(program: Program, run: GuideRun, relaxed: bool) -> GuideRun:
@@ -184,165 +188,6 @@ def _with_ordinary(program: Program, run: GuideRun, relaxed: bool) -> GuideRun:
             before = replace(term, log_prob=log_prob, score=score, upstream=before.upstream)
         terms.append(before)
     return replace(run, draws=draws, terms=terms)
-
-
-def model_terms(
-    program: Program,
-    run: GuideRun,
-    relaxed: bool,
-    remember: bool,
-    track: bool,
-    watch: ControlFlow | None = None,
-) -> list[Term]:
-    """The terms of the model, replayed against the values of a guide run."""
-    recorder = _replay(program, run, track, watch)
-    sites = {site.name: site for site in run.sites if not site.observed}
-    terms, nodes = [], []
-    for name, traced in recorder.trace.nodes.items():
-        if traced["type"] != "sample":
-            if traced["type"] == "param":
-                program.model_parameters[name] = traced["value"]
-            continue
-        node = recorder.nodes.get(name)
-        if remember and not traced["is_observed"] and name not in program.ordinary.trace:
-            check_model_site(traced)
-            if not (node and _differs(program, node)):
-                program.model_values[name], program.model_nodes[name] = traced, node or traced
-        if site_is_subsample(traced):
-            continue
-        node = node or traced
-        fn, value = node["fn"], node["value"]
-        if remember and traced["is_observed"] and is_computed(traced):
-            program.computed[name] = node
-        if name in sites and not node["is_observed"]:
-            site = sites[name]
-            draw = run.draws.get(name, site.draw)
-            draw = draw if draw.value is value else Draw(value, draw.coordinate)
-            _check_scorable(site, fn)
-            if relaxed and _is_relaxable(site) and isinstance(innermost(fn), RELAXABLE):
-                log_prob = _linear(fn, draw)
-            else:
-                log_prob = log_prob_of(name, site.estimator.log_prob, fn, draw)
-        else:
-            log_prob = log_prob_of(name, fn.log_prob, value)
-        upstream = None
-        if track:  # what a distribution keeps in closures is left
-            upstream = provenance_of(log_prob) | program.ordinary.control.sites
-            upstream |= recorder.upstream.get(name, frozenset())
-        terms.append(Term.of_model(node, untracked(log_prob), upstream))
-        nodes.append(node)
-    if remember and program.branches:
-        program.footprint = sum(program.size_of(node["fn"]) for node in nodes)
-    if remember and is_validation_enabled():
-        check_model_guide_match(recorder.trace, program.ordinary.trace, program.max_plate_nesting)
-        for node, term in zip(nodes, terms, strict=True):
-            check_site_shape({**node, "log_prob": term.log_prob}, program.max_plate_nesting)
-    return terms
-
-
-def _differs(program: Program, node: dict[str, Any]) -> bool:
-    """Whether the value of a site of the model differs between evaluations."""
-    return node["value"].dim() - len(node["fn"].event_shape) > program.batch_dims
-
-
-def _replay(program: Program, run: GuideRun, track: bool, watch: ControlFlow | None) -> Recorder:
-    """Runs the model with the values of a guide run and what it drew by itself before."""
-    tracked = watch is not None or bool(program.ordinary.tracked)
-    recorder = ModelRun(program.axes, watch or program.ordinary.control, tracked)
-    replayed = run.trace
-    if run.draws or program.model_values or program.ordinary.tracked:
-        with program.axes.running():
-            replayed = _replayed(program, run, track, watch)
-    with recorder, ReplayMessenger(trace=replayed), program.axes.running():
-        program.model(*program.args, **program.kwargs)
-    return recorder
-
-
-def _replayed(program: Program, run: GuideRun, track: bool, watch: ControlFlow | None) -> Trace:
-    """The trace that the model is replayed against, where it is not the guide's own."""
-    control = program.ordinary.control
-    replayed = run.trace.copy()
-    for name, node in program.model_values.items():
-        replayed.add_node(name, **node.copy())
-    for site in run.sites:
-        if not site.observed:
-            node = replayed.nodes[site.name]
-            value = untracked(node["value"])
-            if site.name in run.draws:
-                value = program.axes.hidden(run.draws[site.name].value, node["fn"])
-            if track:
-                drawn = program.ordinary.trace.nodes[site.name]["value"]
-                value = control.track(value, provenance_of(drawn))
-            if watch is not None and site.name in run.draws:
-                value = watch.track(value, frozenset([site.name]))
-            replayed.nodes[site.name] = {**node, "value": value}
-    return replayed
-
-
-class ModelRun(Recorder):
-    """The model at the values of a guide run; a latent site of its own is drawn from its prior."""
-
-    def sample(self, message: dict[str, Any], fn: TorchDistribution) -> frozenset[str]:
-        if not message["done"] and not message["is_observed"]:
-            self.control.noisy = True
-            if self.axes.hides:
-                with noise_of("site", message["name"]):
-                    value = fn()
-                self.give(message, value)
-        return frozenset()
-
-
-@dataclass(eq=False)
-class GuideRun:
-    """The guide in one pass: its trace and sites, the draws that differ, and its terms."""
-
-    trace: Trace
-    sites: list[Site]
-    draws: dict[str, Draw]
-    terms: list[Term]
-
-
-def guide_term(
-    site: Site,
-    node: dict[str, Any],
-    draw: Draw,
-    relaxed: bool,
-    held: Held | None = None,
-) -> Term:
-    """The term of a guide site at another draw.
-
-    ``relaxed``: whether derivatives are taken in values of discrete sites. ``held``: what scores it in
-    place of its own distribution.
-    """
-    if relaxed and _is_relaxable(site):
-        log_prob = score = untracked(_linear(node["fn"], draw))
-    else:
-        # Only the value of a hard site's log density enters, unless it weighs an expectation.
-        graph = site.estimator.differentiable or site.estimator.enumerated
-        with torch.set_grad_enabled(graph and torch.is_grad_enabled()), holding(held):
-            log_prob, score = scored(site.name, site.estimator, held.fn if held else node["fn"], draw)
-    return Term.of_guide(node, log_prob, score)
-
-
-def _is_relaxable(site: Site) -> bool:
-    """Whether a site that is sampled hard may get relaxed values in some evaluations."""
-    return not site.estimator.differentiable and isinstance(innermost(site.fn), RELAXABLE)
-
-
-def _linear(fn: TorchDistribution, draw: Draw) -> Tensor:
-    return log_prob_by(lambda base: linear_log_prob(base, draw.value), fn)
-
-
-def _check_scorable(site: Site, fn: TorchDistribution) -> None:
-    """A relaxed value needs the same kind of distribution in the model."""
-    estimator = site.estimator
-    overridden = type(estimator).log_prob is not Estimator.log_prob
-    if overridden and not isinstance(innermost(fn), estimator.supported):
-        raise EstimatorError(
-            f"site '{site.name}': {type(estimator).__name__} gives it relaxed values, which the model "
-            f"can't score by {type(innermost(fn)).__name__}; expected "
-            f"{type(innermost(site.fn)).__name__} in the model, as in the guide."
-        )
 
 
 def _stack(first: Tensor, rest: Tensor, batch_dims: int) -> Tensor:

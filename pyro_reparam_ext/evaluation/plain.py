@@ -13,8 +13,9 @@ from ..errors import CannotVectorize
 from ..estimators.protocol import Draw, Site
 from .axes import Visible, fitted
 from .control_flow import ControlFlow
+from .guide_run import GuideRun, guide_term
+from .model_run import model_terms
 from .ordinary import OrdinaryGuide, run_guide
-from .passes import GuideRun, guide_term, model_terms
 from .program import Program
 from .rerun import Rerun
 from .terms import Key, Term, vectorized_plates

@@ -15,8 +15,17 @@ def together(program: Program) -> tuple[Span, ...]:
     return tuple(
         Span(owner, number, 0, branch.count)
         for owner, number, branch in program.all_branches()
-        if branch.needs_graph and branch.count
+        if branch.needs_graph and branch.count and not branch.joint
     )
+
+
+def jointly(program: Program) -> list[Span]:
+    """The spans of joint branches: each for a pass of its own, if no other one takes it along."""
+    return [
+        Span(owner, number, 0, branch.count)
+        for owner, number, branch in program.all_branches()
+        if branch.joint
+    ]
 
 
 def apart(program: Program) -> list[tuple[Span, ...]]:

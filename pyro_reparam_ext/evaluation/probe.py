@@ -23,8 +23,8 @@ from ..estimators.protocol import Draw
 from ..numerics.shapes import broadcast_shapes
 from .axes import Visible
 from .control_flow import ControlFlow
+from .model_run import ModelRun
 from .ordinary import run_guide
-from .passes import ModelRun
 from .place import Place, some_indices, unraveled
 from .plain import GivenValues
 from .program import Program

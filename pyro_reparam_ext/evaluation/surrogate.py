@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from ..errors import EstimatorError
 from ..estimators.protocol import Evaluations
 from ..noise import noise_of
-from .bound import charged
+from .bound import charged, check_estimators
 from .costs import Costs
 from .gradients import differentiated_in, gradients, is_differentiated
+from .joint import joints
 from .log_weights import LogWeights, log_weights
 from .mean import mean_cost
 from .objective import Objective
@@ -45,6 +46,7 @@ def surrogate_loss(
         if num_particles > 1:
             total = total / num_particles
     else:
+        check_estimators(runs)
         weights = log_weights(runs)
         total = -weights.scale * objective.value(weights.values).sum()
         weights = replace(weights, values=weights.values.detach())
@@ -103,6 +105,7 @@ def _evaluations(costs: Costs, numbers: list[int], learn: bool) -> dict[int, Eva
         if any(is_differentiated(b, learn) for _, _, b in program.all_branches()):
             check_twice(program, costs.passes)
         derivatives = gradients(costs, numbers, learn)
+    shared = joints(costs, derivatives)
     for number in numbers:
         site, branches = program.sites[number], program.branches.get(number, ())
         given = site.infer.get("baseline_input", program.args)
@@ -114,6 +117,7 @@ def _evaluations(costs: Costs, numbers: list[int], learn: bool) -> dict[int, Eva
             particle_dim=program.particle_dim,
             inputs=tuple(given) if isinstance(given, (tuple, list)) else (given,),
             differentiated=[differentiated_in(costs, number, branch) for branch in branches],
+            joint=shared.get(number),
         )
     return result
 

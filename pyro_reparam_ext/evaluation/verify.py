@@ -242,7 +242,8 @@ def _soft_values(costs: Costs, row: _Row) -> list[tuple[Site, Tensor]]:
     if row.span is None:
         return [(site, site.value) for site in program.ordinary.sites if is_soft(site)]
     site, tensor = program.sites[row.span.owner], program.branch(row.span).tensor
-    return [] if tensor is None or not site.estimator.conditional.condition else [(site, tensor)]
+    relaxed = not site.estimator.differentiable and bool(site.estimator.conditional.condition)
+    return [(site, tensor)] if relaxed and tensor is not None else []
 
 
 def _check_reads(costs: Costs, plain: PlainRun) -> None:
