@@ -60,6 +60,7 @@ REGISTRY: dict[str, Entry] = {
     "ScoreFunction-ema": Entry(lambda: pre.ScoreFunction("ema"), SOME),
     "ScoreFunction-network": Entry(lambda: pre.ScoreFunction(ConstantBaseline()), SOME),
     "LeaveOneOut": Entry(pre.LeaveOneOut, EVERY),
+    "LeaveOneOut-shrinkage": Entry(lambda: pre.LeaveOneOut(shrinkage=True), EVERY),
     "ARM": Entry(pre.ARM, DECIDED),
     "ARMS": Entry(pre.ARMS, DECIDED),
     "DisARM": Entry(pre.DisARM, DECIDED),
