@@ -72,6 +72,8 @@ REGISTRY: dict[str, Entry] = {
     "RODEO": Entry(pre.RODEO, RELAXABLE),
     "LocalExpectation": Entry(pre.LocalExpectation, DISCRETE),
     "LocalExpectation-2": Entry(lambda: pre.LocalExpectation(max_evaluations=2), DISCRETE),
+    "BitFlip": Entry(pre.BitFlip, BERNOULLI),
+    "BitFlip-2": Entry(lambda: pre.BitFlip(num_flips=2), BERNOULLI),
     "MeasureValued": Entry(pre.MeasureValued, COUNTED),
     "Enumeration": Entry(pre.Enumeration, DISCRETE + SUBSET, exact=True),
     "Stratified": Entry(pre.Stratified, ("Mixture",)),
