@@ -10,7 +10,16 @@ import torch
 from scipy import stats
 
 from . import statistics
-from .statistics import LEVEL, Counter, assert_at_most, assert_follows, assert_mean, assert_p, assert_z
+from .statistics import (
+    LEVEL,
+    Counter,
+    assert_at_most,
+    assert_follows,
+    assert_mean,
+    assert_p,
+    assert_z,
+    p_value,
+)
 
 DRAWS = 10_000
 
@@ -48,6 +57,15 @@ def test_what_does_not_vary_has_to_be_right():
     assert_mean(torch.ones(10, 2), torch.ones(2))
     with pytest.raises(AssertionError):
         assert_mean(torch.ones(10, 2), torch.tensor([1.0, 1.001]))
+
+
+@pytest.mark.parametrize("spread", [0.0, 1e-6])
+def test_what_is_known_to_some_digits_only_is_held_to_these(spread):
+    draws = spread * torch.randn(100, 1, dtype=torch.float64)
+    for wrong, off in ((1e-4, 0.0), (1e-4, 0.9e-4), (-1e-4, 1e-6)):
+        assert p_value(draws, torch.tensor([wrong]), torch.tensor([off])) < LEVEL
+    for right, off in ((0.0, 0.0), (1e-4, 1e-4), (-1e-4, 2e-4)):
+        assert p_value(draws, torch.tensor([right]), torch.tensor([off])) > 0.001
 
 
 INNER = """

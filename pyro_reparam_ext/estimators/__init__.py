@@ -7,6 +7,7 @@ from ..distributions.rules.wrappers import sum_rightmost as sum_rightmost
 from .arm import ARM
 from .arms import ARMS
 from .base import Estimator as Estimator
+from .bit_flip import BitFlip
 from .combine import Combine
 from .decoupled_straight_through import DecoupledStraightThrough
 from .disarm import DisARM
@@ -42,6 +43,7 @@ from .unordered_set import UnorderedSet
 __all__ = [
     "ARM",
     "ARMS",
+    "BitFlip",
     "Combine",
     "DecoupledStraightThrough",
     "DisARM",

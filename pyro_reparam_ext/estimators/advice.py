@@ -29,7 +29,7 @@ UNBIASED = (
 
 Not those below which another one was at the same cost wherever they were measured: ``ARM``, ``MuProp``,
 ``ARMS`` (as two pairs of DisARM). Nor those that learn for longer than a pilot takes: ``RELAX``,
-``RODEO``, ``DoubleCV``.
+``RODEO``, ``DoubleCV``. Nor ``BitFlip``, whose number of flips is for the user to say.
 """
 
 

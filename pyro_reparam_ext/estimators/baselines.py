@@ -1,7 +1,8 @@
-"""Baselines, taken from the costs before they weigh a score: averages, networks, values."""
+"""Baselines, taken from the costs before they weigh a score: averages, networks, values, other data."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +35,50 @@ class MovingAverage(nn.Module):
     def update(self, cost: Tensor) -> None:
         self.total.mul_(self.decay).add_((1 - self.decay) * cost.mean())
         self.weight.mul_(self.decay).add_(1 - self.decay)
+
+
+class Shrinkage(nn.Module):
+    """The share of the mean cost elsewhere in the plates, in a baseline of one element.
+
+    ``products``: decaying averages of ``(f - m) (e - m)`` and of ``(e - m) ** 2``, where ``f`` is the
+    cost of an element in one particle, ``m`` its mean in the others, and ``e`` the mean of ``m`` over
+    all other elements. Their ratio is the share ``s`` with which ``m + s (e - m)`` predicted past costs
+    best.
+    """
+
+    decay = 0.95
+    products: Tensor
+
+    def __init__(self, like: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("products", torch.zeros(2, dtype=like.dtype))
+
+    def forward(self) -> Tensor:
+        # Only the ratio counts: that the averages begin at zero is no matter once there is anything.
+        told, distance = self.products
+        return (told / distance.clamp(min=torch.finfo(told.dtype).tiny)).clamp(0, 1)
+
+    @torch.no_grad()
+    def update(self, cost: Tensor, others: Tensor, elsewhere: Tensor) -> None:
+        """Takes note of costs, after they have been used."""
+        distance = elsewhere - others
+        told = ((cost - others) * distance).mean()
+        products = torch.stack([told, distance.square().mean()])
+        self.products.mul_(self.decay).add_((1 - self.decay) * products)
+
+
+def mean_elsewhere(evaluations: Evaluations) -> Tensor | None:
+    """For each element of the plates, the mean of ``evaluations.others`` over all other elements.
+
+    None where there are no other elements.
+    """
+    others, particle_dim = evaluations.others, evaluations.particle_dim
+    if others is None:
+        return None
+    plates = range(-others.dim(), 0) if particle_dim is None else range(particle_dim + 1, 0)
+    dims = [dim for dim in plates if others.shape[dim] > 1]
+    count = math.prod(others.shape[dim] for dim in dims)
+    return (others.sum(dims, keepdim=True) - others) / (count - 1) if dims else None
 
 
 class Network(nn.Module):

@@ -57,6 +57,7 @@ def surrogate_loss(
     # What is learned inside a torch.func transform would escape it.
     learn = learn and not torch._C._functorch.is_functorch_wrapped_tensor(total)
     evaluations = [_evaluations(costs, of, learn) for costs, of in zip(runs, owners, strict=True)]
+    updating: list[Evaluations] = []
     for place, (costs, of_run) in enumerate(zip(runs, evaluations, strict=True)):
         learners: list[Evaluations] = []
         for number, one in of_run.items():
@@ -77,8 +78,9 @@ def surrogate_loss(
                 learners.append(one)
         if learners:
             total = total + _learning_term(learners)
-        for one in learners:
-            one.site.estimator.update(one)
+        updating += learners
+    for one in updating:  # after all particles: what one learns may depend on the draws of the others
+        one.site.estimator.update(one)
     return Surrogate(loss, total)
 
 

@@ -14,10 +14,10 @@ from . import plants
 from .campaign import Tally, explain, program_of
 from .captured import check_captured
 from .check import check, relaxes, sample
-from .exact import exact
+from .exact import exact, exact_within
 from .forms import broadcasts
 from .generate import generate
-from .grammar import Latent, Law, Program, Term
+from .grammar import Latent, Law, Plate, Program, Term
 from .source import compiled, render
 from .structure import has_exact_site
 
@@ -62,6 +62,17 @@ def test_exact_answer_by_hand():
     loss = q * (q / p).log() + (1 - q) * ((1 - q) / (1 - p)).log() - 2 * f
     gradient = torch.autograd.grad(loss, [a, b, f])
     torch.testing.assert_close(exact(program), torch.stack([loss, *gradient]).detach())
+
+
+def test_exact_answer_knows_how_far_it_is_off():
+    """The negative entropy of a gamma variable: a rate moves it by 0.3, or if masked not at all."""
+    law = Law(2327170, local=True, mask="poutine")
+    latent = Latent("z0", ("a",), "gamma", law, None, "StickingTheLanding")
+    program = Program((Plate("a", 2, -1),), (latent,), ("z0",), (Term("f0", ("a",), "factor", Law(1)),))
+    answer, off = exact_within(program)
+    right = torch.tensor([0.0, 0.3], dtype=torch.float64)
+    assert ((answer[1:3] - right).abs() <= off[1:3] + 1e-12).all() and (off < 1e-6).all()
+    assert check(program).status == "right"
 
 
 def test_both_kinds_are_drawn():
