@@ -72,6 +72,7 @@ REGISTRY: dict[str, Entry] = {
     "LocalExpectation": Entry(pre.LocalExpectation, DISCRETE),
     "LocalExpectation-2": Entry(lambda: pre.LocalExpectation(max_evaluations=2), DISCRETE),
     "MeasureValued": Entry(pre.MeasureValued, COUNTED),
+    "GaussHermite": Entry(pre.GaussHermite, ("Normal",)),
     "Enumeration": Entry(pre.Enumeration, DISCRETE + SUBSET, exact=True),
     "Stratified": Entry(pre.Stratified, ("Mixture",)),
     "UnorderedSet": Entry(pre.UnorderedSet, ONE_HOT + CATEGORICAL + SUBSET),
