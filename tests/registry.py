@@ -76,6 +76,7 @@ REGISTRY: dict[str, Entry] = {
     "BitFlip": Entry(pre.BitFlip, BERNOULLI),
     "BitFlip-2": Entry(lambda: pre.BitFlip(num_flips=2), BERNOULLI),
     "MeasureValued": Entry(pre.MeasureValued, COUNTED),
+    "GaussHermite": Entry(pre.GaussHermite, ("Normal",)),
     "Enumeration": Entry(pre.Enumeration, DISCRETE + SUBSET, exact=True),
     "Stratified": Entry(pre.Stratified, ("Mixture",)),
     "UnorderedSet": Entry(pre.UnorderedSet, ONE_HOT + CATEGORICAL + SUBSET),

@@ -18,7 +18,7 @@ CHOSEN = (
 )
 """Values that are vectors, indices, continuous, counts."""
 SAME_DRAWS = (
-    *("Pathwise", "ScoreFunction", "ScoreFunction-ema", "ScoreFunction-network"),
+    *("Pathwise", "ScoreFunction", "ScoreFunction-ema", "ScoreFunction-network", "GaussHermite"),
     *("GumbelSoftmax-relaxed", "GumbelSoftmax-discrete"),
     *("StraightThrough", "StraightThroughGumbelSoftmax", "GumbelRao", "GappedStraightThrough"),
     *("ReinMax", "DecoupledStraightThrough", "SIMPLE"),

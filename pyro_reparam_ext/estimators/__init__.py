@@ -14,6 +14,7 @@ from .disarm import DisARM
 from .double_cv import DoubleCV
 from .enumeration import Enumeration
 from .gapped_straight_through import GappedStraightThrough
+from .gauss_hermite import GaussHermite
 from .gumbel_rao import GumbelRao
 from .gumbel_softmax import GumbelSoftmax
 from .hard_forward import HardForward as HardForward
@@ -50,6 +51,7 @@ __all__ = [
     "DoubleCV",
     "Enumeration",
     "GappedStraightThrough",
+    "GaussHermite",
     "GumbelRao",
     "GumbelSoftmax",
     "LeaveOneOut",
