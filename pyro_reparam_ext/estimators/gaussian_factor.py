@@ -33,7 +33,7 @@ class Factor:
         return 0
 
     def colored(self, noise: Tensor) -> Tensor:
-        """What noise moves the value by."""
+        """The way that noise moves the value."""
         return self.parameter * noise
 
     def whitened(self, moved: Tensor) -> Tensor:
