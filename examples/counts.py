@@ -44,9 +44,9 @@ def model(data: Counts) -> None:
         pyro.sample("count", dist.Poisson(log_rate.exp()), obs=data.counts)
 
 
-def load(data_dir: str | Path | None = None) -> Counts:
+def load(data_dir: str | Path | None = None, share: float = FEW_BLACK) -> Counts:
     """The stops in ``data_dir``, or the pumps if it is None."""
-    return pumps() if data_dir is None else stops(Path(data_dir) / FRISK)
+    return pumps() if data_dir is None else stops(Path(data_dir) / FRISK, share)
 
 
 def pumps() -> Counts:
@@ -54,8 +54,8 @@ def pumps() -> Counts:
     return Counts("pumps", failures, hours, {"pump": torch.arange(len(failures))})
 
 
-def stops(path: Path) -> Counts:
-    """Stops for violent crimes, by ethnicity and precinct, where fewer than 10 % are black.
+def stops(path: Path, share: float = FEW_BLACK) -> Counts:
+    """Stops for violent crimes, by ethnicity and precinct, where a smaller share is black.
 
     The exposure is the number of arrests in the year before, at least one. That the stops are of 15
     months is left to the mean.
@@ -76,7 +76,7 @@ def stops(path: Path) -> Counts:
     people = frame.drop_duplicates(["precinct", "eth"]).pivot(
         index="precinct", columns="eth", values="pop"
     )
-    few = people.index[people[1] / people.sum(axis=1) < FEW_BLACK]
+    few = people.index[people[1] / people.sum(axis=1) < share]
     chosen = frame[(frame["crime"] == VIOLENT) & frame["precinct"].isin(few)]
     precincts = np.unique(chosen["precinct"], return_inverse=True)[1]
     return Counts(

@@ -42,8 +42,14 @@ METHODS: dict[str, tuple[pre.estimators.Estimator, str]] = {
     "orthogonal": (pre.Pathwise(), "orthogonal"),
     "landing, antithetic": (pre.StickingTheLanding(), "antithetic"),
     "landing, Sobol": (pre.StickingTheLanding(), "sobol"),
+    "Taylor": (pre.TaylorControlVariate(), "independent"),
+    "Taylor, Sobol": (pre.TaylorControlVariate(), "sobol"),
+    "Taylor, 32 probes, Sobol": (pre.TaylorControlVariate(num_probes=32), "sobol"),
 }
 """Estimator and scheme of the particles, by the names in tables and pictures."""
+
+WARMUP = 200
+"""Steps in which coefficients of control variates are fitted before a gradient is measured."""
 
 Model = Callable[..., Any]
 
@@ -73,7 +79,12 @@ def elbo_of(name: str, num_particles: int = PARTICLES) -> pre.TraceEstimator_ELB
 def measured(model: Model, guide: AutoNormal, data: tuple, draws: int) -> pd.DataFrame:
     """Of each method the variance of a gradient, by the kind of parameter, and its time."""
     study = pre.gradient_study(
-        model, guide, *data, estimators={name: elbo_of(name) for name in METHODS}, num_draws=draws
+        model,
+        guide,
+        *data,
+        estimators={name: elbo_of(name) for name in METHODS},
+        num_draws=draws,
+        warmup=WARMUP,
     )
     names = list(pyro.get_param_store())
     kinds = {
@@ -199,7 +210,7 @@ def main(args: argparse.Namespace) -> None:
     if args.data_dir is None:
         title, model, data = "breast cancer", logistic, cells()
     else:
-        counts = load(args.data_dir)
+        counts = load(args.data_dir, share=1.0)  # all precincts
         title, model, data = counts.name, counts_model, (counts,)
     pyro.set_rng_seed(args.seed)
     guide = AutoNormal(model, init_scale=0.1)

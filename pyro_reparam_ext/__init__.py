@@ -20,6 +20,7 @@ from .estimators import (
     RELAX,
     RODEO,
     SIMPLE,
+    AnalyticKL,
     BitFlip,
     Combine,
     DecoupledStraightThrough,
@@ -60,6 +61,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ARM",
+    "AnalyticKL",
     "ARMS",
     "CompiledSVI",
     "BitFlip",

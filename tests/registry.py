@@ -55,6 +55,7 @@ DECIDED = BERNOULLI + ONE_HOT + CATEGORICAL
 
 REGISTRY: dict[str, Entry] = {
     "Pathwise": Entry(pre.Pathwise, ("Normal",)),
+    "AnalyticKL": Entry(pre.AnalyticKL, ("Normal",)),
     "StickingTheLanding": Entry(pre.StickingTheLanding, ("Normal",)),
     "TaylorControlVariate": Entry(pre.TaylorControlVariate, ("Normal",)),
     "ScoreFunction": Entry(pre.ScoreFunction, EVERY),

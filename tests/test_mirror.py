@@ -23,6 +23,7 @@ COVERED_BY = {
     "distributions/supports/bounds.py": "distributions/test_mixture_same_family.py",
     "compiled/eager.py": "compiled/test_svi.py",
     "elbo_module.py": "test_parallel.py",
+    "evaluation/analytic.py": "estimators/test_analytic_kl.py",
     "estimators/fitted.py": "estimators/test_taylor_control_variate.py",
     "estimators/joint.py": "estimators/test_taylor_control_variate.py",
     "evaluation/joint.py": "estimators/test_taylor_control_variate.py",

@@ -4,6 +4,7 @@ from ..distributions.rules.wrappers import coordinates as coordinates
 from ..distributions.rules.wrappers import num_coordinate_dims as num_coordinate_dims
 from ..distributions.rules.wrappers import num_coordinates as num_coordinates
 from ..distributions.rules.wrappers import sum_rightmost as sum_rightmost
+from .analytic_kl import AnalyticKL
 from .arm import ARM
 from .arms import ARMS
 from .base import Estimator as Estimator
@@ -43,6 +44,7 @@ from .unordered_set import UnorderedSet
 
 __all__ = [
     "ARM",
+    "AnalyticKL",
     "ARMS",
     "BitFlip",
     "Combine",

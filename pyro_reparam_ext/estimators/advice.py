@@ -29,7 +29,8 @@ UNBIASED = (
 
 Not those below which another one was at the same cost wherever they were measured: ``ARM``, ``MuProp``,
 ``ARMS`` (as two pairs of DisARM). Nor those that learn for longer than a pilot takes: ``RELAX``,
-``RODEO``, ``DoubleCV``. Nor ``BitFlip``, whose number of flips is for the user to say.
+``RODEO``, ``DoubleCV``, ``TaylorControlVariate``. Nor ``BitFlip``, whose number of flips is the
+user's to say.
 """
 
 

@@ -60,6 +60,8 @@ class Estimator:
     """Whether guide and model are scored at a copy of the value, ``site.value``, in which the costs are
     differentiated apart from all that is sampled after the site; ``site.noise`` is what was copied. It
     takes ``holds_guide_parameters``, and what is beside it is held too."""
+    analytic: ClassVar[bool] = False
+    """Whether the terms of the site in guide and model are one: the divergence of its distributions."""
     needs_mean: ClassVar[bool] = False
     """Whether the gradient is right only for a mean over particles, as the ELBO is."""
     min_particles: ClassVar[int] = 1

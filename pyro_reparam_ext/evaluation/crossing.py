@@ -18,7 +18,7 @@ from torch import Tensor
 from ..distributions.rules.wrappers import coordinates, innermost
 from ..estimators.protocol import Draw, Site
 from .plain import PlainRun
-from .terms import Crossing, Key, Term, agree
+from .terms import Crossing, Key, Term, agree, ancestors
 
 
 def crossings(
@@ -35,7 +35,7 @@ def crossings(
     if ("guide", site.name) in plain.unscored:
         return found
     own, draws = plain.terms["guide", site.name], {s.name: s.draw for s in plain.sites.values()}
-    ancestors = _ancestors(plain)
+    above = ancestors(plain.terms.values())
     random: set[Key] | None = None
     for plate, dim in own.plates.items():
         if own.size(dim) < 2:
@@ -56,25 +56,15 @@ def crossings(
             for (side, name), term in plain.terms.items()
             if side == "guide"
             and name != site.name
-            and site.name in ancestors[name]
+            and site.name in above[name]
             and (plate not in term.plates or (side, name) in direct)
         }
         for key, term in plain.terms.items():
             upstream = term.upstream or frozenset()
-            reached = upstream.union(*(ancestors.get(name, ()) for name in upstream))
+            reached = upstream.union(*(above.get(name, ()) for name in upstream))
             if key in direct or (plate in term.plates and outside & reached and key[1] != site.name):
                 found.add((site.name, key, plate))
     return found
-
-
-def _ancestors(plain: PlainRun) -> dict[str, frozenset[str]]:
-    """The sites of the guide that the distribution of each one depends on, however far up."""
-    ancestors: dict[str, frozenset[str]] = {}
-    for (side, name), term in plain.terms.items():
-        if side == "guide":
-            parents = (term.upstream or frozenset()) - {name}
-            ancestors[name] = parents.union(*(ancestors.get(p, frozenset()) for p in parents))
-    return ancestors
 
 
 def _changed(fn: TorchDistribution, value: Tensor, dim: int) -> Tensor | None:

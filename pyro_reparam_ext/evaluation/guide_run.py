@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -26,6 +26,8 @@ class GuideRun:
     """The guide in one pass: its trace and sites, the draws that differ, and its terms.
 
     ``joined``: the alternatives of other sites that are taken along in the evaluation of one.
+    ``laws``: the distributions of its sites where they may not be the ordinary ones. ``has_ordinary``:
+    whether the ordinary evaluation was put in front of its own.
     """
 
     trace: Trace
@@ -33,6 +35,8 @@ class GuideRun:
     draws: dict[str, Draw]
     terms: list[Term]
     joined: Sequence[Span] = ()
+    laws: Mapping[str, TorchDistribution] = field(default_factory=dict)
+    has_ordinary: bool = False
 
 
 def guide_term(

@@ -18,6 +18,8 @@ from ..estimators.base import Estimator
 from ..estimators.hinted import check_model_site
 from ..estimators.protocol import Draw, Site
 from ..noise import noise_of
+from .analytic import check_in_model, check_same, check_separable, divergence
+from .axes import Visible
 from .control_flow import ControlFlow, provenance_of, untracked
 from .guide_run import GuideRun, is_relaxable, linear
 from .program import Program
@@ -58,7 +60,14 @@ def model_terms(
             draw = run.draws.get(name, site.draw)
             draw = draw if draw.value is value else Draw(value, draw.coordinate)
             _check_scorable(site, fn)
-            if relaxed and is_relaxable(site) and isinstance(innermost(fn), RELAXABLE):
+            if site.estimator.analytic:
+                if track:
+                    of_guide = program.ordinary.nodes[name]
+                    check_separable(site, recorder.parents.get(name, ()), program.ordinary.terms)
+                    for part in ("scale", "mask"):
+                        check_same(site, of_guide[part], node[part])
+                log_prob = -divergence(program, run, site, fn)
+            elif relaxed and is_relaxable(site) and isinstance(innermost(fn), RELAXABLE):
                 log_prob = linear(fn, draw)
             else:
                 log_prob = log_prob_of(name, site.estimator.log_prob, fn, draw)
@@ -70,6 +79,7 @@ def model_terms(
             upstream |= recorder.upstream.get(name, frozenset())
         terms.append(Term.of_model(node, untracked(log_prob), upstream))
         nodes.append(node)
+    check_in_model(sites.values(), recorder.trace.nodes)
     if remember and program.branches:
         program.footprint = sum(program.size_of(node["fn"]) for node in nodes)
     if remember and is_validation_enabled():
@@ -84,7 +94,7 @@ def _differs(program: Program, node: dict[str, Any]) -> bool:
     return node["value"].dim() - len(node["fn"].event_shape) > program.batch_dims
 
 
-def _replay(program: Program, run: GuideRun, track: bool, watch: ControlFlow | None) -> Recorder:
+def _replay(program: Program, run: GuideRun, track: bool, watch: ControlFlow | None) -> ModelRun:
     """Runs the model with the values of a guide run and what it drew by itself before."""
     tracked = watch is not None or bool(program.ordinary.tracked)
     recorder = ModelRun(program.axes, watch or program.ordinary.control, tracked)
@@ -119,9 +129,18 @@ def _replayed(program: Program, run: GuideRun, track: bool, watch: ControlFlow |
 
 
 class ModelRun(Recorder):
-    """The model at the values of a guide run; a latent site of its own is drawn from its prior."""
+    """The model at the values of a guide run; a latent site of its own is drawn from its prior.
+
+    ``parents`` has the provenance of the distributions of its sites, where that is tracked.
+    """
+
+    def __init__(self, axes: Visible, control: ControlFlow, tracking: bool) -> None:
+        super().__init__(axes, control, tracking)
+        self.parents: dict[str, frozenset[str]] = {}
 
     def sample(self, message: dict[str, Any], fn: TorchDistribution) -> frozenset[str]:
+        if self.tracking:
+            self.parents[message["name"]] = self.upstream[message["name"]]
         if not message["done"] and not message["is_observed"]:
             self.control.noisy = True
             if self.axes.hides:

@@ -168,7 +168,8 @@ def _run_guide(
     )
     nodes, draws = messenger.nodes, messenger.draws
     terms = [guide_term(s, nodes[s.name], draws[s.name], relaxed, held.get(s.name)) for s in sites]
-    return GuideRun(trace, sites, messenger.changed, terms, messenger.joined)
+    laws = {site.name: nodes[site.name]["fn"] for site in sites}
+    return GuideRun(trace, sites, messenger.changed, terms, messenger.joined, laws)
 
 
 def _with_ordinary(program: Program, run: GuideRun, relaxed: bool) -> GuideRun:
@@ -187,7 +188,7 @@ def _with_ordinary(program: Program, run: GuideRun, relaxed: bool) -> GuideRun:
             log_prob = _stack(before.log_prob, term.log_prob, program.batch_dims)
             before = replace(term, log_prob=log_prob, score=score, upstream=before.upstream)
         terms.append(before)
-    return replace(run, draws=draws, terms=terms)
+    return replace(run, draws=draws, terms=terms, has_ordinary=True)
 
 
 def _stack(first: Tensor, rest: Tensor, batch_dims: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
@@ -116,6 +116,19 @@ class Term:
     def detached(self) -> Term:
         """The same term without a gradient."""
         return replace(self, log_prob=self.log_prob.detach())
+
+
+def ancestors(terms: Iterable[Term]) -> dict[str, frozenset[str]]:
+    """By the name of each site of the guide: those its distribution depends on, however far up.
+
+    In the order in which the guide samples them.
+    """
+    found: dict[str, frozenset[str]] = {}
+    for term in terms:
+        if term.side == "guide":
+            parents = (term.upstream or frozenset()) - {term.name}
+            found[term.name] = parents.union(*(found.get(p, frozenset()) for p in parents))
+    return found
 
 
 def rows_at(x: Tensor, runs: Runs) -> Tensor:

@@ -115,7 +115,8 @@ def _rows(costs: Costs, owners: list[int]) -> Iterator[_Row]:
     if any(last):
         few = PLACES if torch.Size(shape).numel() <= PLACES else PLACES // 2
         yield from (_Row(ordinary, 0, place) for place in some_indices(shape, few) if place != last)
-    if any(last) or program.branches or any(map(is_soft, program.sites)):
+    looked_at = (is_soft(site) or site.estimator.analytic for site in program.sites)
+    if any(last) or program.branches or any(looked_at):
         yield _Row(ordinary, 0, last)
     for owner in owners:
         # In a loop, only what relaxes needs to be looked at.
