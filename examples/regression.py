@@ -44,7 +44,7 @@ METHODS: dict[str, tuple[pre.estimators.Estimator, str]] = {
     "landing, Sobol": (pre.StickingTheLanding(), "sobol"),
     "Taylor": (pre.TaylorControlVariate(), "independent"),
     "Taylor, Sobol": (pre.TaylorControlVariate(), "sobol"),
-    "Taylor, 32 probes, Sobol": (pre.TaylorControlVariate(num_probes=32), "sobol"),
+    "full Taylor, Sobol": (pre.TaylorControlVariate(num_probes=32, per_particle=True), "sobol"),
 }
 """Estimator and scheme of the particles, by the names in tables and pictures."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -42,8 +44,9 @@ class FittedCoefficients(nn.Module):
         return solved(correlations, self.with_target / sizes) / sizes
 
     @torch.no_grad()
-    def update(self, variates: Tensor, target: Tensor) -> None:
-        """Takes note of control variates, shape ``(count, numbers)``, and of their target."""
-        share = (1 - DECAY) / target.numel()
-        self.products.mul_(DECAY).add_(share * (variates @ variates.mT))
-        self.with_target.mul_(DECAY).add_(share * (variates @ target))
+    def note(self, variates: Sequence[Tensor], target: Tensor) -> None:
+        """Takes note of control variates and of their target, all of one shape."""
+        rows, numbers = torch.stack([x.flatten() for x in variates]), target.flatten()
+        share = (1 - DECAY) / len(numbers)
+        self.products.mul_(DECAY).add_(share * (rows @ rows.mT))
+        self.with_target.mul_(DECAY).add_(share * (rows @ numbers))

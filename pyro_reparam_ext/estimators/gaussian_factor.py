@@ -48,6 +48,10 @@ class Factor:
         """The gradient in the parameter of costs of some slope in the value."""
         return slope * noise
 
+    def beside(self, curvature: Tensor) -> Tensor:
+        """The mean of ``outer`` of a curvature in each coordinate times the way that noise moves it."""
+        return curvature * self.parameter
+
     def inverse(self) -> Tensor:
         """The mean of ``outer`` of what is pulled back: the transposed inverse, as far as it counts."""
         return 1 / self.parameter
@@ -73,6 +77,9 @@ class Triangle(Factor):
 
     def outer(self, slope: Tensor, noise: Tensor) -> Tensor:
         return (slope[..., None] * noise[..., None, :]).tril()
+
+    def beside(self, curvature: Tensor) -> Tensor:
+        return curvature[..., None] * self.parameter
 
     def inverse(self) -> Tensor:
         # Of the transposed inverse of a lower triangle only the diagonal is in the lower triangle.

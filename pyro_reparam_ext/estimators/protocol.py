@@ -54,6 +54,7 @@ class Site:
     ``fn`` is the distribution as traced (plates expanded; without ``scale`` and ``mask``), ``draw``
     the sampled value, ``log_prob`` the log density of that value, shape ``fn.batch_shape``,
     differentiable, neither scaled nor masked. ``plates``: the names of the plates it lies in.
+    ``particle_dim``: the batch dim (negative) over which the particles lie, if vectorised.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Site:
     estimator: Estimator
     state: nn.Module | None = None
     plates: frozenset[str] = frozenset()
+    particle_dim: int | None = None
     infer: Mapping[str, Any] = field(default_factory=dict)
     observed: bool = False
 

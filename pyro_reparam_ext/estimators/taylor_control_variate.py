@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
 
@@ -21,9 +22,13 @@ from .protocol import Branch, Evaluations, Paper, Site
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _Mean(Branch):
-    """The mean of the site; and random signs, shape ``(probes, *value.shape)``, in groups."""
+    """The mean of the site and the factor of its covariance, which may be those of all particles."""
 
-    probes: Tensor
+    factor: Factor
+
+    @property
+    def alternative(self) -> Tensor:
+        return self.values(0, 1)[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,15 +50,20 @@ class TaylorControlVariate(Pathwise):
     :class:`StickingTheLanding`.
 
     Serves ``Normal`` sites, also under ``to_event``, ``expand`` and ``mask``, and
-    ``MultivariateNormal`` ones, and with them the autoguides of these. Two evaluations of the program,
-    one of them of order 2: the means of all sites together, where the ELBO is vectorised and one does
-    not depend on the other; and as many products with the Hessian as there are probes, and one.
-    Costs have to have second derivatives. Other sites take any estimator; those that move with their
-    parameters get :class:`StickingTheLanding` for :class:`Pathwise`.
+    ``MultivariateNormal`` ones, and with them the autoguides of these. One evaluation of the program
+    more, at the means of all sites together, where the ELBO is vectorised and one does not depend on
+    the other, and for all particles at once, where their means are the same; then two products with the
+    Hessian, and as many as there are probes. Costs have to have second derivatives. Other sites take
+    any estimator; those that move with their parameters get :class:`StickingTheLanding` for
+    :class:`Pathwise`.
 
     Args:
-        num_probes: products with random signs, by which the mean of the quadratic term, :math:`H L`, is
-            found: exactly with as many as an event has coordinates, and without bias for any number.
+        num_probes: products with random signs, by which the Hessian within a site is sketched for the
+            gradient in L: exact with as many as an event has coordinates, and without bias for any
+            number.
+        per_particle: whether the expansion is evaluated for each particle by itself. The noise that
+            other coordinates and sites bring into the gradient in L is taken, too, for about the cost
+            of three times as many particles.
 
     Raises:
         EstimatorError: the site has another distribution.
@@ -69,6 +79,7 @@ class TaylorControlVariate(Pathwise):
     """
 
     num_probes: int = 1
+    per_particle: bool = False
 
     unbiased = True
     paper = Paper(
@@ -103,30 +114,30 @@ class TaylorControlVariate(Pathwise):
     def alternatives(self, site: Site) -> tuple[Branch, ...]:
         if site.draw.noise is None:  # the value does not move with any parameter
             return ()
-        mean = leaf(site.base.loc, site.value).expand(site.value.shape)[None]
-        branch = _Mean(1, lambda a, b: mean[a:b], None, 2, mean, joint=True, probes=self._probes(site))
-        return Branch.at_ordinary(site.value, order=1), branch
-
-    def _probes(self, site: Site) -> Tensor:
-        """Random signs at every ``num_probes``-th coordinate of an event, and 0 between them."""
-        value, events = site.value, site.fn.event_shape
-        groups = min(self.num_probes, max(events.numel(), 1))
-        signs = torch.randint(0, 2, value.shape, device=value.device).to(value.dtype) * 2 - 1
-        group = (torch.arange(events.numel(), device=value.device) % groups).reshape(events)
-        number = torch.arange(groups, device=value.device).reshape((-1,) + (1,) * value.dim())
-        return torch.where(group == number, signs, 0.0)
+        base, factor = site.base, factor_of(site.base)
+        loc, parameter = base.loc, factor.parameter
+        events = len(site.fn.event_shape)
+        dims = events + factor.event_dims
+        shared = _is_shared(site, loc, events) and _is_shared(site, parameter, dims)
+        if shared and not self.per_particle:
+            loc = _first(site, loc, events)
+            factor = type(factor)(_first(site, parameter, dims))
+        mean = leaf(loc, loc if loc.requires_grad else site.value)[None]
+        return (
+            Branch.at_ordinary(site.value, order=1),
+            _Mean(1, lambda a, b: mean[a:b], None, 2, mean, joint=True, factor=factor.held),
+        )
 
     def surrogate(self, evaluations: Evaluations) -> Tensor | None:
         if not evaluations.branches:
             return None
         site, factor = evaluations.site, factor_of(evaluations.site.base)
-        found = _variates(evaluations, factor.held)
-        evaluations.kept.update(found)
+        found = self._variates(evaluations, factor.held)
+        evaluations.kept["variates"] = found
         state = site.state
         assert isinstance(state, _Learned)
         gradient = evaluations.gradient(0).detach()
-        in_loc = _mixed(state.of_loc(), found["loc"])
-        in_factor = _mixed(state.of_factor(), found["factor"])
+        in_loc, in_factor = _mixed(state.of_loc(), found.loc), _mixed(state.of_factor(), found.factor)
         dims = len(site.fn.event_shape) + factor.event_dims
         term = dot(site, gradient, site.noise) - dot(site, in_loc, site.base.loc)
         return term - sum_rightmost(in_factor * factor.parameter, dims)
@@ -140,14 +151,65 @@ class TaylorControlVariate(Pathwise):
     def update(self, evaluations: Evaluations) -> None:
         if not evaluations.branches:
             return
-        site, found, dim = evaluations.site, evaluations.kept, evaluations.particle_dim
-        factor, events = factor_of(site.base).held, len(site.fn.event_shape)
-        gradient, state = evaluations.gradient(0).detach(), site.state
-        assert isinstance(state, _Learned)
-        _note(state.of_loc, found["loc"], gradient, None if dim is None else dim - events)
-        in_factor = factor.outer(gradient, _noise(site, factor))
-        dims = events + factor.event_dims
-        _note(state.of_factor, found["factor"], in_factor, None if dim is None else dim - dims)
+        site, joint = evaluations.site, evaluations.joint
+        found, state = evaluations.kept["variates"], site.state
+        assert joint is not None and isinstance(state, _Learned)
+        part, gradient = joint.parts[site.name], evaluations.gradient(0).detach()
+        # The means take the particles' mean: what is fitted is how one half differs from the other.
+        halves = [part.averaged(part.between(x)) for x in (found.loc[1], gradient)]
+        state.of_loc.note([joint.between[site.name], halves[0]], halves[1])
+        dim = part.particle_dim
+        in_factor = found.held.outer(gradient, found.noise)
+        over = None if dim is None else dim - found.held.event_dims
+        state.of_factor.note(
+            [_centred(x, in_factor, over) for x in found.factor], _centred(in_factor, in_factor, over)
+        )
+
+    def _variates(self, evaluations: Evaluations, factor: Factor) -> _Variates:
+        site, joint, branch = evaluations.site, evaluations.joint, evaluations.branches[1]
+        assert joint is not None and isinstance(branch, _Mean)
+        noise = factor.whitened(site.value.detach() - site.base.loc.detach())
+        own = factor.pulled_back(noise)  # minus the slope of the guide's own log density
+        moved, events = joint.moved[site.name], len(site.fn.event_shape)
+        curvature, sketched, mean = torch.zeros(()), torch.zeros(()), torch.zeros(())
+        for probe in self._probes(branch.alternative, site.fn.event_shape):
+            product = joint.product(site.name, branch.factor.colored(probe))
+            curvature = curvature + product * branch.factor.pulled_back(probe)
+            along = (
+                (probe * noise).sum(tuple(range(-events, 0)), keepdim=True) if events else probe * noise
+            )
+            sketched = sketched + product * along
+            mean = mean + branch.factor.outer(product, probe)
+        return _Variates(
+            factor,
+            noise,
+            loc=[moved, own],
+            factor=[
+                factor.outer(joint.slope(site.name), noise),
+                factor.outer(curvature * factor.colored(noise), noise)
+                - branch.factor.beside(curvature),
+                factor.outer(moved if joint.parts[site.name].count == 1 else sketched, noise) - mean,
+                factor.outer(own, noise) - factor.inverse(),
+            ],
+        )
+
+    def _probes(self, like: Tensor, events: torch.Size) -> Iterator[Tensor]:
+        """Random signs at every ``num_probes``-th coordinate of an event, and 0 between them."""
+        groups = min(self.num_probes, max(events.numel(), 1))
+        signs = torch.randint(0, 2, like.shape, device=like.device).to(like.dtype) * 2 - 1
+        group = (torch.arange(events.numel(), device=like.device) % groups).reshape(events)
+        for number in range(groups):
+            yield torch.where(group == number, signs, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Variates:
+    """Control variates of mean zero, for the gradients in the mean and in the factor; and the noise."""
+
+    held: Factor
+    noise: Tensor
+    loc: list[Tensor]
+    factor: list[Tensor]
 
 
 class _Learned(nn.Module):
@@ -155,45 +217,26 @@ class _Learned(nn.Module):
 
     def __init__(self, like: Tensor) -> None:
         super().__init__()
-        self.of_loc, self.of_factor = FittedCoefficients(2, like), FittedCoefficients(3, like)
+        self.of_loc, self.of_factor = FittedCoefficients(2, like), FittedCoefficients(4, like)
 
 
-def _note(fitted: FittedCoefficients, variates: list[Tensor], target: Tensor, dim: int | None) -> None:
-    """Lets coefficients learn; ``dim``: that of particles, which have one mean."""
+def _is_shared(site: Site, x: Tensor, events: int) -> bool:
+    """Whether all particles have the same of it, as its layout tells: one number stands for them."""
+    dim = site.particle_dim
+    return dim is None or x.shape[dim - events] == 1 or x.stride(dim - events) == 0
 
-    def centred(x: Tensor) -> Tensor:
-        x = x.expand_as(target)
-        return (x if dim is None else x - x.mean(dim, keepdim=True)).flatten()
 
-    fitted.update(torch.stack([centred(x) for x in variates]), centred(target))
+def _first(site: Site, x: Tensor, events: int) -> Tensor:
+    """That of the first particle."""
+    return x if site.particle_dim is None else x.narrow(site.particle_dim - events, 0, 1)
+
+
+def _centred(x: Tensor, like: Tensor, dim: int | None) -> Tensor:
+    """``x`` in the shape of another tensor, less its mean over particles."""
+    x = x.expand_as(like)
+    return x if dim is None else x - x.mean(dim, keepdim=True)
 
 
 def _mixed(coefficients: Tensor, variates: list[Tensor]) -> Tensor:
     first, *rest = (c * x for c, x in zip(coefficients, variates, strict=True))
     return reduce(torch.add, rest, first)
-
-
-def _noise(site: Site, factor: Factor) -> Tensor:
-    """The standard noise behind the value of a site."""
-    return factor.whitened(site.value.detach() - site.base.loc.detach())
-
-
-def _variates(evaluations: Evaluations, factor: Factor) -> dict[str, list[Tensor]]:
-    """Control variates of mean zero, for the gradients in the mean and in the factor."""
-    site, joint, branch = evaluations.site, evaluations.joint, evaluations.branches[1]
-    assert joint is not None and isinstance(branch, _Mean)
-    moved, gradient = joint.moved[site.name], evaluations.gradient(1)[0].detach()
-    noise = _noise(site, factor)
-    means = []
-    for probe in branch.probes:
-        product = evaluations.hessian_product(factor.colored(probe)[None], branch=1)[0]
-        means.append(factor.outer(product, probe))
-    own = factor.pulled_back(noise)  # minus the slope of the guide's own log density
-    return {
-        "loc": [moved, own],
-        "factor": [
-            factor.outer(gradient, noise),
-            factor.outer(moved, noise) - reduce(torch.add, means),
-            factor.outer(own, noise) - factor.inverse(),
-        ],
-    }

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from ..estimators.joint import Joint
+from ..estimators.joint import Joint, Part
 from .costs import Costs
 
 
@@ -18,12 +18,12 @@ def joints(costs: Costs, derivatives: Mapping[int, Sequence[Tensor | None]]) -> 
     program, found = costs.program, dict[int, Joint]()
     for p in costs.passes:
         spans = [span for span in (*p.spans, *p.joined) if program.branch(span).joint]
-        tensors, gradients, values = {}, {}, {}
+        parts = {}
         for span in spans:
             site, gradient = program.sites[span.owner], derivatives[span.owner][span.branch]
-            tensor = program.branch(span).tensor
+            tensor, dim = program.branch(span).tensor, site.particle_dim
             assert tensor is not None and gradient is not None, "joint branches are differentiated"
-            tensors[site.name], gradients[site.name] = tensor, gradient
-            values[site.name] = site.value.detach()
-        found |= dict.fromkeys((span.owner for span in spans), Joint(tensors, gradients, values))
+            dim = None if dim is None else dim - len(site.fn.event_shape)
+            parts[site.name] = Part(tensor, gradient, site.value.detach(), dim)
+        found |= dict.fromkeys((span.owner for span in spans), Joint(parts))
     return found

@@ -66,10 +66,11 @@ def variance(elbo, model, guide, calls=40):
 @pytest.mark.parametrize("mode", [True, "vmap"])
 @pytest.mark.parametrize("kind", [AutoNormal, AutoDiagonalNormal, AutoMultivariateNormal])
 def test_quadratic_costs_have_no_noise(kind, mode):
-    # With sites of their own the effects of a level on each other are told by random signs.
     guide = guide_of(quadratic, kind)
     options = {"num_particles": 3, "vectorize_particles": mode}
-    taylor = learned(pre.TaylorControlVariate(num_probes=6), quadratic, guide, **options)
+    taylor = learned(
+        pre.TaylorControlVariate(num_probes=6, per_particle=True), quadratic, guide, **options
+    )
     plain = learned(pre.Pathwise(), quadratic, guide, 1, **options)
     assert variance(taylor, quadratic, guide) < 1e-6 * variance(plain, quadratic, guide)
 
@@ -112,7 +113,7 @@ def test_closed_form():
     elbo = pre.TraceEstimator_ELBO(estimator)
     elbo.loss_and_grads(program.model, program.guide)
     (state,) = elbo.states.values()
-    in_loc, in_scale = torch.tensor([0.7, -0.2]).double(), torch.tensor([0.3, 0.5, 0.4]).double()
+    in_loc, in_scale = torch.tensor([0.7, -0.2]).double(), torch.tensor([0.3, 0.5, -0.1, 0.4]).double()
     for fitted, wanted in ((state.of_loc, in_loc), (state.of_factor, in_scale)):
         fitted.products.copy_(torch.eye(len(wanted)) * (1 - 1e-4))
         fitted.with_target.copy_(wanted * (1 - 1e-4) * (1 + 1e-4))
@@ -127,7 +128,7 @@ def test_closed_form():
     curvature = at_mean - 1 / scale**2
     loc_slope = slope - in_loc[0] * curvature * scale * e - in_loc[1] * own
     variates = torch.stack(
-        [at_mean * e, curvature * scale * (e * e - 1), (e * e - 1) / scale],
+        [at_mean * e, *[curvature * scale * (e * e - 1)] * 2, (e * e - 1) / scale],
     )
     expected = torch.stack([loc_slope, slope * e - in_scale @ variates])
     torch.testing.assert_close(found, expected)
@@ -219,6 +220,37 @@ def test_beside_other_estimators(mode):
     assert_mean(found[0] - found[1], torch.zeros(3))
 
 
+@pytest.mark.parametrize("per_particle", [False, True])
+@pytest.mark.parametrize("particles", ["independent", "sobol"])
+def test_several_particles(particles, per_particle):
+    guide = guide_of(exponential)
+    names, options = list(pyro.get_param_store()), {"num_particles": 4, "particles": particles}
+    estimator = pre.TaylorControlVariate(per_particle=per_particle)
+    elbo = learned(estimator, exponential, guide, 100, **options)
+    rows = gradients(elbo, exponential, guide, names, 400)[:, 1:]
+    plain = learned(pre.Pathwise(), exponential, guide, 1, **options)
+    expected = gradients(plain, exponential, guide, names, 400)[:, 1:]
+    assert_mean(rows - expected, torch.zeros(rows.shape[1]))
+    assert rows.var(0).sum() < 0.2 * expected.var(0).sum()
+
+
+@pytest.mark.parametrize("per_particle", [False, True])
+def test_one_expansion_serves_all_particles(per_particle):
+    guide, shapes = guide_of(exponential), set()
+
+    def model():
+        loc = rate()
+        shapes.add(tuple(loc.shape))
+        with pyro.plate("data", 5):
+            pyro.sample("y", dist.Poisson((loc / 2).exp()), obs=Y.round())
+
+    estimator = pre.TaylorControlVariate(per_particle=per_particle)
+    elbo = learned(estimator, model, guide, 6, num_particles=4)
+    shapes.clear()
+    elbo.loss_and_grads(model, guide)
+    assert shapes == {(4, 1, 5), (1, 4 if per_particle else 1, 1, 5)}
+
+
 def runs_of(model, guide, mode):
     """How often a gradient runs the guide and the model."""
     count = {"guide": 0, "model": 0}
@@ -298,7 +330,7 @@ def test_coefficients_of_least_squares():
     wanted = torch.tensor([1.5, -0.4, 0.0], dtype=DOUBLE)
     fitted = FittedCoefficients(3, variates)
     assert fitted().abs().sum() == 0
-    fitted.update(variates, wanted @ variates)
+    fitted.note(variates, wanted @ variates)
     torch.testing.assert_close(fitted(), wanted, atol=1e-3, rtol=0)
-    fitted.update(0 * variates, wanted @ variates)
+    fitted.note(0 * variates, wanted @ variates)
     assert fitted().isfinite().all()
