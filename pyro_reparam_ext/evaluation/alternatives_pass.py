@@ -8,10 +8,11 @@ from itertools import accumulate, groupby
 from typing import Any
 
 import torch
-from pyro.distributions import TorchDistribution
+from pyro.distributions import Delta, TorchDistribution
 from torch import Tensor
 
 from ..distributions.rules.copies import rows
+from ..distributions.rules.wrappers import innermost
 from ..errors import CannotVectorize, EstimatorError
 from ..estimators.protocol import COUPLED, Draw, Site
 from ..noise import noise_of
@@ -67,12 +68,23 @@ class AlternativesPass(Rerun):
                 draw = site.estimator.draw(fn, source)
             self.draws[name] = self.changed[name] = draw
         else:
-            self.draws[name] = draw = self.assemble(self.index[name], fn)
+            draw = self.assemble(self.index[name], fn)
+            if isinstance(innermost(fn), Delta):
+                draw = self._of_one_particle(draw, fn)
+            self.draws[name] = draw
             if draw is not self.program.ordinary.sites[self.index[name]].draw:
                 self.changed[name] = draw
         self.give(message, draw.value)
         watched = self.watch is not None and name in self.changed
         return frozenset([name]) if watched else frozenset()
+
+    def _of_one_particle(self, draw: Draw, fn: TorchDistribution) -> Draw:
+        """A function of sites that are the same in all particles, which plates have only expanded."""
+        dim = self.program.particle_dim
+        if dim is None:
+            return draw
+        dim -= len(fn.event_shape)
+        return draw.map(lambda x: x.narrow(dim, 0, 1) if x.stride(dim) == 0 else x)
 
     def _new_site(self, message: dict[str, Any]) -> Site:
         """A site that the ordinary run did not have: only programs run one by one may do this."""
