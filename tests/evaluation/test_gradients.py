@@ -96,3 +96,40 @@ def test_joint_branches_that_can_not_be_shared_are_named():
     elbo = pre.TraceEstimator_ELBO(Joint())
     with pytest.raises(pre.EstimatorError, match="'z'.*Joint are joint with a count of 2.*order of 0"):
         elbo.loss_and_grads(guide, guide)
+
+
+@pytest.mark.parametrize("per_particle", [False, True])
+def test_joint_slopes_are_those_of_one_particle(per_particle):
+    """Of costs that differ between the particles, by another site, and of costs that don't."""
+    joints, factors = [], []
+
+    @dataclass(frozen=True, eq=False)
+    class Taylor(pre.TaylorControlVariate):
+        def surrogate(self, evaluations):
+            joints.append(evaluations.joint)
+            return super().surrogate(evaluations)
+
+    def guide():
+        g = pyro.sample("g", dist.Gamma(3.0, pyro.param("rate", torch.tensor(2.0))))
+        factors.append(g)
+        pyro.sample("z", dist.Normal(pyro.param("loc", torch.tensor(0.4)), 1.0))
+
+    def model():
+        g = pyro.sample("g", dist.Gamma(3.0, 2.0))
+        z = pyro.sample("z", dist.Normal(0.0, 1.0).mask(False))
+        pyro.factor("differs", -g * z**3)
+        pyro.factor("same", -5 * z**2)
+
+    estimators = {"z": Taylor(per_particle=per_particle)}
+    elbo = pre.TraceEstimator_ELBO(estimators, num_particles=4, max_plate_nesting=1)
+    for _ in range(6):
+        factors.clear()
+        elbo.loss_and_grads(model, guide)
+    part, g = joints[-1].parts["z"], factors[0].detach().flatten()
+    assert part.count == (1 if per_particle else 4)
+    slopes = g * 3 * 0.4**2 + 10 * 0.4  # log q is flat at its mean
+    curvature, way = g * 6 * 0.4 + 10 - 1, (part.value - 0.4).flatten()
+    moved = curvature * way if per_particle else curvature.mean() * way.mean()
+    slope = slopes if per_particle else slopes.mean()
+    torch.testing.assert_close(joints[-1].slope("z").flatten(), slope.reshape(-1))
+    torch.testing.assert_close(joints[-1].moved["z"].flatten(), moved.reshape(-1))
