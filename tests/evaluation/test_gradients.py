@@ -133,3 +133,37 @@ def test_joint_slopes_are_those_of_one_particle(per_particle):
     slope = slopes if per_particle else slopes.mean()
     torch.testing.assert_close(joints[-1].slope("z").flatten(), slope.reshape(-1))
     torch.testing.assert_close(joints[-1].moved["z"].flatten(), moved.reshape(-1))
+
+
+def test_joint_slopes_are_the_same_in_a_hidden_dim():
+    """Under ``vmap`` a cost that is the same in all particles has no dim of them."""
+    found = []
+
+    @dataclass(frozen=True, eq=False)
+    class Taylor(pre.TaylorControlVariate):
+        def surrogate(self, evaluations):
+            joint = evaluations.joint
+            found.append((joint.slope("z").flatten(), joint.moved["z"].flatten()))
+            return super().surrogate(evaluations)
+
+    def guide():
+        pyro.sample("g", dist.Gamma(3.0, pyro.param("rate", torch.tensor(2.0))))
+        pyro.sample("z", dist.Normal(pyro.param("loc", torch.tensor(0.4)), 1.0))
+
+    def model():
+        g = pyro.sample("g", dist.Gamma(3.0, 2.0))
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.factor("differs", -g * z**3)
+        pyro.factor("same", -5 * z**2)
+
+    last = []
+    for mode in (True, "vmap"):
+        elbo = pre.TraceEstimator_ELBO(
+            {"z": Taylor()}, num_particles=4, max_plate_nesting=1, vectorize_particles=mode
+        )
+        for _ in range(6):
+            elbo.loss(model, guide)
+        pyro.set_rng_seed(0)
+        elbo.loss_and_grads(model, guide)
+        last.append(found[-1])
+    torch.testing.assert_close(*last)
