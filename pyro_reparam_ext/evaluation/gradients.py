@@ -73,9 +73,8 @@ def _total(costs: Costs, asked: list[Differentiated]) -> Tensor:
             probs = [p.probs[name].detach() for name in _averaged_over(costs, those[0])]
             weights = [rows_at(x, runs) if x.shape[0] > 1 else x for x in probs]
             for term in _differing(costs, p, those):
-                part = weighed(costs.expect(term, p, those[0].owner, runs), weights).sum()
-                shared = those[0].branch.joint and not _has_particles(costs, term)
-                total = term.added_to(total, part * costs.program.num_particles if shared else part)
+                part = weighed(costs.expect(term, p, those[0].owner, runs), weights)
+                total = term.added_to(total, part.sum())
     return total
 
 
@@ -127,12 +126,6 @@ def _differing(costs: Costs, p: Pass, those: list[Differentiated]) -> list[Term]
     """The terms of a pass that may have a gradient in a tensor of these branches."""
     ordinary = any(not one.branch.count for one in those)
     return p.terms if ordinary else costs.varying(p)
-
-
-def _has_particles(costs: Costs, term: Term) -> bool:
-    """Whether a term has a value of its own in each particle, or there is but one of them."""
-    dim = costs.program.particle_dim
-    return dim is None or term.size(dim) > 1
 
 
 def _averaging(costs: Costs, one: Differentiated) -> Hashable:
