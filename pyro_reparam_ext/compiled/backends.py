@@ -29,8 +29,8 @@ class Backend(Protocol):
     def __call__(self, gm: GraphModule, example: Sequence[Tensor]) -> Run: ...
 
 
-OPTIONS = {"fallback_random": True}
-"""torch's own random kernels: the numbers of an eager step from the same seed."""
+OPTIONS = {"fallback_random": True, "reorder_for_peak_memory": False}
+"""torch's own random kernels, in their own order: the numbers of an eager step from the same seed."""
 
 
 def plain(gm: GraphModule, example: Sequence[Tensor]) -> Run:

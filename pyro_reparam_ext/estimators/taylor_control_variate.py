@@ -11,6 +11,7 @@ from pyro.distributions import Delta, TorchDistribution
 from torch import Tensor, nn
 
 from ..distributions.rules.wrappers import innermost, sum_rightmost
+from ..noise import signs_like
 from ..numerics.leaf import leaf
 from .base import require_positive
 from .control_variates import dot
@@ -196,7 +197,7 @@ class TaylorControlVariate(Pathwise):
     def _probes(self, like: Tensor, events: torch.Size) -> Iterator[Tensor]:
         """Random signs at every ``num_probes``-th coordinate of an event, and 0 between them."""
         groups = min(self.num_probes, max(events.numel(), 1))
-        signs = torch.randint(0, 2, like.shape, device=like.device).to(like.dtype) * 2 - 1
+        signs = signs_like(like, like.shape)
         group = (torch.arange(events.numel(), device=like.device) % groups).reshape(events)
         for number in range(groups):
             yield torch.where(group == number, signs, 0.0)
