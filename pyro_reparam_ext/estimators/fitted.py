@@ -35,12 +35,13 @@ class FittedCoefficients(nn.Module):
 
     def forward(self) -> Tensor:
         """The coefficients, shape ``(count,)``."""
-        squares = self.products.diagonal()
+        products = self.products
+        identity = torch.eye(len(products), dtype=products.dtype, device=products.device)
+        squares = (products * identity).sum(-1)
         sizes = torch.where(squares > 0, squares, 1.0).sqrt()
-        identity = torch.eye(len(sizes), dtype=sizes.dtype, device=sizes.device)
         # A control variate of 0 has no correlation, not even with itself.
         ridge = torch.where(squares > 0, RIDGE, 1.0)
-        correlations = self.products / (sizes[:, None] * sizes) + ridge * identity
+        correlations = products / (sizes[:, None] * sizes) + ridge * identity
         return solved(correlations, self.with_target / sizes) / sizes
 
     @torch.no_grad()

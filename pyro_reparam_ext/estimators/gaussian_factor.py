@@ -83,4 +83,5 @@ class Triangle(Factor):
 
     def inverse(self) -> Tensor:
         # Of the transposed inverse of a lower triangle only the diagonal is in the lower triangle.
-        return (1 / self.parameter.diagonal(dim1=-2, dim2=-1)).diag_embed()
+        diagonal = torch.eye(self.parameter.shape[-1], dtype=torch.bool, device=self.parameter.device)
+        return torch.where(diagonal, 1 / self.parameter, 0.0)

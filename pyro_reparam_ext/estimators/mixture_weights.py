@@ -38,10 +38,11 @@ class MixtureWeights(nn.Module):
 
     def forward(self) -> Tensor:
         """Those of least noise among those that sum to 1, shape ``(estimators,)``."""
-        scale = self.products.diagonal().mean()
-        identity = torch.eye(len(self.products), dtype=scale.dtype, device=scale.device)
+        products = self.products
+        identity = torch.eye(len(products), dtype=products.dtype, device=products.device)
+        scale = (products * identity).sum() / len(products)
         # Only ratios count: that the average begins at zero is no matter once there is anything.
-        noise = self.products + torch.where(scale > 0, RIDGE * scale, 1.0) * identity
+        noise = products + torch.where(scale > 0, RIDGE * scale, 1.0) * identity
         found = solved(noise, torch.ones_like(noise[:, 0]))
         return found / found.sum()
 

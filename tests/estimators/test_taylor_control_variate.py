@@ -334,3 +334,16 @@ def test_coefficients_of_least_squares():
     torch.testing.assert_close(fitted(), wanted, atol=1e-3, rtol=0)
     fitted.note(0 * variates, wanted @ variates)
     assert fitted().isfinite().all()
+
+
+def test_a_compiled_step_draws_in_the_order_of_an_eager_one():
+    """Of two kinds of random numbers, points of a sequence and signs, the compiler moved one."""
+
+    def programs():
+        guide = guide_of(quadratic, AutoDiagonalNormal)
+        elbo = pre.TraceEstimator_ELBO(
+            pre.TaylorControlVariate(), num_particles=16, particles="sobol", max_plate_nesting=2
+        )
+        return quadratic, guide, elbo
+
+    assert_same_steps(programs, tolerance=1e-6, kind=pre.CompiledSVI)
