@@ -49,7 +49,8 @@ class TaylorControlVariate(Pathwise):
     one of them of order 2: the means of all sites together, where the ELBO is vectorised and one does
     not depend on the other; and as many products with the Hessian as there are probes, and one.
     Costs have to have second derivatives. Other sites take any estimator; those that move with their
-    parameters get :class:`StickingTheLanding` for :class:`Pathwise`.
+    parameters get :class:`StickingTheLanding` for :class:`Pathwise`. The model then learns from the
+    ordinary evaluation alone, not from antithetic ones too.
 
     Args:
         num_probes: products with random signs, by which the mean of the quadratic term, :math:`H L`, is

@@ -18,7 +18,7 @@ from pyro_reparam_ext.estimators import taylor_control_variate
 from pyro_reparam_ext.estimators.decisions import decision_logits
 from pyro_reparam_ext.estimators.gaussian_factor import Factor, Triangle
 from pyro_reparam_ext.estimators.protocol import Evaluations
-from pyro_reparam_ext.evaluation import log_weights, passes, surrogate
+from pyro_reparam_ext.evaluation import log_weights, passes, surrogate, weights
 from pyro_reparam_ext.evaluation.costs import Costs
 from pyro_reparam_ext.evaluation.modes import Way
 from pyro_reparam_ext.evaluation.objective import LogMeanExp
@@ -168,6 +168,11 @@ def transposed_factor() -> AbstractContextManager:
     return patch.object(Triangle, "colored", colored)
 
 
+def counted_twice() -> AbstractContextManager:
+    """What moves with a site that is scored at a copy is averaged over other evaluations too."""
+    return patch.object(weights, "is_copied", lambda site: False)
+
+
 def one_sided_pairs() -> AbstractContextManager:
     """The second of a pair is never negative."""
     right = Antithetic.normals
@@ -245,6 +250,10 @@ def expands_a_vector(program: FuzzProgram) -> bool:
     )
 
 
+def expands_below_a_pair(program: FuzzProgram) -> bool:
+    return having("TaylorControlVariate")(program) and having("ARM", "DisARM", "DoubleCV")(program)
+
+
 def under(scheme: Particles) -> Callable[[FuzzProgram], bool]:
     """Programs whose particles a scheme draws, for sites that it serves."""
 
@@ -299,6 +308,7 @@ PLANTS: dict[str, Plant] = {
     "lost-scale": Plant(lost_scale, True, True),
     "sign-of-the-mean": Plant(sign_of_the_mean, True, True, having("TaylorControlVariate")),
     "transposed-factor": Plant(transposed_factor, True, True, expands_a_vector),
+    "counted-twice": Plant(counted_twice, True, True, expands_below_a_pair),
     "one-sided-pairs": Plant(one_sided_pairs, True, True, under("antithetic")),
     "repeated-stratum": Plant(repeated_stratum, True, True, under("latin_hypercube")),
     "unscrambled-points": Plant(unscrambled_points, True, True, under("sobol")),
