@@ -18,7 +18,7 @@ from pyro_reparam_ext.estimators import taylor_control_variate
 from pyro_reparam_ext.estimators.decisions import decision_logits
 from pyro_reparam_ext.estimators.gaussian_factor import Factor, Triangle
 from pyro_reparam_ext.estimators.protocol import Evaluations
-from pyro_reparam_ext.evaluation import log_weights, passes, surrogate, weights
+from pyro_reparam_ext.evaluation import log_weights, model_run, surrogate, weights
 from pyro_reparam_ext.evaluation.costs import Costs
 from pyro_reparam_ext.evaluation.modes import Way
 from pyro_reparam_ext.evaluation.objective import LogMeanExp
@@ -71,7 +71,7 @@ def unchecked_broadcasting() -> AbstractContextManager:
 def constant_branch() -> Iterator[None]:
     """B: what a program reads as a number is the ordinary value, whatever the alternative."""
     ordinary: dict[int, tuple[Tensor, Tensor]] = {}
-    replayed = passes._replayed
+    replayed = model_run._replayed
 
     def remembering(program: Program, run: Any, *args: Any) -> Any:
         trace = replayed(program, run, *args)
@@ -86,7 +86,7 @@ def constant_branch() -> Iterator[None]:
         return lambda value: read(ordinary.get(id(value), (value, value))[1])
 
     with (
-        patch.object(passes, "_replayed", remembering),
+        patch.object(model_run, "_replayed", remembering),
         patch.object(Tensor, "item", constant(Tensor.item)),
         patch.object(Tensor, "__int__", constant(Tensor.__int__)),
         patch.object(Tensor, "__index__", constant(Tensor.__index__)),
@@ -228,14 +228,9 @@ def weight_with_gradient() -> AbstractContextManager:
     return patch.object(surrogate, "charged", charged)
 
 
-def lost_order() -> AbstractContextManager:
-    """What the log density takes of a bound of any order is that of order 0."""
-    right = LogMeanExp.share
-
-    def share(self: LogMeanExp, log_weights: Tensor, alternatives: Tensor) -> Tensor:
-        return right(LogMeanExp(0.0), log_weights, alternatives)
-
-    return patch.object(LogMeanExp, "share", share)
+def forgotten_share() -> AbstractContextManager:
+    """Sites are charged as if their log density were no part of the weight."""
+    return patch.object(LogMeanExp, "share", lambda self, weights, x: torch.zeros_like(x))
 
 
 def one_weight_for_all() -> AbstractContextManager:
@@ -271,10 +266,6 @@ def bounded(program: FuzzProgram) -> bool:
 def sampled_in_a_bound(program: FuzzProgram) -> bool:
     discrete = any(not KINDS[latent.kind].continuous for latent in program.latents)
     return bounded(program) and discrete
-
-
-def of_higher_order(program: FuzzProgram) -> bool:
-    return bounded(program) and program.bound is not None and program.bound.alpha > 0
 
 
 def of_elements(program: FuzzProgram) -> bool:
@@ -314,6 +305,6 @@ PLANTS: dict[str, Plant] = {
     "unscrambled-points": Plant(unscrambled_points, True, True, under("sobol")),
     "shared-length": Plant(shared_length, True, True, under("orthogonal")),
     "weight-with-gradient": Plant(weight_with_gradient, True, True, sampled_in_a_bound),
-    "lost-order": Plant(lost_order, True, True, of_higher_order),
+    "forgotten-share": Plant(forgotten_share, True, True, bounded),
     "one-weight-for-all": Plant(one_weight_for_all, True, True, of_elements),
 }

@@ -49,7 +49,7 @@ def test_captured_steps_are_the_eager_ones(start):
 @pytest.mark.parametrize("seed", range(0, 40, 4))
 def test_exact_loss_is_the_mean_of_pyros(seed):
     """Programs of all kinds, run as Pyro runs them."""
-    program = generate(seed)
+    program = replace(generate(seed), bound=None)
     run = compiled(program)
     values = losses(Trace_ELBO(), run.model, run.guide, 200)
     assert_mean(values[:, None], exact(program)[:1])
@@ -143,7 +143,8 @@ def test_both_kinds_are_drawn():
 def test_what_does_not_broadcast_is_spoken_of_once():
     said = []
     for seed in range(15):
-        program = generate(seed, True, broadcasting=False)
+        drawn = generate(seed, True, broadcasting=False)
+        program = replace(drawn, particles="independent", bound=None)
         run = compiled(program)
         if not (relaxes(program) or has_exact_site(program)):
             with warnings.catch_warnings(record=True) as caught:
