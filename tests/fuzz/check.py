@@ -32,7 +32,8 @@ Stages = tuple[tuple[int, float], ...]
 STAGES: Stages = ((50, 0.01), (400, 1e-3), (3000, LEVEL))
 """Calls under a fresh seed, and the p-value above which a program passes without further ones.
 
-Only :data:`LEVEL` makes it wrong. All stages of a program are one statistical assertion, and the wide
+Only :data:`LEVEL` makes it wrong, and only in the last stage: of fewer calls a value that is rarely drawn
+may be missing, which a t-test takes for no variance. All stages of a program are one statistical assertion, and the wide
 ones another: the 2,000 programs of ``make fuzz`` stay within ``MAX_CASES``.
 """
 WIDE_STAGES: Stages = ((20, 0.01), (100, 1e-3), (600, LEVEL))
@@ -237,15 +238,9 @@ def _compared(
         p = p_value(rows, *answer)
         if p > enough:
             return Outcome("right")
-        if p < LEVEL and (stages is QUICK or (number and _sure(rows, *answer))):
+        if p < LEVEL and stages is QUICK:
             break
     return Outcome("wrong", report(program, run, rows, *answer, p))
-
-
-def _sure(rows: Tensor, answer: Tensor, off: Tensor) -> bool:
-    """Whether it is not only of coordinates that were the same in all draws, perhaps by chance."""
-    moving = rows.std(0) > 0
-    return not moving.any() or p_value(rows[:, moving], answer[moving], off[moving]) < LEVEL
 
 
 def _refused(program: Program, error: pre.EstimatorError) -> Outcome:
