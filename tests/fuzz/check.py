@@ -32,9 +32,10 @@ Stages = tuple[tuple[int, float], ...]
 STAGES: Stages = ((50, 0.01), (400, 1e-3), (3000, LEVEL))
 """Calls under a fresh seed, and the p-value above which a program passes without further ones.
 
-Only :data:`LEVEL` makes it wrong, and only in the last stage: of fewer calls a value that is rarely drawn
-may be missing, which a t-test takes for no variance. All stages of a program are one statistical assertion, and the wide
-ones another: the 2,000 programs of ``make fuzz`` stay within ``MAX_CASES``.
+Only :data:`LEVEL` makes it wrong, and only in the last stage: a value that is rarely drawn may be
+missing in fewer calls, which a t-test takes for no variance. All stages of a program are one
+statistical assertion, and the wide ones another: the 2,000 programs of ``make fuzz`` stay within
+``MAX_CASES``.
 """
 WIDE_STAGES: Stages = ((20, 0.01), (100, 1e-3), (600, LEVEL))
 QUICK: Stages = ((60, 1e-2), (300, 1e-5), (1500, LEVEL))
