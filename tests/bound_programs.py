@@ -226,6 +226,43 @@ FUNCTIONS = Program(
 )
 
 
+# -- sites whose density is half, twice or not at all in the weight ----------------------------------
+
+
+def tempered(p, eps, coins):
+    b, d = coins
+    z = p["a"] + p["s"].exp() * eps[0]
+    w = log_normal(z, number(0.0), 1.0) + log_coin(b, number(-0.2)) + log_coin(d, number(0.3))
+    w = w + log_normal(number(X), p["slope"] * z + b + d, 0.7)
+    w = w - 0.5 * log_normal(z, p["a"], p["s"].exp()) - 2 * log_coin(b, p["twice"])
+    return w, log_coin(b, p["twice"]) + log_coin(d, p["never"])
+
+
+def tempered_model():
+    z = pyro.sample("z", dist.Normal(number(0.0), 1.0))
+    b = pyro.sample("b", dist.Bernoulli(logits=number(-0.2)))
+    d = pyro.sample("d", dist.Bernoulli(logits=number(0.3)))
+    pyro.sample("x", dist.Normal(param("slope", TEMPERED) * z + b + d, 0.7), obs=number(X))
+
+
+def tempered_guide():
+    with pyro.poutine.scale(scale=0.5):
+        pyro.sample("z", dist.Normal(param("a", TEMPERED), param("s", TEMPERED).exp()))
+    with pyro.poutine.scale(scale=2.0):
+        pyro.sample("b", dist.Bernoulli(logits=param("twice", TEMPERED)))
+    pyro.sample("d", dist.Bernoulli(logits=param("never", TEMPERED)).mask(False))
+
+
+TEMPERED = Program(
+    {"a": 0.2, "s": -0.3, "twice": 0.4, "never": -0.6, "slope": 0.7},
+    1,
+    2,
+    tempered_model,
+    tempered_guide,
+    tempered,
+)
+
+
 def drawn(elbo, program: Program, count: int, *args: object) -> Tensor:
     """Draws of the gradient, as rows in the order of :attr:`Program.initial`."""
     names = list(program.initial)

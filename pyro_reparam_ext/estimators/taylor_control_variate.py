@@ -56,7 +56,8 @@ class TaylorControlVariate(Pathwise):
     the other, and for all particles at once, where their means are the same; then two products with the
     Hessian, and as many as there are probes. Costs have to have second derivatives. Other sites take
     any estimator; those that move with their parameters get :class:`StickingTheLanding` for
-    :class:`Pathwise`.
+    :class:`Pathwise`, and the model learns from the ordinary evaluation alone, not from those of the
+    others.
 
     Args:
         num_probes: products with random signs, by which the Hessian within a site is sketched for the

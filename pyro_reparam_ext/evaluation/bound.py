@@ -10,7 +10,9 @@ which is a function of numbers that are known: no further evaluation is needed. 
 since its log density is a part of the weight, by which the score of its value gets a :math:`-v_p`. The
 derivative of that in the log weight, :math:`v_p - \partial v_p / \partial w_p`, is what a gradient in
 the value of a site is multiplied by: for the bound of order :math:`\alpha` it is
-:math:`\alpha v_p + (1 - \alpha) v_p^2`, the coefficient of the doubly reparameterised gradient.
+:math:`\alpha v_p + (1 - \alpha) v_p^2`, the coefficient of the doubly reparameterised gradient. A log
+density that is scaled or masked is a part of the weight as often as that says: so often is
+:math:`v_p` taken away.
 """
 
 from __future__ import annotations
@@ -23,10 +25,11 @@ from torch import Tensor
 
 from ..errors import EstimatorError
 from ..estimators.protocol import Evaluations
+from ..numerics.shapes import broadcast_shapes
 from .at_once import is_at_once
 from .axes import PARTICLES
 from .costs import Costs
-from .log_weights import LogWeights
+from .log_weights import LogWeights, times_counted
 from .objective import Objective
 
 
@@ -69,9 +72,13 @@ def charged(
     else:
         alternatives = values.expand(len(gain), *values.shape).clone()
         alternatives[:, particle] += gain
+    times = times_counted(site, costs.program.ordinary.nodes[site.name], scale)
+    if times is not None:  # for each element of the plates of the site
+        alternatives = alternatives.expand(broadcast_shapes(alternatives.shape, times.shape))
 
     def signal(x: Tensor) -> Tensor:
-        return -count * (objective.replaced(values, x) - objective.share(values, x))
+        share = objective.share(values, x)
+        return -count * (objective.replaced(values, x) - (share if times is None else times * share))
 
     lost, pull_back = torch.func.vjp(signal, alternatives.detach())[:2]
     slope = pull_back(torch.ones_like(lost))[0]

@@ -8,18 +8,21 @@ other elements of it than its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from pyro.distributions import TorchDistribution
 from torch import Tensor
 
-from ..distributions.rules.wrappers import is_masked
+from ..distributions.rules.wrappers import is_masked, log_prob_by
 from ..errors import EstimatorError
+from ..estimators.protocol import Site
 from .at_once import is_at_once
 from .axes import PARTICLES
 from .costs import Costs
-from .terms import Term
+from .terms import Term, scaled_and_masked
 
 
 @dataclass(eq=False)
@@ -122,6 +125,38 @@ def _reason(terms: Sequence[Term], plate: str) -> str:
         if plate not in term.plates:
             return f"{term.side} site '{term.name}' lies outside of it"
     return "a cost depends on other elements than its own"
+
+
+def times_counted(site: Site, node: Mapping[str, Any], scale: float) -> Tensor | None:
+    """How often the log density of a guide's site is a part of the log weight; None: once.
+
+    ``node``: of its trace. ``scale``: what is no part of a weight.
+
+    Raises:
+        EstimatorError: the coordinates of an event are masked one by one.
+    """
+    same = node["mask"] is None and isinstance(node["scale"], float) and node["scale"] == scale
+    if same and not is_masked(site.fn):
+        return None
+    if _masks_coordinates(site.fn):
+        raise EstimatorError(
+            f"site '{site.name}': its distribution has a mask on the coordinates of an event, each of "
+            f"which a bound by several particles would have to count by itself; expected a mask on "
+            f"whole events. Mask it after to_event, or use TraceEstimator_ELBO."
+        )
+    every = torch.ones_like(site.log_prob.detach()).expand(site.fn.batch_shape)
+    counted = every * log_prob_by(lambda base: every.new_ones(base.batch_shape), site.fn).clamp(max=1.0)
+    return scaled_and_masked(counted, node) / scale
+
+
+def _masks_coordinates(fn: TorchDistribution) -> bool:
+    inside = False
+    while is_masked(fn):
+        inside = inside or bool(getattr(fn, "reinterpreted_batch_ndims", 0))
+        if inside and isinstance(getattr(fn, "_mask", None), Tensor) and fn._mask.numel() > 1:
+            return True
+        fn = fn.base_dist
+    return False
 
 
 def _is_silent(costs: Costs, term: Term) -> bool:

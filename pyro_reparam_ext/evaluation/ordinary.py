@@ -280,6 +280,11 @@ def _copies(
     return copies
 
 
+def is_copied(site: Site) -> bool:
+    """Whether a site is scored at a copy of its value, beside which it keeps the value itself."""
+    return site.estimator.scored_at_copy and site.draw.noise is not None
+
+
 def scored(name: str, estimator: Estimator, fn: TorchDistribution, draw: Draw) -> tuple[Tensor, Tensor]:
     """The log density of a draw at a guide site, and the same without the masks in ``fn``.
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..numerics.shapes import broadcast_shapes
 from .at_once import outside
+from .ordinary import is_copied
 from .passes import Pass
 from .program import Program, Span
 from .terms import Term
@@ -29,8 +30,9 @@ from .terms import Term
 class Weights:
     """The weight of each evaluation of a program in the mean of a term.
 
-    In a loop the ordinary evaluation stands for all: where the number of sites depends on the values
-    drawn, so would the weights.
+    The ordinary evaluation stands for all in a loop: where the number of sites depends on the values
+    drawn, so would the weights. So it does where a site is scored at a copy of its value, whose
+    estimate is that of the whole derivative, by the ordinary evaluation.
     """
 
     def __init__(self, program: Program) -> None:
@@ -39,7 +41,8 @@ class Weights:
             owner: sum(b.count for b in branches if b.weights is not None)
             for owner, branches in program.branches.items()
         }
-        self.counts = {owner: n for owner, n in counts.items() if n and program.vectorized}
+        averaged = program.vectorized and not any(map(is_copied, program.ordinary.sites))
+        self.counts = {owner: n for owner, n in counts.items() if n and averaged}
         self.evaluations = 1 + sum(self.counts.values())
         """Those that the mean is taken over."""
 

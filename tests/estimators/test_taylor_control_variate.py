@@ -251,6 +251,43 @@ def test_one_expansion_serves_all_particles(per_particle):
     assert shapes == {(4, 1, 5), (1, 4 if per_particle else 1, 1, 5)}
 
 
+@pytest.mark.parametrize("coin_first", [True, False])
+@pytest.mark.parametrize("estimator", [pre.DisARM(), pre.ARMS()], ids=repr)
+def test_beside_alternatives_that_are_averaged(estimator, coin_first):
+    """A coin, z and w, both moved by it; w moves with z too and has another estimator."""
+    initial = {"logit": 0.3, "loc": 0.4, "of_z": 0.7, "s": 0.6, "slope": 0.8, "of_w": -0.5}
+    start = {name: torch.tensor(x, dtype=DOUBLE) for name, x in initial.items()}
+
+    def model():
+        z = pyro.sample("z", dist.Normal(ZERO, 1.0))
+        b = pyro.sample("b", dist.Bernoulli(0.5 * ONE))
+        w = pyro.sample("w", dist.Normal(z, 1.0))
+        pyro.sample("y", dist.Normal(w + b, 1.0), obs=Y[0])
+
+    def guide():
+        p = {name: pyro.param(name, x.clone()) for name, x in start.items()}
+        coin = dist.Bernoulli(logits=p["logit"])
+        b = pyro.sample("b", coin) if coin_first else 0.0
+        z = pyro.sample("z", dist.Normal(p["loc"] + p["of_z"] * b, p["s"]))
+        if not coin_first:
+            b = pyro.sample("b", coin)
+        pyro.sample("w", dist.Normal(p["slope"] * z + p["of_w"] * b, 0.9))
+
+    def loss(logit, loc, of_z, s, slope, of_w):
+        b, q = torch.tensor([0.0, 1.0], dtype=DOUBLE), torch.stack([-logit, logit]).sigmoid()
+        z = loc + of_z * b * coin_first
+        w = slope * z + of_w * b
+        apart = (w - z) ** 2 + (slope - 1) ** 2 * s**2
+        given = (z**2 + s**2 + apart + (Y[0] - w - b) ** 2 + slope**2 * s**2) / 2 - s.log()
+        return (q * (q.log() + given)).sum()
+
+    exact = torch.func.grad(loss, argnums=tuple(range(6)))(*start.values())
+    sites = {"b": estimator, "z": pre.TaylorControlVariate()}
+    elbo = pre.TraceEstimator_ELBO(sites, num_particles=64, max_plate_nesting=0)
+    rows = gradients(elbo, model, guide, list(start), 100)[:, 1:]
+    assert_mean(rows, torch.stack(exact))
+
+
 def runs_of(model, guide, mode):
     """How often a gradient runs the guide and the model."""
     count = {"guide": 0, "model": 0}

@@ -10,7 +10,7 @@ from pyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
 
 import pyro_reparam_ext as pre
 
-from ..bound_programs import DOUBLE, ONE, PLATE, drawn, elbo_of, number
+from ..bound_programs import DOUBLE, ONE, PLATE, TEMPERED, drawn, elbo_of, number
 from ..sampling import losses
 from ..statistics import assert_mean
 
@@ -110,6 +110,27 @@ def test_scale_of_all_is_one_of_the_bound():
             store = pyro.get_param_store()
             values.append([loss, *(store._params[name].grad.item() for name in ONE.initial)])
         assert values[1] == pytest.approx([0.1 * x for x in values[0]])
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5])
+@pytest.mark.parametrize("word", ["dreg", "vimco-star", "vimco"])
+def test_scaled_and_masked_sites(word, alpha):
+    """What the density of a site adds to the weight is what its value is charged less."""
+    rows = drawn(elbo_of(word, 2, alpha), TEMPERED, 20_000)
+    assert_mean(rows, TEMPERED.exact(2, alpha)[1:])
+
+
+def test_a_mask_on_coordinates_is_refused():
+    def model():
+        pyro.sample("z", dist.Bernoulli(torch.ones(2) / 2).to_event(1))
+
+    def guide():
+        logits = pyro.param("logits", torch.zeros(2))
+        fn = dist.Bernoulli(logits=logits).mask(torch.tensor([True, False]))
+        pyro.sample("z", fn.to_event(1))
+
+    with pytest.raises(pre.EstimatorError, match="site 'z': .* mask on the coordinates"):
+        elbo_of("vimco", 2).loss_and_grads(model, guide)
 
 
 def outside_model(batch):

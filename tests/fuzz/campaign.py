@@ -37,6 +37,11 @@ class Tally:
     def add(self, program: Program, outcome: Outcome) -> None:
         kind = "broadcasting" if broadcasts(program) else "positional"
         self._count(self.by_kind, f"{program.mode}, {kind}", outcome)
+        if program.bound is not None:
+            self._count(self.by_estimator, f"bound, {program.bound.gradient}", outcome)
+            self._count(self.by_estimator, f"bound, alpha={program.bound.alpha}", outcome)
+        if program.particles != "independent":
+            self._count(self.by_estimator, f"particles, {program.particles}", outcome)
         for label in sorted(estimators(program)) or ["default"]:
             self._count(self.by_estimator, label, outcome)
 
@@ -80,6 +85,7 @@ def explain(program: Program, outcome: Outcome) -> str:
     made = {latent.name: latent.estimator or "default" for latent in small.latents}
     return (
         f"# seed {program.seed}: {outcome.status}\n# estimators {made}, "
-        f"num_particles={small.num_particles}, vectorize_particles={small.mode!r}\n"
+        f"num_particles={small.num_particles}, vectorize_particles={small.mode!r}, "
+        f"particles={small.particles!r}, bound={small.bound}\n"
         f"{compiled(small).source}\n" + "".join(f"# {x}\n" for x in outcome.detail.splitlines())
     )

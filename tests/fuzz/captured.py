@@ -13,7 +13,7 @@ from torch import Tensor
 import pyro_reparam_ext as pre
 
 from ..compiled.steps import GraphSVI, adam, taken
-from .check import Outcome, elbo_of
+from .check import Outcome, elbo_of, guide_of
 from .grammar import Program
 from .source import compiled
 
@@ -48,5 +48,5 @@ def check_captured(program: Program) -> Outcome:
 def _steps(cls: type[SVI], program: Program) -> dict[str, Tensor]:
     pyro.clear_param_store()
     run = compiled(program)
-    svi = cls(run.model, run.guide, adam(), elbo_of(program))
+    svi = cls(run.model, guide_of(program, run), adam(), elbo_of(program))
     return taken(svi, lambda number: (), STEPS)

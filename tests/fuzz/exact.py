@@ -4,6 +4,7 @@ Nothing here is vectorised by hand: one assignment of plain values at a time, un
 ``torch.func.vmap``. Discrete values are enumerated, continuous ones summed by the trapezoidal rule
 (which converges exponentially for what is smooth and decays on both sides), sub-sampled plates over
 all draws of their indices. How far the trapezoidal rule is off is told by others, with nodes between.
+A bound by several particles is a sum over all that they may draw together.
 """
 
 from __future__ import annotations
@@ -11,18 +12,17 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from types import CodeType
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
+from .bounds import common_scale, expected_loss, own_plates
+from .densities import DTYPE, RULES, Rule, T, log_prob, normal, value_at
 from .forms import write
 from .grammar import (
     KINDS,
-    NODES,
     Law,
     Numbers,
     Plate,
@@ -35,60 +35,11 @@ from .grammar import (
     unobserved,
 )
 
-DTYPE = torch.float64
 CHUNK = 2048
 """Assignments at once."""
 
 
-@dataclass(frozen=True)
-class Rule:
-    """The nodes of the trapezoidal rule."""
-
-    normal: Tensor
-    """Of a standard normal variable."""
-    gamma: Tensor
-    """Of the logarithm of a gamma variable of rate 1."""
-
-    def values(self, kind: str) -> int:
-        """How many values a coordinate takes."""
-        if kind in ("normal", "log_normal"):
-            return len(self.normal)
-        return len(self.gamma) if kind == "gamma" else KINDS[kind].values
-
-    @cached_property
-    def normal_weights(self) -> Tensor:
-        return (-0.5 * self.normal**2).softmax(0)
-
-    @cached_property
-    def log_gamma_step(self) -> float:
-        return math.log(self.gamma[1] - self.gamma[0])
-
-
-def _nodes(low: float, step: float, count: int) -> Tensor:
-    return low + step * torch.arange(count, dtype=DTYPE)
-
-
-_NORMAL_STEP, _GAMMA_STEP = 12 / (NODES - 1), 12 / (KINDS["gamma"].values - 1)
-RULES = tuple(
-    Rule(
-        _nodes(-7.8 + share * _NORMAL_STEP, _NORMAL_STEP, NODES + 6),
-        _nodes(-13.5 + share * _GAMMA_STEP, _GAMMA_STEP, KINDS["gamma"].values + 17),
-    )
-    for share in (0.0, 0.25, 0.5, 0.75)
-)
-"""Rules of the step of :func:`size`, each moved by a quarter of it; cut off where no tail is left.
-
-The mean of all is the rule of a quarter of the step, and that of every other one the rule of half of
-it. The two of half a step differ by more than the mean is off: by twice the leading term of the error
-of either, where the program is smooth, which cancels in the mean; and by a quarter of a step at a
-jump, of which the mean may miss an eighth.
-"""
-
 Indices = dict[str, Tensor]
-
-
-def T(x: object) -> Tensor:
-    return torch.tensor(x, dtype=DTYPE)
 
 
 @lru_cache(maxsize=4096)
@@ -113,19 +64,26 @@ def exact(program: Program) -> Tensor:
 
 def _by_rule(program: Program, rule: Rule) -> Tensor:
     leaves = {k: T(v).requires_grad_() for k, v in parameters(program).items()}
-    total = torch.zeros((), dtype=DTYPE)
     draws = list(_subsamples(program))
-    for indices in draws:
-        for assignments in _assignments(program, rule):
-            evaluated = torch.func.vmap(lambda a, i=indices: _Run(program, leaves, i, a, rule).result())
-            weights, costs = evaluated(assignments)
-            total = total + (weights * costs).sum() / len(draws)
+    losses = [_loss(program, leaves, indices, rule) for indices in draws]
+    total = torch.stack(losses).mean()
     gradients = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
     flat = [
         torch.zeros_like(leaf).flatten() if g is None else g.flatten()
         for leaf, g in zip(leaves.values(), gradients, strict=True)
     ]
     return torch.cat([total.detach().reshape(1), *flat])
+
+
+def _loss(program: Program, leaves: dict[str, Tensor], indices: Indices, rule: Rule) -> Tensor:
+    """The negative ELBO, or bound, given the indices of plates."""
+    evaluated = torch.func.vmap(lambda a: _Run(program, leaves, indices, a, rule).result())
+    parts = [evaluated(assignments) for assignments in _assignments(program, rule)]
+    if program.bound is None:
+        return torch.stack([(log_weights.exp() * costs).sum() for log_weights, costs in parts]).sum()
+    log_weights, costs = (torch.cat(part) for part in zip(*parts, strict=True))
+    loss = expected_loss(log_weights, costs, program.num_particles, program.bound.alpha)
+    return loss * common_scale(program)
 
 
 def latent_shapes(program: Program) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -187,6 +145,8 @@ class _Run:
         self.assignment, self.rule = assignment, rule
         self.values: dict[str, Tensor] = {}
         self.log_weight = torch.zeros((), dtype=DTYPE)
+        self.own: frozenset[str] = own_plates(program) if program.bound else frozenset()
+        self.common = common_scale(program) if program.bound else 1.0
         self.cost = torch.zeros((), dtype=DTYPE)
 
     def result(self) -> tuple[Tensor, Tensor]:
@@ -209,7 +169,7 @@ class _Run:
         for term in program.terms:
             if term.side == "model":
                 self.cost = self.cost - self.score(*self.term(term), term.plates, term.law)
-        return self.log_weight.exp(), self.cost
+        return self.log_weight, self.cost
 
     def draw(
         self, name: str, kind: str, plates: tuple[str, ...], law: Law, mask: Tensor | None = None
@@ -239,13 +199,16 @@ class _Run:
         return log_prob("bernoulli", eta, s, data), None
 
     def score(self, log_prob: Tensor, mask: Tensor | None, plates: tuple[str, ...], law: Law) -> Tensor:
-        """A log density summed over plates, with masks and scales."""
+        """A log density with masks and scales, summed over plates without weights of their own."""
         if law.mask is not None:
             log_prob = log_prob * self.mask(law.seed + 2, plates)
         if mask is not None:
             log_prob = log_prob * mask
         scale = math.prod(p.size / p.length for p in map(self.program.plate, plates))
-        return log_prob.sum() * scale * (law.scale or 1.0)
+        kept = {self.program.plate(name).dim for name in self.own}
+        dims = [dim for dim in range(-log_prob.dim(), 0) if dim not in kept]
+        total = log_prob.sum(dims, keepdim=bool(kept)) if dims else log_prob
+        return total * scale * (law.scale or 1.0) / self.common
 
     def parameters(
         self, side: Side, name: str, kind: str, law: Law, plates: tuple[str, ...]
@@ -273,49 +236,3 @@ class _Run:
         if plate.name not in self.indices:
             return tensor
         return tensor.index_select(plate.dim - event_dims, self.indices[plate.name])
-
-
-def value_at(
-    kind: str, eta: Tensor, s: Tensor, index: Tensor, rule: Rule
-) -> tuple[Tensor, Tensor | None]:
-    """A value, and the logarithm of its weight where that is not its probability."""
-    if kind in ("normal", "log_normal"):
-        loc, scale = _location_scale(kind, eta, s)
-        value = loc + scale * rule.normal[index]
-        weight = rule.normal_weights[index].log()
-        return (value if kind == "normal" else value.exp()), weight
-    if kind == "gamma":
-        # the nodes stay where they are while the density changes
-        value = rule.gamma[index].exp() / (0.3 * eta).exp().detach()
-        return value, log_prob(kind, eta, s, value) + value.log() + rule.log_gamma_step
-    if kind.startswith("one_hot"):
-        return torch.eye(3, dtype=DTYPE)[index], None
-    return (index if kind.startswith("categorical") else index.to(DTYPE)), None
-
-
-def _location_scale(kind: str, eta: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-    return (eta, s.exp()) if kind == "normal" else (0.3 * eta, (0.5 * s).exp())
-
-
-def normal(x: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
-    return -0.5 * ((x - loc) / scale) ** 2 - scale.log() - 0.5 * math.log(2 * math.pi)
-
-
-def log_prob(kind: str, eta: Tensor, s: Tensor, value: Tensor) -> Tensor:
-    """The log density of an element, events summed."""
-    if kind in ("bernoulli", "bernoulli-event"):
-        log_p = value * logsigmoid(eta) + (1 - value) * logsigmoid(-eta)
-        return log_p.sum(-1) if kind == "bernoulli-event" else log_p
-    if kind == "binomial":
-        choices = torch.where(value == 1, math.log(2.0), 0.0)
-        return value * logsigmoid(eta) + (2 - value) * logsigmoid(-eta) + choices
-    if kind == "normal":
-        return normal(value, *_location_scale(kind, eta, s))
-    if kind == "log_normal":
-        return normal(value.log(), *_location_scale(kind, eta, s)) - value.log()
-    if kind == "gamma":
-        a, rate = 3 * (0.3 * s).exp(), (0.3 * eta).exp()
-        return a * rate.log() - torch.lgamma(a) + (a - 1) * value.log() - rate * value
-    one_hot = torch.eye(3, dtype=DTYPE)[value] if kind.startswith("categorical") else value
-    log_p = (one_hot * eta.log_softmax(-1)).sum(-1)
-    return log_p.sum(-1) if kind.endswith("event") else log_p

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from .grammar import KINDS, Feature, Numbers, Program
 
 DISCRETE_SCALARS = ("bernoulli", "binomial", "categorical")
-VECTORS = ("bernoulli-event", "one_hot")
+VECTORS = ("bernoulli-event", "one_hot", "normal-event", "multivariate_normal")
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,19 @@ from dataclasses import replace
 import pyro.distributions as dist
 import torch
 
+from pyro_reparam_ext.bound_gradients import GradientWord
+from pyro_reparam_ext.particles import Particles
+
 from ..registry import REGISTRY
 from .exact import size
 from .forms import FORMS, applies, broadcasts
-from .grammar import KINDS, Feature, Latent, Law, Mode, Plate, Program, Side, Term, TermKind
+from .grammar import KINDS, Bound, Feature, Latent, Law, Mode, Plate, Program, Side, Term, TermKind
 
 MAX_ASSIGNMENTS = 6000
+MAX_MOVING = 20_000
+"""Of programs with more of continuous sites."""
+MAX_JOINT = 250_000
+"""Assignments of all particles of a bound."""
 
 SMALL = {
     "bernoulli": dist.Bernoulli(torch.tensor(0.5)),
@@ -27,8 +34,20 @@ SMALL = {
     "normal": dist.Normal(torch.tensor(0.0), 1.0),
     "log_normal": dist.LogNormal(torch.tensor(0.0), 1.0),
     "gamma": dist.Gamma(torch.tensor(1.0), 1.0),
+    "normal-event": dist.Normal(torch.zeros(2), 1.0).to_event(1),
+    "multivariate_normal": dist.MultivariateNormal(torch.zeros(2), torch.eye(2)),
 }
 """One distribution of each kind, to ask estimators whether they support it."""
+
+NORMAL_VECTORS = ("normal-event", "multivariate_normal")
+FIRST_KINDS = tuple(kind for kind in KINDS if kind not in NORMAL_VECTORS)
+
+MOVING = ("normal", "normal", *NORMAL_VECTORS)
+FAVOURED = ("TaylorControlVariate",) * 3 + ("StickingTheLanding", "MeasureValued", "GaussHermite")
+"""Kinds and estimators of the sites of continuous programs, as often as they are named."""
+
+SCHEMES: tuple[Particles, ...] = ("antithetic", "latin_hypercube", "sobol", "orthogonal")
+GRADIENTS: tuple[GradientWord, ...] = ("dreg", "pathwise", "vimco", "vimco-star", "score")
 
 LAYOUTS: tuple[tuple[Plate, ...], ...] = (
     (),
@@ -42,12 +61,15 @@ LAYOUTS: tuple[tuple[Plate, ...], ...] = (
 def generate(seed: int, mode: Mode = True, broadcasting: bool | None = None) -> Program:
     """The program of a seed. ``broadcasting``: only one that broadcasts, or one that doesn't."""
     any_form = random.Random(seed).random() < 0.6 if broadcasting is None else not broadcasting
+    taste = random.Random(f"{seed}/favoured")
+    favoured = taste.choice(FAVOURED) if taste.random() < 0.4 else None
     for number in range(10_000):
-        draw = _Draw(random.Random(f"{seed}/{number}"), any_form)
+        rng, more = random.Random(f"{seed}/{number}"), random.Random(f"{seed}/{number}/more")
+        draw = _Draw(rng, more, any_form, favoured)
         program = replace(draw.program(), seed=seed, mode=mode)
         wanted = broadcasting is None or broadcasts(program) == broadcasting
-        if wanted and size(program) <= MAX_ASSIGNMENTS:
-            return program
+        if wanted and size(program) <= (MAX_MOVING if draw.favoured else MAX_ASSIGNMENTS):
+            return draw.with_particles(program)
     raise AssertionError("no such program was drawn")
 
 
@@ -61,15 +83,23 @@ def labels(kind: str, num_particles: int) -> list[str]:
 
 
 class _Draw:
-    def __init__(self, rng: random.Random, any_form: bool) -> None:
-        self.rng, self.any_form = rng, any_form
+    """``more``: of what came later, so that the numbers of ``rng`` stay what they were.
+
+    ``favoured``: the estimator of a program with more of continuous sites, else None.
+    """
+
+    def __init__(
+        self, rng: random.Random, more: random.Random, any_form: bool, favoured: str | None
+    ) -> None:
+        self.rng, self.more, self.any_form, self.favoured = rng, more, any_form, favoured
         self.plates = rng.choice(LAYOUTS)
         self.num_particles = rng.choice((1, 1, 2, 3))
 
     def program(self) -> Program:
         rng = self.rng
         program = Program(self.plates, (), (), (), self.num_particles)
-        for number in range(rng.choice((1, 1, 2, 2, 3, 4))):
+        count = rng.choice((1, 1, 2, 2, 3, 4))
+        for number in range(self.more.choice((1, 2, 2, 3)) if self.favoured else count):
             program = self.with_latent(program, f"z{number}")
         order = [latent.name for latent in program.latents]
         rng.shuffle(order)
@@ -87,8 +117,12 @@ class _Draw:
 
     def with_latent(self, program: Program, name: str) -> Program:
         rng = self.rng
-        kind = rng.choice(tuple(KINDS))
+        kind = rng.choice(FIRST_KINDS)
+        if self.favoured and self.more.random() < 0.7:
+            kind = self.more.choice(MOVING)
         estimator = self.estimator(kind) if rng.random() < 0.85 else None
+        if self.favoured in labels(kind, self.num_particles) and self.more.random() < 0.7:
+            estimator = self.favoured
         plates = self.subset()
         earlier = [latent.name for latent in program.latents]
         guide = self.law(program, earlier, plates, 0.5, latent=True)
@@ -107,6 +141,22 @@ class _Draw:
         for label in options:
             of_class.setdefault(type(REGISTRY[label].make()), []).append(label)
         return self.rng.choice(self.rng.choice(list(of_class.values())))
+
+    def with_particles(self, program: Program) -> Program:
+        """Perhaps a scheme of particles, or a bound in the place of the ELBO."""
+        more, chance = self.more, self.more.random()
+        if chance < 0.2:
+            return replace(
+                program, particles=more.choice(SCHEMES), num_particles=more.choice((2, 4, 4))
+            )
+        counts = [count for count in (2, 3) if size(program) ** count <= MAX_JOINT]
+        if chance > 0.45 or not counts:
+            return program
+        if more.random() < 0.7:  # the word chooses
+            latents = tuple(replace(latent, estimator=None) for latent in program.latents)
+            program = replace(program, latents=latents)
+        bound = Bound(more.choice(GRADIENTS), more.choice((0.0, 0.5)))
+        return replace(program, bound=bound, num_particles=more.choice(counts))
 
     def with_model(self, program: Program) -> Program:
         """Priors of the latent sites, each given some of those before it in the model."""

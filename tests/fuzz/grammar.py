@@ -11,6 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from pyro_reparam_ext.bound_gradients import GradientWord
+from pyro_reparam_ext.particles import Particles
+
 Side = Literal["guide", "model"]
 TermKind = Literal["gaussian", "binary", "partly_observed", "factor"]
 Mode = bool | Literal["vmap"]
@@ -43,7 +46,11 @@ KINDS = {
     "normal": Kind((), (), NODES, continuous=True, scaled=True),
     "log_normal": Kind((), (), NODES, continuous=True, scaled=True),
     "gamma": Kind((), (), 37, continuous=True, scaled=True),
+    "normal-event": Kind((2,), (2,), NODES, 2, continuous=True, scaled=True),
+    "multivariate_normal": Kind((2,), (2,), NODES, 2, continuous=True, scaled=True),
 }
+FACTOR = ([[1.0, 0.0], [0.4, 0.0]], [[0.0, 0.0], [0.3, 0.8]])
+"""The Cholesky factor of a ``multivariate_normal``: its scale times the first, and the second."""
 BINARY = ("bernoulli", "bernoulli-event")
 
 
@@ -113,6 +120,14 @@ class Term:
 
 
 @dataclass(frozen=True)
+class Bound:
+    """A bound by several particles in the place of the ELBO."""
+
+    gradient: GradientWord
+    alpha: float
+
+
+@dataclass(frozen=True)
 class Program:
     """``latents`` are in the order of the guide, ``order`` names them in that of the model."""
 
@@ -123,6 +138,9 @@ class Program:
     num_particles: int = 1
     mode: Mode = True
     seed: int = 0
+    particles: Particles = "independent"
+    """The scheme by which they are drawn."""
+    bound: Bound | None = None
 
     def plate(self, name: str) -> Plate:
         return next(plate for plate in self.plates if plate.name == name)

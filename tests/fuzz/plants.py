@@ -4,25 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
+import torch
 from torch import Tensor
 
 import pyro_reparam_ext as pre
+from pyro_reparam_ext import particles
 from pyro_reparam_ext.distributions.rules.wrappers import num_coordinate_dims, sum_rightmost
+from pyro_reparam_ext.estimators import taylor_control_variate
 from pyro_reparam_ext.estimators.decisions import decision_logits
+from pyro_reparam_ext.estimators.gaussian_factor import Factor, Triangle
 from pyro_reparam_ext.estimators.protocol import Evaluations
-from pyro_reparam_ext.evaluation import passes, surrogate
+from pyro_reparam_ext.evaluation import log_weights, model_run, surrogate, weights
 from pyro_reparam_ext.evaluation.costs import Costs
 from pyro_reparam_ext.evaluation.modes import Way
+from pyro_reparam_ext.evaluation.objective import LogMeanExp
 from pyro_reparam_ext.evaluation.program import Program
 from pyro_reparam_ext.evaluation.terms import Term
+from pyro_reparam_ext.particles import Antithetic, LatinHypercube, Orthogonal, Particles
 
+from .bounds import own_plates
 from .check import Outcome, check
 from .generate import generate
-from .grammar import Mode
+from .grammar import KINDS, Mode
 from .grammar import Program as FuzzProgram
 from .structure import estimators, read_sites, reenters
 
@@ -64,7 +71,7 @@ def unchecked_broadcasting() -> AbstractContextManager:
 def constant_branch() -> Iterator[None]:
     """B: what a program reads as a number is the ordinary value, whatever the alternative."""
     ordinary: dict[int, tuple[Tensor, Tensor]] = {}
-    replayed = passes._replayed
+    replayed = model_run._replayed
 
     def remembering(program: Program, run: Any, *args: Any) -> Any:
         trace = replayed(program, run, *args)
@@ -79,7 +86,7 @@ def constant_branch() -> Iterator[None]:
         return lambda value: read(ordinary.get(id(value), (value, value))[1])
 
     with (
-        patch.object(passes, "_replayed", remembering),
+        patch.object(model_run, "_replayed", remembering),
         patch.object(Tensor, "item", constant(Tensor.item)),
         patch.object(Tensor, "__int__", constant(Tensor.__int__)),
         patch.object(Tensor, "__index__", constant(Tensor.__index__)),
@@ -137,6 +144,134 @@ def lost_scale() -> AbstractContextManager:
     return patch.object(Term, "of_model", unscaled)
 
 
+def sign_of_the_mean() -> AbstractContextManager:
+    """TaylorControlVariate adds the mean of its quadratic term, which it has to take away."""
+    right = taylor_control_variate._variates
+
+    def variates(evaluations: Evaluations, factor: Factor) -> dict[str, list[Tensor]]:
+        found, site, joint = right(evaluations, factor), evaluations.site, evaluations.joint
+        assert joint is not None
+        noise = factor.whitened(site.value.detach() - site.base.loc.detach())
+        first, less_mean, own = found["factor"]
+        plus_mean = 2 * factor.outer(joint.moved[site.name], noise) - less_mean
+        return {**found, "factor": [first, plus_mean, own]}
+
+    return patch.object(taylor_control_variate, "_variates", variates)
+
+
+def transposed_factor() -> AbstractContextManager:
+    """A multivariate normal is expanded along the rows of its factor, not the columns."""
+
+    def colored(self: Triangle, noise: Tensor) -> Tensor:
+        return (self.parameter.mT @ noise[..., None])[..., 0]
+
+    return patch.object(Triangle, "colored", colored)
+
+
+def counted_twice() -> AbstractContextManager:
+    """What moves with a site that is scored at a copy is averaged over other evaluations too."""
+    return patch.object(weights, "is_copied", lambda site: False)
+
+
+def one_sided_pairs() -> AbstractContextManager:
+    """The second of a pair is never negative."""
+    right = Antithetic.normals
+
+    def normals(self: Antithetic, count: int, dims: int, like: Tensor) -> Tensor:
+        half = right(self, count, dims, like)[: count // 2]
+        return torch.cat([half, half.abs()])
+
+    return patch.object(Antithetic, "normals", normals)
+
+
+def repeated_stratum() -> AbstractContextManager:
+    """The highest stratum is the lowest once more."""
+    right = LatinHypercube.normals
+
+    def normals(self: LatinHypercube, count: int, dims: int, like: Tensor) -> Tensor:
+        found = right(self, count, dims, like)
+        low, high = found.amin(0, keepdim=True), found.amax(0, keepdim=True)
+        return torch.where(found == high, low, found)
+
+    return patch.object(LatinHypercube, "normals", normals)
+
+
+def unscrambled_points() -> AbstractContextManager:
+    """Sobol points are the same in every gradient."""
+
+    def points(count: int, dims: int, like: Tensor) -> Tensor:
+        drawn = torch.quasirandom.SobolEngine(dims).draw(count, dtype=torch.float64)
+        return drawn + 0.5 / count
+
+    return patch.object(particles, "scrambled_sobol", points)
+
+
+def shared_length() -> AbstractContextManager:
+    """Vectors at right angles all have the root of the number of dims as length."""
+    right = Orthogonal.normals
+
+    def normals(self: Orthogonal, count: int, dims: int, like: Tensor) -> Tensor:
+        found = right(self, count, dims, like)
+        return found / found.norm(dim=1, keepdim=True) * dims**0.5
+
+    return patch.object(Orthogonal, "normals", normals)
+
+
+def weight_with_gradient() -> AbstractContextManager:
+    """What a site of a bound is charged with moves with its parameters."""
+    right = surrogate.charged
+
+    def charged(one: Evaluations, *args: Any) -> Evaluations:
+        found, log_prob = right(one, *args), one.site.log_prob
+        return replace(found, costs=found.costs * (1 + log_prob - log_prob.detach()))
+
+    return patch.object(surrogate, "charged", charged)
+
+
+def forgotten_share() -> AbstractContextManager:
+    """Sites are charged as if their log density were no part of the weight."""
+    return patch.object(LogMeanExp, "share", lambda self, weights, x: torch.zeros_like(x))
+
+
+def one_weight_for_all() -> AbstractContextManager:
+    """Elements of a plate share a weight although they have their own."""
+    return patch.object(log_weights, "_own_plates", lambda runs, terms: frozenset())
+
+
+def expands_a_vector(program: FuzzProgram) -> bool:
+    return any(
+        latent.kind == "multivariate_normal" and latent.estimator == "TaylorControlVariate"
+        for latent in program.latents
+    )
+
+
+def expands_below_a_pair(program: FuzzProgram) -> bool:
+    return having("TaylorControlVariate")(program) and having("ARM", "DisARM", "DoubleCV")(program)
+
+
+def under(scheme: Particles) -> Callable[[FuzzProgram], bool]:
+    """Programs whose particles a scheme draws, for sites that it serves."""
+
+    def drawn(program: FuzzProgram) -> bool:
+        moving = any(KINDS[latent.kind].continuous for latent in program.latents)
+        return program.particles == scheme and moving
+
+    return drawn
+
+
+def bounded(program: FuzzProgram) -> bool:
+    return program.bound is not None and not estimators(program)
+
+
+def sampled_in_a_bound(program: FuzzProgram) -> bool:
+    discrete = any(not KINDS[latent.kind].continuous for latent in program.latents)
+    return bounded(program) and discrete
+
+
+def of_elements(program: FuzzProgram) -> bool:
+    return bounded(program) and bool(own_plates(program))
+
+
 def enumerates_first(program: FuzzProgram) -> bool:
     first = any(latent.estimator == "Enumeration" for latent in program.latents[:-1])
     return first and len(program.latents) == 2 and program.num_particles == 1
@@ -162,4 +297,14 @@ PLANTS: dict[str, Plant] = {
     "missing-detach": Plant(missing_detach, True, True, having("DisARM")),
     "baseline-with-own-cost": Plant(baseline_with_own_cost, True, True, having("LeaveOneOut")),
     "lost-scale": Plant(lost_scale, True, True),
+    "sign-of-the-mean": Plant(sign_of_the_mean, True, True, having("TaylorControlVariate")),
+    "transposed-factor": Plant(transposed_factor, True, True, expands_a_vector),
+    "counted-twice": Plant(counted_twice, True, True, expands_below_a_pair),
+    "one-sided-pairs": Plant(one_sided_pairs, True, True, under("antithetic")),
+    "repeated-stratum": Plant(repeated_stratum, True, True, under("latin_hypercube")),
+    "unscrambled-points": Plant(unscrambled_points, True, True, under("sobol")),
+    "shared-length": Plant(shared_length, True, True, under("orthogonal")),
+    "weight-with-gradient": Plant(weight_with_gradient, True, True, sampled_in_a_bound),
+    "forgotten-share": Plant(forgotten_share, True, True, bounded),
+    "one-weight-for-all": Plant(one_weight_for_all, True, True, of_elements),
 }

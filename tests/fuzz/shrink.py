@@ -40,8 +40,14 @@ def candidates(program: Program) -> Iterator[Program]:
         yield replace(program, terms=tuple(t for t in program.terms if t is not term))
     for plate in program.plates:
         yield without_plate(program, plate.name)
+    if program.bound is not None:
+        yield replace(program, bound=None)
+    if program.particles != "independent":
+        yield replace(program, particles="independent")
+    together = program.bound is not None or program.particles != "independent"
     fewest = max(
-        (REGISTRY[x.estimator].num_particles for x in program.latents if x.estimator), default=1
+        (REGISTRY[x.estimator].num_particles for x in program.latents if x.estimator),
+        default=2 if together else 1,
     )
     if program.num_particles > fewest:
         yield replace(program, num_particles=fewest)

@@ -7,7 +7,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .forms import write
-from .grammar import KINDS, Latent, Law, Numbers, Program, Side, Term, parameter_shape, parameters
+from .grammar import (
+    FACTOR,
+    KINDS,
+    Latent,
+    Law,
+    Numbers,
+    Program,
+    Side,
+    Term,
+    parameter_shape,
+    parameters,
+)
 
 HEADER = """\
 import pyro
@@ -32,6 +43,10 @@ MADE = {
     "normal": "dist.Normal({eta}, {s}.exp())",
     "log_normal": "dist.LogNormal(0.3 * {eta}, (0.5 * {s}).exp())",
     "gamma": "dist.Gamma(3 * (0.3 * {s}).exp(), (0.3 * {eta}).exp())",
+    "normal-event": "dist.Normal({eta}, {s}.exp()).to_event(1)",
+    "multivariate_normal": (
+        f"dist.MultivariateNormal({{eta}}, scale_tril={{s}}.exp() * T({FACTOR[0]}) + T({FACTOR[1]}))"
+    ),
 }
 
 
