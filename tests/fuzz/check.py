@@ -111,6 +111,9 @@ DOCUMENTED = (
     Refusal("from outside that plate", lambda p: has_exact_site(p) and leaves_a_plate(p)),
     Refusal("in one element of it on the others", lambda p: has_exact_site(p) and reenters(p)),
     Refusal("can't be relaxed", lambda p: relaxes(p) and len(p.latents) > 1),
+    Refusal(
+        "AnalyticKL (has one term|takes the mean|was given)", lambda p: "AnalyticKL" in estimators(p)
+    ),
     Refusal("there is no coupled pair", lambda p: "MeasureValued" in estimators(p)),
     Refusal("shows a part of its elements", lambda p: p.bound is not None and shows_a_part(p)),
     Refusal("was given a bound by several particles", lambda p: p.bound is not None and needs_mean(p)),
