@@ -6,14 +6,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from pyro.distributions import TorchDistribution
+from pyro.distributions import Delta, TorchDistribution
 from torch import Tensor, nn
 
+from ..distributions.rules.wrappers import innermost
 from ..errors import EstimatorError
 from ..noise import NoiseSource
 from .base import Estimator, least_particles
 from .control_variates import SeveralSamples
-from .mixture_weights import MixtureWeights, gradient_in_parameters
+from .mixture_weights import (
+    DifferenceWeights,
+    MixtureWeights,
+    Weights,
+    gradient_in_guide,
+    gradient_in_parameters,
+)
+from .pathwise import is_partly_reparameterised
 from .protocol import Branch, Draw, Evaluations, Paper, Site
 
 
@@ -100,7 +108,16 @@ class Combine(Estimator):
     def conditional(self) -> type[Estimator]:
         return next((p.conditional for p in self.parts if p.conditional.condition), type(self))
 
+    @property
+    def differentiable(self) -> bool:  # type: ignore[override]
+        return any(part.differentiable for part in self.parts)
+
+    # Costs are differentiated at a copy of the value, and each part makes its gradient of the slope.
+    holds_guide_parameters = scored_at_copy = needs_scores = needs_mean = differentiable
+
     def supports(self, fn: TorchDistribution) -> bool:
+        if self.differentiable and (is_partly_reparameterised(fn) or isinstance(innermost(fn), Delta)):
+            return False
         return all(part.supports(fn) for part in self.parts)
 
     def serves(self, fn: TorchDistribution) -> bool:
@@ -121,31 +138,48 @@ class Combine(Estimator):
     @property
     def _drawing(self) -> Estimator:
         """The part that draws the value: one that differentiates the costs in it, if there is one."""
-        slopes = (part for part in self.parts if isinstance(part, SeveralSamples))
+        slopes = (part for part in self.parts if _takes_slopes(part))
         return next(slopes, self.parts[0])
 
     def draw(self, fn: TorchDistribution, source: NoiseSource) -> Draw:
         return self._drawing.draw(fn, source)
 
+    def redraw(self, site: Site, fn: TorchDistribution) -> Draw:
+        return self._drawing.redraw(site, fn)
+
+    def guide_log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
+        return self._drawing.guide_log_prob(fn, draw)
+
     def alternatives(self, site: Site) -> tuple[Branch, ...]:
-        return tuple(
+        own = tuple(
             replace(branch, part=number)
             for number, part in enumerate(self.parts)
             for branch in part.alternatives(_seen_by(site, number))
         )
+        if not self.differentiable:
+            return own
+        if site.draw.noise is None:  # the value does not move with any parameter
+            return ()
+        return (Branch.at_ordinary(site.value, order=1), *own)
 
-    def surrogate(self, evaluations: Evaluations) -> Tensor:
+    def surrogate(self, evaluations: Evaluations) -> Tensor | None:
+        if self.differentiable and not evaluations.branches:
+            return None
         weights = _state_of(evaluations.site)()
-        terms = self._surrogates(evaluations)
+        terms = evaluations.kept["terms"] = self._surrogates(evaluations)
         return sum(
             (w * term for w, term in zip(weights[1:], terms[1:], strict=True)), weights[0] * terms[0]
         )
 
     def new_state(self, site: Site) -> nn.Module:
-        return MixtureWeights([part.new_state(site) for part in self.parts], site.log_prob)
+        return self._weights([part.new_state(site) for part in self.parts], site.log_prob)
+
+    @property
+    def _weights(self) -> type[DifferenceWeights] | type[MixtureWeights]:
+        return DifferenceWeights if self.differentiable else MixtureWeights
 
     def owns(self, state: nn.Module) -> bool:
-        if not isinstance(state, MixtureWeights) or len(state.products) != len(self.parts):
+        if not isinstance(state, self._weights) or state.count != len(self.parts):
             return False
         kept = (state.of(number) for number in range(len(self.parts)))
         return all(x is None or part.owns(x) for part, x in zip(self.parts, kept, strict=True))
@@ -160,9 +194,11 @@ class Combine(Estimator):
         return torch.stack(found).sum() if found else None
 
     def update(self, evaluations: Evaluations) -> None:
-        gradients = [
-            gradient_in_parameters(evaluations, term) for term in self._surrogates(evaluations)
-        ]
+        terms = evaluations.kept.get("terms")
+        if terms is None:
+            return
+        gradient = gradient_in_guide if self.differentiable else gradient_in_parameters
+        gradients = [gradient(evaluations, term) for term in terms]
         for part, one in self._each(evaluations):
             if one.site.state is not None:
                 part.update(one)
@@ -171,7 +207,10 @@ class Combine(Estimator):
     def _surrogates(self, evaluations: Evaluations) -> list[Tensor]:
         terms = []
         for part, one in self._each(evaluations):
-            term = part.surrogate(one)
+            if self.differentiable:
+                term = part.surrogate_at_copy(one, evaluations.gradient(0).detach())
+            else:
+                term = part.surrogate(one)
             assert term is not None, "parts are estimators of sampled values"
             terms.append(term)
         return terms
@@ -192,14 +231,18 @@ def _seen_by(site: Site, number: int) -> Site:
     """
     assert isinstance(site.estimator, Combine)
     part = site.estimator.parts[number]
-    draw = site.draw if isinstance(part, SeveralSamples) else site.draw.map(Tensor.detach)
+    draw = site.draw if _takes_slopes(part) else site.draw.map(Tensor.detach)
     seen = replace(site, estimator=part, state=_state_of(site).of(number), draw=draw)
     seen.__dict__["base"] = site.base  # its tensors are the ones that are differentiated in
     return seen
 
 
-def _state_of(site: Site) -> MixtureWeights:
-    assert isinstance(site.state, MixtureWeights)
+def _takes_slopes(part: Estimator) -> bool:
+    return part.differentiable or isinstance(part, SeveralSamples)
+
+
+def _state_of(site: Site) -> Weights:
+    assert isinstance(site.state, Weights)
     return site.state
 
 
@@ -213,6 +256,9 @@ def _unfit(part: Estimator) -> str:
         return "is biased"
     if part.enumerated:
         return "takes all values in place of a sample"
-    if part.differentiable or part.holds_guide_parameters:
-        return "differentiates through the sample"
+    if part.analytic:
+        return "takes the divergence in place of the costs"
+    own = type(part).surrogate_at_copy is not Estimator.surrogate_at_copy
+    if (part.differentiable or part.holds_guide_parameters) and not own:
+        return "differentiates through the sample in a way of its own"
     return ""

@@ -9,6 +9,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
 from ..numerics.elimination import solved
+from .fitted import FittedCoefficients
 from .protocol import Evaluations
 
 DECAY = 0.99
@@ -17,24 +18,39 @@ RIDGE = 1e-3
 """What is added to the noise of each gradient, as a share of their mean noise."""
 
 
-class MixtureWeights(nn.Module):
-    """How much each of several estimators counts, and what they learn themselves.
+class Weights(nn.Module):
+    """How much each of several estimators counts, and what they learn themselves."""
 
-    ``products``: a decaying average of the products of their gradients, summed over all parameters.
-    """
-
-    products: Tensor
-
-    def __init__(self, states: Sequence[nn.Module | None], like: Tensor) -> None:
+    def __init__(self, states: Sequence[nn.Module | None]) -> None:
         super().__init__()
         kept = {str(number): state for number, state in enumerate(states) if state is not None}
-        self.parts = nn.ModuleDict(kept)
-        self.register_buffer("products", torch.zeros(len(states), len(states), dtype=like.dtype))
+        self.parts, self.count = nn.ModuleDict(kept), len(states)
 
     def of(self, number: int) -> nn.Module | None:
         """The state of one estimator."""
         key = str(number)
         return self.parts[key] if key in self.parts else None
+
+    def forward(self) -> Tensor:
+        """Numbers that sum to 1, shape ``(estimators,)``."""
+        raise NotImplementedError
+
+    def update(self, gradients: Tensor) -> None:
+        """Takes note of gradients, shape ``(estimators, parameters)``."""
+        raise NotImplementedError
+
+
+class MixtureWeights(Weights):
+    """By the products of the gradients.
+
+    ``products``: a decaying average of these, summed over all parameters.
+    """
+
+    products: Tensor
+
+    def __init__(self, states: Sequence[nn.Module | None], like: Tensor) -> None:
+        super().__init__(states)
+        self.register_buffer("products", torch.zeros(len(states), len(states), dtype=like.dtype))
 
     def forward(self) -> Tensor:
         """Those of least noise among those that sum to 1, shape ``(estimators,)``."""
@@ -50,6 +66,38 @@ class MixtureWeights(nn.Module):
     def update(self, gradients: Tensor) -> None:
         """Takes note of gradients, shape ``(estimators, parameters)``."""
         self.products.mul_(DECAY).add_((1 - DECAY) * (gradients @ gradients.mT))
+
+
+class DifferenceWeights(Weights):
+    """By how the first gradient differs from each of the others: control variates, fitted to it.
+
+    Gradients of one draw may differ by far less than they vary. At first the first one counts alone.
+    """
+
+    def __init__(self, states: Sequence[nn.Module | None], like: Tensor) -> None:
+        super().__init__(states)
+        self.fitted = FittedCoefficients(len(states) - 1, like.detach())
+
+    def forward(self) -> Tensor:
+        found = self.fitted()
+        return torch.cat([1 - found.sum()[None], found])
+
+    @torch.no_grad()
+    def update(self, gradients: Tensor) -> None:
+        first, *others = gradients
+        self.fitted.note([first - x for x in others], first)
+
+
+def gradient_in_guide(evaluations: Evaluations, surrogate: Tensor) -> Tensor:
+    """The gradient of a surrogate in the parameters of the guide, as one vector."""
+    gradients = torch.autograd.grad(
+        surrogate.sum(),
+        list(evaluations.parameters),
+        retain_graph=True,
+        allow_unused=True,
+        materialize_grads=True,
+    )
+    return torch.cat([x.flatten() for x in gradients])
 
 
 def gradient_in_parameters(evaluations: Evaluations, surrogate: Tensor) -> Tensor:

@@ -55,6 +55,8 @@ class Site:
     the sampled value, ``log_prob`` the log density of that value, shape ``fn.batch_shape``,
     differentiable, neither scaled nor masked. ``plates``: the names of the plates it lies in.
     ``particle_dim``: the batch dim (negative) over which the particles lie, if vectorised.
+    ``score_term``: where the estimator ``needs_scores``, a zero that moves with the guide's parameters
+    as the log density in the costs does, scaled and masked, and with no value.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Site:
     particle_dim: int | None = None
     infer: Mapping[str, Any] = field(default_factory=dict)
     observed: bool = False
+    score_term: Tensor | None = None
 
     @property
     def value(self) -> Tensor:
@@ -201,6 +204,7 @@ class Evaluations:
       be at the mean log weight of the other particles: the leave-one-out baseline; None without any.
     - ``inputs``: what a baseline network is given.
     - ``joint``: the evaluation of a joint branch, with the other sites that share it.
+    - ``parameters``: those of the guide, unconstrained.
     - ``kept``: for what ``Estimator.surrogate`` has found and ``Estimator.update`` needs.
     """
 
@@ -213,6 +217,7 @@ class Evaluations:
     inputs: tuple[Any, ...] = ()
     differentiated: Sequence[Tensor | None] = ()
     joint: Joint | None = None
+    parameters: Sequence[Tensor] = ()
     kept: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -199,7 +199,8 @@ def ordinary_guide(
             node = at_copies.nodes[name]
             draw = Draw(node["value"])
         upstream: frozenset[str] | None = frozenset() if run.track else None
-        by_copy_alone = name in copies and not run.tracked
+        score_term: Tensor | None = None
+        by_copy_alone = name in copies and not (run.tracked or estimator.needs_scores)
         if not by_copy_alone:
             log_prob, score = scored(name, estimator, node["fn"], draw)
         if run.tracked:  # what a distribution keeps in closures is left
@@ -210,6 +211,8 @@ def ordinary_guide(
             asked = _held_log_prob(name, estimator, held[name], draw)
             if run.track and not (by_copy_alone or _same(asked, log_prob)):  # by a generator of its own
                 raise other_run(name)
+            if name in copies and estimator.needs_scores:
+                score_term = _score_term(name, estimator, at_copies.nodes[name], draw, asked)
             log_prob = asked
             score = log_prob if by_copy_alone else score
         term = Term.of_guide(node, log_prob, score, upstream)
@@ -222,6 +225,7 @@ def ordinary_guide(
             plates=frozenset(term.plates),
             infer=node["infer"],
             observed=node["is_observed"],
+            score_term=score_term,
         )
         site.state = state(site)
         sites.append(site)
@@ -238,6 +242,15 @@ def ordinary_guide(
         run.source,
         held,
     )
+
+
+def _score_term(
+    name: str, estimator: Estimator, node: dict[str, Any], draw: Draw, held: Tensor
+) -> Tensor:
+    """What the log density of a copy moves with if the guide's parameters are not ``held``: a zero."""
+    draw = draw.map(lambda x: x.view_as(x))
+    free = untracked(log_prob_of(name, estimator.guide_log_prob, node["fn"], draw))
+    return Term.of_guide(node, free - held, held).log_prob
 
 
 def _held_log_prob(name: str, estimator: Estimator, held: Held, draw: Draw) -> Tensor:
@@ -291,7 +304,7 @@ def scored(name: str, estimator: Estimator, fn: TorchDistribution, draw: Draw) -
     A masked value costs nothing but is sampled all the same: its score counts.
     """
     log_prob = log_prob_of(name, estimator.guide_log_prob, fn, draw)
-    if not is_masked(fn) or estimator.differentiable:
+    if not is_masked(fn) or (estimator.differentiable and not estimator.needs_scores):
         return log_prob, log_prob
     score = exact_log_prob(coordinates(fn), draw.value)
     return log_prob, sum_rightmost(score, num_coordinate_dims(fn))
@@ -311,4 +324,5 @@ def padded(site: Site, batch_dims: int) -> Site:
         fn=site.fn.expand(torch.Size((1,) * missing) + site.fn.batch_shape),
         draw=draw,
         log_prob=left_padded(site.log_prob, batch_dims),
+        score_term=None if site.score_term is None else left_padded(site.score_term, batch_dims),
     )

@@ -73,6 +73,12 @@ class Program:
             name: value.unconstrained() for name, value in {**guide, **self.model_parameters}.items()
         }
 
+    def guide_parameters(self) -> list[Tensor]:
+        """The unconstrained parameters of the guide that are learned."""
+        nodes = self.ordinary.trace.nodes.values()
+        found = [node["value"].unconstrained() for node in nodes if node["type"] == "param"]
+        return [x for x in found if x.requires_grad]
+
     # -- alternatives -----------------------------------------------------------------------------
 
     def branch(self, span: Span) -> Branch:

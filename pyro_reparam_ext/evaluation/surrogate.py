@@ -107,7 +107,7 @@ def _evaluations(costs: Costs, numbers: list[int], learn: bool) -> dict[int, Eva
         if any(is_differentiated(b, learn) for _, _, b in program.all_branches()):
             check_twice(program, costs.passes)
         derivatives = gradients(costs, numbers, learn)
-    shared = joints(costs, derivatives)
+    shared, parameters = joints(costs, derivatives), program.guide_parameters()
     for number in numbers:
         site, branches = program.sites[number], program.branches.get(number, ())
         given = site.infer.get("baseline_input", program.args)
@@ -120,6 +120,7 @@ def _evaluations(costs: Costs, numbers: list[int], learn: bool) -> dict[int, Eva
             inputs=tuple(given) if isinstance(given, (tuple, list)) else (given,),
             differentiated=[differentiated_in(costs, number, branch) for branch in branches],
             joint=shared.get(number),
+            parameters=parameters,
         )
     return result
 
