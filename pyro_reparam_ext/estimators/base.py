@@ -60,8 +60,8 @@ class Estimator:
     """Whether guide and model are scored at a copy of the value, ``site.value``, in which the costs are
     differentiated apart from all that is sampled after the site; ``site.noise`` is what was copied. It
     takes ``holds_guide_parameters``, and what is beside it is held too."""
-    needs_scores: ClassVar[bool] = False
-    """Whether a site that is scored at a copy has ``log_prob`` and ``score_term``, too."""
+    adds_score: ClassVar[bool] = False
+    """Whether a site that is scored at a copy has the score that was left out by itself, too."""
     analytic: ClassVar[bool] = False
     """Whether the terms of the site in guide and model are one: the divergence of its distributions."""
     needs_mean: ClassVar[bool] = False
@@ -221,11 +221,11 @@ class Estimator:
         return None
 
     def surrogate_at_copy(self, evaluations: Evaluations, slope: Tensor) -> Tensor | None:
-        """A term whose gradient is the whole estimate, where :class:`Combine` scores at a copy.
+        """A term whose gradient is the whole estimate, as a part of ``Combine``, which scores at a copy.
 
-        ``slope``: of the costs in the copy. What is ``differentiable`` has to say how.
+        ``slope``: of the costs in the copy. For those that are ``differentiable``, if they can be parts.
         """
-        return self.surrogate(evaluations)
+        raise NotImplementedError
 
     def new_state(self, site: Site) -> nn.Module | None:
         """A module with what the estimator learns at one site, if anything."""

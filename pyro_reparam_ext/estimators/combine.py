@@ -25,6 +25,10 @@ from .pathwise import is_partly_reparameterised
 from .protocol import Branch, Draw, Evaluations, Paper, Site
 
 
+_COMMON = -1
+"""The number of the part that a branch belongs to if it serves all of them."""
+
+
 @dataclass(frozen=True, eq=False)
 class Combine(Estimator):
     r"""The weighted mean of several unbiased estimators that has the least noise.
@@ -83,8 +87,16 @@ class Combine(Estimator):
             if wrong:
                 raise EstimatorError(
                     f"Combine: {part!r} {wrong}; expected unbiased estimators of sampled values, such "
-                    f"as DisARM, LeaveOneOut or REBAR. Leave it out, or let it serve a site by itself."
+                    f"as DisARM, LeaveOneOut or REBAR, or of moving ones: Pathwise, StickingTheLanding, "
+                    f"TaylorControlVariate. Leave it out, or let it serve a site by itself."
                 )
+        moving = [part for part in parts if part.differentiable]
+        if moving and len(moving) < len(parts):
+            other = next(part for part in parts if not part.differentiable)
+            raise EstimatorError(
+                f"Combine: {moving[0]!r} differentiates through the sample, and {other!r} takes it as "
+                f"drawn; expected parts of one kind. Leave one of them out."
+            )
 
     # -- facts: those of any part -----------------------------------------------------------------
 
@@ -113,7 +125,11 @@ class Combine(Estimator):
         return any(part.differentiable for part in self.parts)
 
     # Costs are differentiated at a copy of the value, and each part makes its gradient of the slope.
-    holds_guide_parameters = scored_at_copy = needs_scores = needs_mean = differentiable
+    holds_guide_parameters = scored_at_copy = needs_mean = differentiable
+
+    @property
+    def adds_score(self) -> bool:  # type: ignore[override]
+        return self.differentiable and not all(part.holds_guide_parameters for part in self.parts)
 
     def supports(self, fn: TorchDistribution) -> bool:
         if self.differentiable and (is_partly_reparameterised(fn) or isinstance(innermost(fn), Delta)):
@@ -160,7 +176,12 @@ class Combine(Estimator):
             return own
         if site.draw.noise is None:  # the value does not move with any parameter
             return ()
-        return (Branch.at_ordinary(site.value, order=1), *own)
+        if sum(branch.joint for branch in own) > 1:
+            raise EstimatorError(
+                f"site '{site.name}': Combine was given two parts whose evaluations are those of several "
+                f"sites together, such as TaylorControlVariate; expected one. Leave one of them out."
+            )
+        return (replace(Branch.at_ordinary(site.value, order=1), part=_COMMON), *own)
 
     def surrogate(self, evaluations: Evaluations) -> Tensor | None:
         if self.differentiable and not evaluations.branches:

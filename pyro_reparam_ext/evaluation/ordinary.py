@@ -200,7 +200,7 @@ def ordinary_guide(
             draw = Draw(node["value"])
         upstream: frozenset[str] | None = frozenset() if run.track else None
         score_term: Tensor | None = None
-        by_copy_alone = name in copies and not (run.tracked or estimator.needs_scores)
+        by_copy_alone = name in copies and not run.tracked
         if not by_copy_alone:
             log_prob, score = scored(name, estimator, node["fn"], draw)
         if run.tracked:  # what a distribution keeps in closures is left
@@ -211,7 +211,7 @@ def ordinary_guide(
             asked = _held_log_prob(name, estimator, held[name], draw)
             if run.track and not (by_copy_alone or _same(asked, log_prob)):  # by a generator of its own
                 raise other_run(name)
-            if name in copies and estimator.needs_scores:
+            if name in copies and estimator.adds_score:
                 score_term = _score_term(name, estimator, at_copies.nodes[name], draw, asked)
             log_prob = asked
             score = log_prob if by_copy_alone else score
@@ -304,7 +304,7 @@ def scored(name: str, estimator: Estimator, fn: TorchDistribution, draw: Draw) -
     A masked value costs nothing but is sampled all the same: its score counts.
     """
     log_prob = log_prob_of(name, estimator.guide_log_prob, fn, draw)
-    if not is_masked(fn) or (estimator.differentiable and not estimator.needs_scores):
+    if not is_masked(fn) or estimator.differentiable:
         return log_prob, log_prob
     score = exact_log_prob(coordinates(fn), draw.value)
     return log_prob, sum_rightmost(score, num_coordinate_dims(fn))
