@@ -18,7 +18,7 @@ from .mixture_weights import (
     DifferenceWeights,
     MixtureWeights,
     Weights,
-    gradient_in_guide,
+    noise_in_guide,
     gradient_in_parameters,
 )
 from .pathwise import is_partly_reparameterised
@@ -218,7 +218,7 @@ class Combine(Estimator):
         terms = evaluations.kept.get("terms")
         if terms is None:
             return
-        gradient = gradient_in_guide if self.differentiable else gradient_in_parameters
+        gradient = noise_in_guide if self.differentiable else gradient_in_parameters
         gradients = [gradient(evaluations, term) for term in terms]
         for part, one in self._each(evaluations):
             if one.site.state is not None:

@@ -71,12 +71,12 @@ class MixtureWeights(Weights):
 class DifferenceWeights(Weights):
     """By how the first gradient differs from each of the others: control variates, fitted to it.
 
-    Gradients of one draw may differ by far less than they vary. At first the first one counts alone.
+    Gradients of one draw differ by far less than they vary. At first the first one counts alone.
     """
 
     def __init__(self, states: Sequence[nn.Module | None], like: Tensor) -> None:
         super().__init__(states)
-        self.fitted = FittedCoefficients(len(states) - 1, like.detach())
+        self.fitted = FittedCoefficients(len(states) - 1, like.detach(), RIDGE)
 
     def forward(self) -> Tensor:
         found = self.fitted()
@@ -88,8 +88,18 @@ class DifferenceWeights(Weights):
         self.fitted.note([first - x for x in others], first)
 
 
-def gradient_in_guide(evaluations: Evaluations, surrogate: Tensor) -> Tensor:
-    """The gradient of a surrogate in the parameters of the guide, as one vector."""
+def noise_in_guide(evaluations: Evaluations, surrogate: Tensor) -> Tensor:
+    """The noise of a surrogate's gradient in the parameters of the guide, as one vector.
+
+    Where there are enough particles, one half of them less the other, so that the mean is gone. Those
+    that schemes draw as pairs or in strata are in the same half.
+    """
+    dim = evaluations.particle_dim
+    if dim is not None and surrogate.shape[dim] >= 4:
+        quarter, rest = divmod(surrogate.shape[dim] // 2, 2)
+        half = surrogate.new_tensor([1.0] * quarter + [0.0] * rest + [-1.0] * quarter)
+        signs = torch.cat([half, half, half.new_zeros(surrogate.shape[dim] % 2)])
+        surrogate = surrogate * signs.reshape((-1,) + (1,) * (-1 - dim))
     gradients = torch.autograd.grad(
         surrogate.sum(),
         list(evaluations.parameters),
