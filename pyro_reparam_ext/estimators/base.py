@@ -56,12 +56,12 @@ class Estimator:
     holds_guide_parameters: ClassVar[bool] = False
     """Whether the guide scores the value with its parameters held: the log density moves with the value
     and those of other sites that the distribution depends on, and with nothing else."""
+    adds_score: ClassVar[bool] = False
+    """Whether it needs what is left out so by itself, as ``site.score_term``."""
     scored_at_copy: ClassVar[bool] = False
     """Whether guide and model are scored at a copy of the value, ``site.value``, in which the costs are
     differentiated apart from all that is sampled after the site; ``site.noise`` is what was copied. It
     takes ``holds_guide_parameters``, and what is beside it is held too."""
-    adds_score: ClassVar[bool] = False
-    """Whether a site that is scored at a copy has the score that was left out by itself, too."""
     analytic: ClassVar[bool] = False
     """Whether the terms of the site in guide and model are one: the divergence of its distributions."""
     needs_mean: ClassVar[bool] = False
@@ -219,13 +219,6 @@ class Estimator:
         It adds to the derivative of the costs themselves, which the ELBO takes; ``None`` adds nothing.
         """
         return None
-
-    def surrogate_at_copy(self, evaluations: Evaluations, slope: Tensor) -> Tensor | None:
-        """A term whose gradient is the whole estimate, as a part of ``Combine``, which scores at a copy.
-
-        ``slope``: of the costs in the copy. For those that are ``differentiable``, if they can be parts.
-        """
-        raise NotImplementedError
 
     def new_state(self, site: Site) -> nn.Module | None:
         """A module with what the estimator learns at one site, if anything."""

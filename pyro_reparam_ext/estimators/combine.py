@@ -13,20 +13,16 @@ from ..distributions.rules.wrappers import innermost
 from ..errors import EstimatorError
 from ..noise import NoiseSource
 from .base import Estimator, least_particles
-from .control_variates import SeveralSamples
+from .control_variates import SeveralSamples, dot
 from .mixture_weights import (
     DifferenceWeights,
     MixtureWeights,
     Weights,
-    noise_in_guide,
     gradient_in_parameters,
+    noise_in_guide,
 )
-from .pathwise import is_partly_reparameterised
+from .pathwise import Pathwise, is_partly_reparameterised
 from .protocol import Branch, Draw, Evaluations, Paper, Site
-
-
-_COMMON = -1
-"""The number of the part that a branch belongs to if it serves all of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +83,8 @@ class Combine(Estimator):
             if wrong:
                 raise EstimatorError(
                     f"Combine: {part!r} {wrong}; expected unbiased estimators of sampled values, such "
-                    f"as DisARM, LeaveOneOut or REBAR, or of moving ones: Pathwise, StickingTheLanding, "
-                    f"TaylorControlVariate. Leave it out, or let it serve a site by itself."
+                    f"as DisARM, LeaveOneOut or REBAR, or Pathwise and StickingTheLanding. Leave it "
+                    f"out, or let it serve a site by itself."
                 )
         moving = [part for part in parts if part.differentiable]
         if moving and len(moving) < len(parts):
@@ -124,12 +120,8 @@ class Combine(Estimator):
     def differentiable(self) -> bool:  # type: ignore[override]
         return any(part.differentiable for part in self.parts)
 
-    # Costs are differentiated at a copy of the value, and each part makes its gradient of the slope.
-    holds_guide_parameters = scored_at_copy = needs_mean = differentiable
-
-    @property
-    def adds_score(self) -> bool:  # type: ignore[override]
-        return self.differentiable and not all(part.holds_guide_parameters for part in self.parts)
+    # The costs have what pathwise parts share: all but the score of the guide.
+    holds_guide_parameters = adds_score = needs_mean = differentiable
 
     def supports(self, fn: TorchDistribution) -> bool:
         if self.differentiable and (is_partly_reparameterised(fn) or isinstance(innermost(fn), Delta)):
@@ -154,7 +146,7 @@ class Combine(Estimator):
     @property
     def _drawing(self) -> Estimator:
         """The part that draws the value: one that differentiates the costs in it, if there is one."""
-        slopes = (part for part in self.parts if _takes_slopes(part))
+        slopes = (part for part in self.parts if isinstance(part, SeveralSamples))
         return next(slopes, self.parts[0])
 
     def draw(self, fn: TorchDistribution, source: NoiseSource) -> Draw:
@@ -167,25 +159,15 @@ class Combine(Estimator):
         return self._drawing.guide_log_prob(fn, draw)
 
     def alternatives(self, site: Site) -> tuple[Branch, ...]:
-        own = tuple(
+        if self.differentiable:  # to measure its noise
+            return (Branch.at_ordinary(site.value, order=1),) if site.value.requires_grad else ()
+        return tuple(
             replace(branch, part=number)
             for number, part in enumerate(self.parts)
             for branch in part.alternatives(_seen_by(site, number))
         )
-        if not self.differentiable:
-            return own
-        if site.draw.noise is None:  # the value does not move with any parameter
-            return ()
-        if sum(branch.joint for branch in own) > 1:
-            raise EstimatorError(
-                f"site '{site.name}': Combine was given two parts whose evaluations are those of several "
-                f"sites together, such as TaylorControlVariate; expected one. Leave one of them out."
-            )
-        return (replace(Branch.at_ordinary(site.value, order=1), part=_COMMON), *own)
 
-    def surrogate(self, evaluations: Evaluations) -> Tensor | None:
-        if self.differentiable and not evaluations.branches:
-            return None
+    def surrogate(self, evaluations: Evaluations) -> Tensor:
         weights = _state_of(evaluations.site)()
         terms = evaluations.kept["terms"] = self._surrogates(evaluations)
         return sum(
@@ -215,23 +197,33 @@ class Combine(Estimator):
         return torch.stack(found).sum() if found else None
 
     def update(self, evaluations: Evaluations) -> None:
-        terms = evaluations.kept.get("terms")
-        if terms is None:
-            return
-        gradient = noise_in_guide if self.differentiable else gradient_in_parameters
-        gradients = [gradient(evaluations, term) for term in terms]
+        gradients = self._gradients(evaluations)
         for part, one in self._each(evaluations):
             if one.site.state is not None:
                 part.update(one)
-        _state_of(evaluations.site).update(torch.stack(gradients))
+        if gradients:
+            _state_of(evaluations.site).update(torch.stack(gradients))
+
+    def _gradients(self, evaluations: Evaluations) -> list[Tensor]:
+        """Those of the parts, or their noise; none if the value does not move."""
+        terms = evaluations.kept["terms"]
+        if not self.differentiable:
+            return [gradient_in_parameters(evaluations, term) for term in terms]
+        if not (evaluations.branches and evaluations.parameters):
+            return []
+        site, slope = evaluations.site, evaluations.gradient().detach()
+        path = dot(site, slope, site.value)
+        return [noise_in_guide(evaluations, path + term) for term in terms]
 
     def _surrogates(self, evaluations: Evaluations) -> list[Tensor]:
+        """What each part adds to the derivative of the costs."""
+        if self.differentiable:  # the costs have no score
+            score = evaluations.site.score_term
+            assert score is not None
+            return [torch.zeros_like(score) if p.holds_guide_parameters else score for p in self.parts]
         terms = []
         for part, one in self._each(evaluations):
-            if self.differentiable:
-                term = part.surrogate_at_copy(one, evaluations.gradient(0).detach())
-            else:
-                term = part.surrogate(one)
+            term = part.surrogate(one)
             assert term is not None, "parts are estimators of sampled values"
             terms.append(term)
         return terms
@@ -252,14 +244,10 @@ def _seen_by(site: Site, number: int) -> Site:
     """
     assert isinstance(site.estimator, Combine)
     part = site.estimator.parts[number]
-    draw = site.draw if _takes_slopes(part) else site.draw.map(Tensor.detach)
+    draw = site.draw if isinstance(part, SeveralSamples) else site.draw.map(Tensor.detach)
     seen = replace(site, estimator=part, state=_state_of(site).of(number), draw=draw)
     seen.__dict__["base"] = site.base  # its tensors are the ones that are differentiated in
     return seen
-
-
-def _takes_slopes(part: Estimator) -> bool:
-    return part.differentiable or isinstance(part, SeveralSamples)
 
 
 def _state_of(site: Site) -> Weights:
@@ -277,9 +265,13 @@ def _unfit(part: Estimator) -> str:
         return "is biased"
     if part.enumerated:
         return "takes all values in place of a sample"
-    if part.analytic:
-        return "takes the divergence in place of the costs"
-    own = type(part).surrogate_at_copy is not Estimator.surrogate_at_copy
-    if (part.differentiable or part.holds_guide_parameters) and not own:
+    if part.differentiable and not _is_plain(part):
         return "differentiates through the sample in a way of its own"
     return ""
+
+
+def _is_plain(part: Estimator) -> bool:
+    """Whether it is pathwise, with the score of the guide or without, and nothing beside that."""
+    cls = type(part)
+    own = cls.surrogate is not Pathwise.surrogate or cls.alternatives is not Pathwise.alternatives
+    return isinstance(part, Pathwise) and not own and not part.analytic

@@ -12,7 +12,7 @@ from ..numerics.elimination import solved
 DECAY = 0.99
 """Of the averages of past products."""
 RIDGE = 1e-4
-"""Of control variates that are far from alike."""
+"""What is added to the correlation of each control variate with itself."""
 
 
 class FittedCoefficients(nn.Module):
@@ -22,16 +22,14 @@ class FittedCoefficients(nn.Module):
         c = \arg\min_c \sum \Big(t - \sum_k c_k F_k\Big)^2
 
     over the numbers of a target t and of control variates F, with decaying averages of the products.
-    They are zero until something has been measured. ``ridge``: what is added to the correlation of each
-    control variate with itself.
+    They are zero until something has been measured.
     """
 
     products: Tensor
     with_target: Tensor
 
-    def __init__(self, count: int, like: Tensor, ridge: float = RIDGE) -> None:
+    def __init__(self, count: int, like: Tensor) -> None:
         super().__init__()
-        self.ridge = ridge
         self.register_buffer("products", like.new_zeros(count, count))
         self.register_buffer("with_target", like.new_zeros(count))
 
@@ -42,7 +40,7 @@ class FittedCoefficients(nn.Module):
         squares = (products * identity).sum(-1)
         sizes = torch.where(squares > 0, squares, 1.0).sqrt()
         # A control variate of 0 has no correlation, not even with itself.
-        ridge = torch.where(squares > 0, self.ridge, 1.0)
+        ridge = torch.where(squares > 0, RIDGE, 1.0)
         correlations = products / (sizes[:, None] * sizes) + ridge * identity
         return solved(correlations, self.with_target / sizes) / sizes
 

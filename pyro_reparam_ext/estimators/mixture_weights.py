@@ -76,7 +76,7 @@ class DifferenceWeights(Weights):
 
     def __init__(self, states: Sequence[nn.Module | None], like: Tensor) -> None:
         super().__init__(states)
-        self.fitted = FittedCoefficients(len(states) - 1, like.detach(), RIDGE)
+        self.fitted = FittedCoefficients(len(states) - 1, like.detach())
 
     def forward(self) -> Tensor:
         found = self.fitted()

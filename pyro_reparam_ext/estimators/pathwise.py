@@ -125,14 +125,6 @@ class Pathwise(Estimator):
             return None
         return sum_rightmost(score, num_coordinate_dims(site.fn)) * evaluations.cost
 
-    def surrogate_at_copy(self, evaluations: Evaluations, slope: Tensor) -> Tensor | None:
-        site = evaluations.site
-        path = sum_rightmost(slope * site.noise, len(site.fn.event_shape))
-        if self.holds_guide_parameters:
-            return path
-        assert site.score_term is not None
-        return path + site.score_term
-
 
 def is_partly_reparameterised(fn: TorchDistribution) -> bool:
     """Whether a sampler leaves a part of the gradient to a score term."""

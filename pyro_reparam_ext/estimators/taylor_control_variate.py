@@ -144,9 +144,6 @@ class TaylorControlVariate(Pathwise):
         term = dot(site, gradient, site.noise) - dot(site, in_loc, site.base.loc)
         return term - sum_rightmost(in_factor * factor.parameter, dims)
 
-    def surrogate_at_copy(self, evaluations: Evaluations, slope: Tensor) -> Tensor | None:
-        return self.surrogate(evaluations)
-
     def new_state(self, site: Site) -> nn.Module:
         return _Learned(site.value.detach())
 

@@ -37,8 +37,6 @@ ESTIMATORS = {
     "Pathwise": PATHWISE,
     "StickingTheLanding": LANDING,
     "Combine of both": pre.Combine([PATHWISE, LANDING]),
-    "TaylorControlVariate": TAYLOR,
-    "Combine of all three": pre.Combine([PATHWISE, LANDING, TAYLOR]),
 }
 
 
