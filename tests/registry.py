@@ -85,6 +85,9 @@ REGISTRY: dict[str, Entry] = {
     "Combine-slopes": Entry(
         lambda: pre.Combine([pre.REBAR(), pre.DoubleCV(), pre.ScoreFunction("ema")]), RELAXABLE
     ),
+    "Combine-pathwise": Entry(
+        lambda: pre.Combine([pre.Pathwise(), pre.StickingTheLanding()]), ("Normal",)
+    ),
     "GumbelSoftmax-relaxed": Entry(lambda: pre.GumbelSoftmax(0.5), RELAXABLE),
     "GumbelSoftmax-discrete": Entry(lambda: pre.GumbelSoftmax(0.5, "discrete"), RELAXABLE),
     "StraightThrough": Entry(pre.StraightThrough, RELAXABLE),
