@@ -43,13 +43,30 @@ class Combine(Estimator):
     ``ARMS``, ``DoubleCV``, ``RODEO``, ``UnorderedSet``): of two antithetic pairs, ``DisARM`` compares
     values within each pair, and ``LeaveOneOut`` those of one pair with the other.
 
-    Serves what all of its parts serve; one evaluation, and those that each part adds to it.
+    Of :class:`Pathwise` and :class:`StickingTheLanding`, the parts of a moving value, one has the score
+    of the guide, the other has not. How much of it to take is a least squares fit of past steps,
+
+    .. math::
+        g_1 + c\, (g_2 - g_1), \qquad c = \frac{\sum (g_1 - g_2)\, g_1}{\sum (g_1 - g_2)^2},
+
+    over the guide's parameters and a decaying average, with the gradients' noise in place of the
+    gradients where there are four particles or more: one half of them less the other. It begins as the
+    first part. Far from the posterior the score may take noise away, near to it it is all noise; in
+    between a share of it is best, and at the posterior what is left is a 10,000th of it. The gradient in
+    the value is taken twice, once to fit, so a step costs another pass backwards through the model.
+
+    Serves what all of its parts serve; one evaluation, and those that each part adds to it. With pathwise
+    parts no sampler that is partly reparameterised, no function of other sites, no bound by several
+    particles.
 
     Args:
-        parts: two or more unbiased estimators of sampled values.
+        parts: two or more unbiased estimators of sampled values, or ``Pathwise`` and
+            ``StickingTheLanding``.
 
     Raises:
-        EstimatorError: a part is biased, pathwise or enumerated, or a combination itself.
+        EstimatorError: a part is biased, enumerated, or a combination itself; or one is pathwise, and
+            another one is not, or has a control variate of its own (``TaylorControlVariate``, which
+            fits the score by itself).
 
     References:
         Geffner, Domke, 2018, Using Large Ensembles of Control Variates for Variational Inference,
@@ -59,6 +76,8 @@ class Combine(Estimator):
         >>> import pyro_reparam_ext as pre
         >>> pairs = pre.Combine([pre.DisARM(), pre.LeaveOneOut()])
         >>> elbo = pre.TraceEstimator_ELBO(estimators={"z": pairs}, num_particles=2)
+        >>> either = pre.Combine([pre.Pathwise(), pre.StickingTheLanding()])
+        >>> elbo = pre.TraceEstimator_ELBO(either, num_particles=16)
     """
 
     parts: Sequence[Estimator]

@@ -72,7 +72,7 @@ def elbo_of(estimator, num_particles=1, mode=True, scheme="independent"):
 
 def at_weights(elbo, share):
     """Fixes the weights of all sites: ``share`` for the second part."""
-    for state in elbo.states.values():
+    for state in (x for key, x in elbo.states.items() if key.endswith("Combine")):
         state.fitted.products.fill_(1.0)
         state.fitted.with_target.fill_(share * (1 + 1e-4))
 
@@ -98,6 +98,16 @@ def test_each_weight_is_that_of_its_part(mode, particles, batch):
         torch.testing.assert_close(mixed, (1 - share) * alone[0] + share * alone[1])
     turned = found(pre.Combine(PARTS[::-1]), particles, mode, batch, 0.7)
     torch.testing.assert_close(turned, 0.7 * alone[0] + 0.3 * alone[1])
+
+
+def test_the_score_does_not_move_with_values_upstream():
+    """Where these are copied for another estimator, too."""
+    estimators = {"top": pre.TaylorControlVariate(), "low": pre.Combine(PARTS)}
+    with_score, without = (found(estimators, 2, True, None, share) for share in (0.0, 1.0))
+    moved = dict(zip(["loss", *NAMES], (with_score - without).split([1, 1, 4, 1, 2, 3]), strict=True))
+    assert moved["low_loc"].abs().max() > 0.1 < moved["weight"].abs()
+    torch.testing.assert_close(moved["top_loc"], double(0.0))
+    torch.testing.assert_close(moved["scales"][:2], double(0.0, 0.0))
 
 
 @pytest.mark.parametrize("mode", [True, "vmap", False])
