@@ -51,12 +51,12 @@ class Combine(Estimator):
 
     over the guide's parameters and a decaying average, with the gradients' noise in place of the
     gradients where there are four particles or more: one half of them less the other. It begins as the
-    first part. Far from the posterior the score may take noise away, near to it it is all noise; in
-    between a share of it is best, and at the posterior what is left is a 10,000th of it. The gradient in
-    the value is taken twice, once to fit, so a step costs another pass backwards through the model.
+    first part. Far from the posterior the score may take noise away, near to it the score is noise; in
+    between a share is best, and at the posterior a 10,000th is left of it. To fit, the gradient in
+    the value is taken once more, by another pass backwards through the model.
 
-    Serves what all of its parts serve; one evaluation, and those that each part adds to it. With pathwise
-    parts no sampler that is partly reparameterised, no function of other sites, no bound by several
+    Serves what all of its parts serve; one evaluation, and those that each part adds to it. Of pathwise
+    parts: no sampler that is partly reparameterised, no function of other sites, no bound by several
     particles.
 
     Args:

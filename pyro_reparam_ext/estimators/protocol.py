@@ -55,8 +55,8 @@ class Site:
     the sampled value, ``log_prob`` the log density of that value, shape ``fn.batch_shape``,
     differentiable, neither scaled nor masked. ``plates``: the names of the plates it lies in.
     ``particle_dim``: the batch dim (negative) over which the particles lie, if vectorised.
-    ``score_term``: if the estimator ``adds_score``, a zero that moves with the guide's parameters as the
-    log density in the costs does, scaled and masked, and with no value.
+    ``score_term``: if the estimator ``adds_score``, a zero that moves with the guide's parameters as
+    the log density in the costs does, scaled and masked, and with no value.
     """
 
     name: str

@@ -3,9 +3,9 @@
 Beside them ``Stratified``, which takes both at a draw of each component: K evaluations of the model.
 
 The guide's own term E[log q] needs no evaluation of the model: it can be the sum over the components of
-their weights times log q at a draw of each, with the guide's parameters held or free. Log p is taken at
-one pathwise draw. The variance of the gradient in all parameters of a mixture of K normals in D dims,
-for posteriors that are the guide itself, another mixture near to it, one far away, and a single normal::
+their weights times log q at a draw of each, with the guide's parameters held or free. Log p is taken
+at one pathwise draw. The variance of the gradient in all parameters of a mixture of K normals in D
+dims, for posteriors that are the guide itself, mixtures near to it and far away, and a single normal::
 
     python -m tests.benchmarks.mixture_entropy
 """

@@ -115,7 +115,10 @@ def test_no_noisier_than_the_best_part(parts):
         ([pre.DisARM()], "two or more estimators, was given 1"),
         ([pre.DisARM(), pre.StraightThrough()], r"StraightThrough\(\) is biased"),
         ([pre.DisARM(), pre.Enumeration()], "takes all values in place of a sample"),
-        ([pre.Pathwise(), pre.LeaveOneOut()], "Pathwise.* differentiates .*LeaveOneOut.* parts of one kind"),
+        (
+            [pre.Pathwise(), pre.LeaveOneOut()],
+            "Pathwise.* differentiates .*LeaveOneOut.* parts of one kind",
+        ),
         ([pre.Pathwise(), pre.TaylorControlVariate()], "Taylor.* in a way of its own"),
         ([pre.Pathwise(), pre.AnalyticKL()], "AnalyticKL.* in a way of its own"),
         ([pre.Stratified(), pre.Pathwise()], "Stratified.* in a way of its own"),

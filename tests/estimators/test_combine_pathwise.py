@@ -1,4 +1,4 @@
-"""Pathwise gradients, mixed: each weight gives what its part does, and the fitted ones the least noise."""
+"""Pathwise gradients, mixed: each weight gives what its part does, fitted ones the least noise."""
 
 import copy
 from functools import partial
@@ -141,7 +141,7 @@ def test_weights_are_those_of_least_noise(scale, particles):
     for _ in range(1500):
         elbo.loss_and_grads(*program)
     (state,) = elbo.states.values()
-    # Landing: (s - 1 / s) e (1, s e), the score: (e / s, e^2 - 1), in loc and log scale. Pathwise: the sum.
+    # In loc and log scale: landing is (s - 1 / s) e (1, s e), the score (e / s, e^2 - 1).
     a = scale - 1 / scale
     covariance, squares = a / scale + 2 * a * scale, 1 / scale**2 + 2
     assert state()[0].item() == pytest.approx(-covariance / squares, abs=0.15, rel=0.15)
@@ -245,7 +245,9 @@ def test_mean_in_autoguides(kind):
     assert_mean(rows[0] - rows[1], torch.zeros(rows[0].shape[1]))
 
 
-@pytest.mark.parametrize("other", [pre.TaylorControlVariate(), pre.Pathwise(), pre.LeaveOneOut()], ids=repr)
+@pytest.mark.parametrize(
+    "other", [pre.TaylorControlVariate(), pre.Pathwise(), pre.LeaveOneOut()], ids=repr
+)
 @pytest.mark.parametrize("coin", [pre.DisARM(), pre.Enumeration(), pre.LeaveOneOut()], ids=repr)
 def test_between_other_estimators(coin, other):
     """A coin moves z, and both move w: against the ELBO in closed form."""
