@@ -154,11 +154,7 @@ def test_what_does_not_broadcast_is_spoken_of_once():
     assert set(said) <= {0, 1} and sum(said) > 3
 
 
-SLOW = {"wrong-enumeration-weights"}
-"""Found by ``python -m tests.fuzz --plant``."""
-
-
-@pytest.mark.parametrize("name", sorted(plants.PLANTS.keys() - SLOW))
+@pytest.mark.parametrize("name", sorted(plants.PLANTS))
 def test_planted_fault_is_found(name):
     plant = plants.PLANTS[name]
     assert any(plant.found_by(program) for program in plant.programs())
