@@ -18,7 +18,7 @@ from .captured import check_captured
 from .check import check, relaxes, sample
 from .densities import log_prob
 from .exact import exact, exact_within
-from .forms import broadcasts
+from .features import broadcasts
 from .generate import GRADIENTS, NORMAL_VECTORS, SCHEMES, generate
 from .grammar import Bound, Feature, Latent, Law, Plate, Program, Term, parameters
 from .source import compiled, render
