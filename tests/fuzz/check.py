@@ -20,7 +20,8 @@ from ..sampling import gradients
 from ..statistics import LEVEL, Counter, p_value
 from .bounds import shows_a_part
 from .exact import exact_within
-from .forms import FORMS, broadcasts
+from .features import broadcasts
+from .forms import FORMS
 from .grammar import Program
 from .source import Compiled, compiled
 from .structure import (
@@ -121,7 +122,6 @@ DOCUMENTED = (
     Refusal("AnalyticKL (has one term|takes the mean|was given)", has_no_divergence),
     Refusal("there is no coupled pair", lambda p: "MeasureValued" in estimators(p)),
     Refusal("shows a part of its elements", lambda p: p.bound is not None and shows_a_part(p)),
-    Refusal("differentiates through the value", lambda p: p.bound is not None and needs_mean(p)),
     Refusal("was given a bound by several particles", lambda p: p.bound is not None and needs_mean(p)),
     Refusal("can't take apart", lambda p: p.bound is not None and has_exact_site(p)),
     Refusal(
