@@ -235,7 +235,7 @@ class Combine(Estimator):
         return [noise_in_guide(evaluations, path + term) for term in terms]
 
     def _surrogates(self, evaluations: Evaluations) -> list[Tensor]:
-        """What each part adds to the derivative of the costs."""
+        """The terms that the parts add to the derivative of the costs."""
         if self.differentiable:  # the costs have no score
             score = evaluations.site.score_term
             assert score is not None
