@@ -30,6 +30,7 @@ from .estimators import (
     GaussHermite,
     GumbelRao,
     GumbelSoftmax,
+    JointControlVariate,
     LeaveOneOut,
     LocalExpectation,
     MeasureValued,
@@ -50,6 +51,7 @@ from .importance_weighted import ImportanceWeighted_ELBO
 from .inspection.sites import inspect_sites
 from .monitoring.gradient_monitor import GradientMonitor
 from .schedule import ExponentialDecay, LinearWarmup
+from .snapshot import take_snapshot
 from .study import auto as _auto  # noqa: F401  (tells ELBOs how to choose)
 from .study.driver import gradient_study
 from .study.result import GradientStudy
@@ -80,6 +82,7 @@ __all__ = [
     "GumbelRao",
     "GumbelSoftmax",
     "ImportanceWeighted_ELBO",
+    "JointControlVariate",
     "LeaveOneOut",
     "LinearWarmup",
     "LocalExpectation",
@@ -118,6 +121,7 @@ __all__ = [
     "run_svi",
     "select_estimators",
     "simulate_calibration",
+    "take_snapshot",
     "testing",
     "to_datatree",
     "to_inferencedata",

@@ -57,6 +57,7 @@ REGISTRY: dict[str, Entry] = {
     "Pathwise": Entry(pre.Pathwise, ("Normal",)),
     "StickingTheLanding": Entry(pre.StickingTheLanding, ("Normal",)),
     "TaylorControlVariate": Entry(pre.TaylorControlVariate, ("Normal",)),
+    "JointControlVariate": Entry(pre.JointControlVariate, ("Normal",)),
     "ScoreFunction": Entry(pre.ScoreFunction, EVERY),
     "ScoreFunction-ema": Entry(lambda: pre.ScoreFunction("ema"), SOME),
     "ScoreFunction-network": Entry(lambda: pre.ScoreFunction(ConstantBaseline()), SOME),

@@ -18,6 +18,7 @@ from .gauss_hermite import GaussHermite
 from .gumbel_rao import GumbelRao
 from .gumbel_softmax import GumbelSoftmax
 from .hard_forward import HardForward as HardForward
+from .joint_control_variate import JointControlVariate
 from .leave_one_out import LeaveOneOut
 from .local_expectation import LocalExpectation
 from .measure_valued import MeasureValued
@@ -54,6 +55,7 @@ __all__ = [
     "GaussHermite",
     "GumbelRao",
     "GumbelSoftmax",
+    "JointControlVariate",
     "LeaveOneOut",
     "LocalExpectation",
     "MeasureValued",

@@ -60,6 +60,9 @@ class Estimator:
     """Whether guide and model are scored at a copy of the value, ``site.value``, in which the costs are
     differentiated apart from all that is sampled after the site; ``site.noise`` is what was copied. It
     takes ``holds_guide_parameters``, and what is beside it is held too."""
+    noiseless_entropy: ClassVar[bool] = False
+    """Whether :meth:`guide_log_prob` has the gradient of the negative entropy, and none in the value:
+    then nothing is held in it where other sites are scored at copies."""
     needs_mean: ClassVar[bool] = False
     """Whether the gradient is right only for a mean over particles, as the ELBO is."""
     min_particles: ClassVar[int] = 1

@@ -15,28 +15,28 @@ class Joint:
     """The evaluation that joint branches of some sites share.
 
     By the names of the sites: ``tensors``, their alternatives, ``gradients``, those of the summed costs
-    in them, both of shape ``(1, *value.shape)``, and ``values``, the ordinary values. The branches are
-    of order 2.
+    in them, and ``ways``, from there to the ordinary values or where a branch says; all of shape
+    ``(1, *value.shape)``. The branches are of order 2.
     """
 
     tensors: Mapping[str, Tensor]
     gradients: Mapping[str, Tensor]
-    values: Mapping[str, Tensor]
+    ways: Mapping[str, Tensor]
 
     @cached_property
     def moved(self) -> Mapping[str, Tensor]:
-        r"""The Hessian of the costs, over all of these sites, times the way to the ordinary values.
+        r"""The Hessian of the costs, over all of these sites, times the ways.
 
-        That is what the gradient changes by to first order; in the shape of each value, detached.
+        That is what the gradient changes by to first order, on all of them; in the shape of each
+        value, detached.
         """
         names = [name for name, gradient in self.gradients.items() if gradient.requires_grad]
         if not names:  # the costs are linear
-            return {name: torch.zeros_like(value) for name, value in self.values.items()}
-        ways = [(self.values[name] - self.tensors[name]).detach() for name in names]
+            return {name: torch.zeros_like(way[0]) for name, way in self.ways.items()}
         products = torch.autograd.grad(
             [self.gradients[name] for name in names],
             list(self.tensors.values()),
-            ways,
+            [self.ways[name] for name in names],
             retain_graph=True,
             materialize_grads=True,
         )

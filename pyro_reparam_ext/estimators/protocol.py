@@ -53,7 +53,8 @@ class Site:
 
     ``fn`` is the distribution as traced (plates expanded; without ``scale`` and ``mask``), ``draw``
     the sampled value, ``log_prob`` the log density of that value, shape ``fn.batch_shape``,
-    differentiable, neither scaled nor masked. ``plates``: the names of the plates it lies in.
+    differentiable, neither scaled nor masked. ``plates``: the names of the plates it lies in;
+    ``particle_dim``: the batch dim (negative) that particles would take, if there are several at once.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Site:
     plates: frozenset[str] = frozenset()
     infer: Mapping[str, Any] = field(default_factory=dict)
     observed: bool = False
+    particle_dim: int | None = None
 
     @property
     def value(self) -> Tensor:
@@ -141,6 +143,8 @@ class Branch:
             other sites, as far as these sites don't depend on each other: costs and gradients are then
             those where all of them take their alternatives, which :attr:`Evaluations.joint` has. With
             a count of 1 and an order of 2.
+        way: of a joint branch, what :attr:`Joint.moved` takes the Hessian times, in the shape of its
+            tensor. None: the way from there to the ordinary value.
         trains: whether ``learning_loss`` differentiates the gradient of the costs once more: the
             program has to have second derivatives then.
 
@@ -157,6 +161,7 @@ class Branch:
     trains: bool = False
     part: int = 0
     joint: bool = False
+    way: Tensor | None = None
 
     @classmethod
     def of(

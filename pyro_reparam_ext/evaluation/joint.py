@@ -18,12 +18,12 @@ def joints(costs: Costs, derivatives: Mapping[int, Sequence[Tensor | None]]) -> 
     program, found = costs.program, dict[int, Joint]()
     for p in costs.passes:
         spans = [span for span in (*p.spans, *p.joined) if program.branch(span).joint]
-        tensors, gradients, values = {}, {}, {}
+        tensors, gradients, ways = {}, {}, {}
         for span in spans:
             site, gradient = program.sites[span.owner], derivatives[span.owner][span.branch]
-            tensor = program.branch(span).tensor
+            tensor, way = program.branch(span).tensor, program.branch(span).way
             assert tensor is not None and gradient is not None, "joint branches are differentiated"
             tensors[site.name], gradients[site.name] = tensor, gradient
-            values[site.name] = site.value.detach()
-        found |= dict.fromkeys((span.owner for span in spans), Joint(tensors, gradients, values))
+            ways[site.name] = (site.value - tensor).detach() if way is None else way
+        found |= dict.fromkeys((span.owner for span in spans), Joint(tensors, gradients, ways))
     return found
