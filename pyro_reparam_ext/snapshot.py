@@ -22,7 +22,7 @@ def take_snapshot(
     elbo: TraceEstimator_ELBO,
     model: Callable[..., Any],
     guide: Callable[..., Any],
-    batches: Iterable[tuple[Any, ...]] = ((),),
+    batches: Iterable[tuple[Any, ...]] | None = None,
     **kwargs: Any,
 ) -> None:
     r"""Takes note of the costs of all data, for the sites with :class:`JointControlVariate`.
@@ -32,24 +32,25 @@ def take_snapshot(
     .. math::
         \bar f(z) = \frac1K \sum_k f_k(z),
 
-    where :math:`f_k` are the costs of batch k: the mean of what steps see. Plates that would sub-sample
-    take all of their data. Take one once an epoch, and the first before the first step; a captured
-    graph goes on with it. It takes one evaluation of each batch, and as many products with the Hessian
-    as a site has numbers. Parameters and their gradients stay what they are.
+    where :math:`f_k` are the costs of batch k: the mean of what steps see. Take one once an epoch, and
+    the first before the first step; a captured graph goes on with it. It takes one evaluation of each
+    batch, and as many products with the Hessian as a site has numbers. Parameters and their gradients
+    stay what they are.
 
     Args:
         elbo: that is trained, with a :class:`JointControlVariate`.
         model: of the same SVI.
         guide: of the same SVI.
         batches: for each batch the arguments of the program: either all that a step may be given, each
-            as likely as the others, or whatever has the same mean, as all data in one. The default is
-            one call without arguments, for plates that sub-sample by themselves.
+            as likely as the others, or whatever has the same mean, as all data in one. None: the
+            program has no arguments, and its plates that sub-sample take all of their data.
         kwargs: of each call.
 
     Raises:
         EstimatorError: no site has the estimator; or the costs at the snapshot would depend on more
-            than on these sites: on other sites, on those of single data, or on parameters that are
-            learned. The last snapshot is still there.
+            than on these sites: on other sites, on those of single data, on parameters that are
+            learned, or, with given batches, on indices that a plate draws. The last snapshot is still
+            there.
 
     Example:
         >>> import pyro, pyro.distributions as dist, torch
@@ -72,15 +73,29 @@ def take_snapshot(
     opened: list[Snapshot] = []
     done = False
     try:
-        with all_data() as plates, torch.enable_grad():
-            for args in batches:
-                _check_batch(args)
-                if not opened:
-                    with torch.no_grad():  # what is known of each site is made by the first run
-                        opened = _opened(one.evaluate(model, guide, tuple(args), kwargs), plates)
-                runs = one.evaluate(model, guide, tuple(args), kwargs)
+        with subsampling(allowed=batches is not None) as plates, torch.enable_grad():
+
+            def note(args: tuple[Any, ...]) -> None:
+                runs = one.evaluate(model, guide, args, kwargs)
                 _check_together(runs)
                 one.surrogate(runs, learn=True)
+
+            for args in [()] if batches is None else batches:
+                _check_batch(args)
+                if opened:
+                    note(tuple(args))
+                    continue
+                with torch.no_grad():  # what is known of each site is made by the first run
+                    opened = _opened(one.evaluate(model, guide, tuple(args), kwargs), plates)
+                note(tuple(args))
+                if plates and batches is not None:
+                    note(tuple(args))
+                    if not all([state.drop_repeated() for state in opened]):
+                        raise EstimatorError(
+                            f"take_snapshot: the costs of a batch depend on the indices that plate "
+                            f"{min(plates)!r} draws; expected those of the arguments alone. Give no "
+                            f"batches where plates choose the data, or give them their indices."
+                        )
         if not opened:
             raise EstimatorError("take_snapshot: batches is empty, expected at least one.")
         done = True
@@ -90,8 +105,11 @@ def take_snapshot(
 
 
 @contextmanager
-def all_data() -> Iterator[set[str]]:
-    """A context in which plates that would draw a sub-sample take all data; yields their names."""
+def subsampling(*, allowed: bool) -> Iterator[set[str]]:
+    """A context that yields the names of plates that draw a sub-sample, or would.
+
+    Where that is not ``allowed``, they take all of their data.
+    """
     plain, names = SubsampleMessenger._subsample, set[str]()
 
     def whole(
@@ -104,7 +122,7 @@ def all_data() -> Iterator[set[str]]:
     ) -> Any:
         if size is not None and subsample is None and subsample_size not in (None, size):
             names.add(name)
-            subsample_size = None
+            subsample_size = subsample_size if allowed else None
         return plain(name, size, subsample_size, subsample, *rest, **options)
 
     SubsampleMessenger._subsample = staticmethod(whole)

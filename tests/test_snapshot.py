@@ -108,6 +108,26 @@ def test_batches_are_arguments(batches, match):
         pre.take_snapshot(elbo_of(), model, guide, batches)
 
 
+def test_indices_that_a_plate_draws_beside_given_batches():
+    def unused(y):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", 4, len(y)):
+            pyro.sample("y", dist.Normal(z, 1.0), obs=y)
+
+    def used(y):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        with pyro.plate("data", 4, 2) as index:
+            pyro.sample("y", dist.Normal(z, 1.0), obs=Y[index])
+
+    pyro.set_rng_seed(0)
+    elbo = elbo_of()
+    pre.take_snapshot(elbo, unused, guide, [(Y[:2],), (Y[2:],)])
+    (state,) = elbo.states.values()
+    torch.testing.assert_close(state.slope, 0.3 + (0.3 - Y).sum())
+    with pytest.raises(pre.EstimatorError, match="indices that plate 'data' draws"):
+        pre.take_snapshot(elbo, used, guide, [(Y[:2],)])
+
+
 def test_an_error_leaves_the_last_snapshot():
     elbo = elbo_of()
     pre.take_snapshot(elbo, model, guide)

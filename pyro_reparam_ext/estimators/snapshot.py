@@ -92,6 +92,12 @@ class Snapshot(nn.Module):
         self._notes.append((tensor.detach()[0], gradient.detach()[0], hessian))
         self.sites = frozenset(joint.tensors)
 
+    def drop_repeated(self) -> bool:
+        """Drops the last note; returns whether it says the same as the first."""
+        assert self._notes is not None
+        last = self._notes.pop()
+        return all(torch.allclose(a, b) for a, b in zip(self._notes[0], last, strict=True))
+
     @torch.no_grad()
     def close(self, *, keep: bool = True) -> None:
         """Makes the mean over the parts the snapshot, unless it is not to be kept."""
