@@ -146,11 +146,11 @@ class JointControlVariate(Pathwise):
             # What is known of the mean has been taken from the targets, so that noise is left of them.
             for fitted, of in ((state.of_loc, "loc"), (state.of_factor, "factor")):
                 variates, target = evaluations.kept[of]
-                fitted.update(variates.flatten(1), target.flatten())
+                fitted.update(variates.reshape(2, -1), target.flatten())
 
 
 def snapshot_of(site: Site) -> Snapshot:
-    """What is known at a site of all data."""
+    """The knowledge of all data at a site."""
     assert isinstance(site.state, Snapshot)
     return site.state
 

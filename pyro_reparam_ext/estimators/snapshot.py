@@ -1,4 +1,4 @@
-"""What is known of the costs of all data, at one value of a site."""
+"""Knowledge of the costs of all data, at one value of a site."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Snapshot(nn.Module):
         return loc if self.is_open else torch.where(self.taken > 0, self.point, loc)
 
     def if_taken(self, x: Tensor) -> Tensor:
-        """What has a mean of zero only by a snapshot."""
+        """A control variate whose mean is zero by a snapshot; 0 without one."""
         return torch.where(self.taken > 0, x, 0.0)
 
     def check(self, name: str, joint: Joint) -> None:
