@@ -186,7 +186,7 @@ def ordinary_guide(
     copies = _copies(run, latent, functions)
     at_copies: Recorder = run
     if copies:
-        scored_held = [name for name in latent if name not in functions]
+        scored_held = [x for x, e in latent.items() if not (x in functions or e.noiseless_entropy)]
         at_copies, trace = run_at_copies(copies, again, run, trace)
     held = held_distributions(scored_held, again, at_copies, trace, copies)
     for name in trace.nodes:
@@ -222,6 +222,7 @@ def ordinary_guide(
             plates=frozenset(term.plates),
             infer=node["infer"],
             observed=node["is_observed"],
+            particle_dim=run.source.particle_dim,
         )
         site.state = state(site)
         sites.append(site)

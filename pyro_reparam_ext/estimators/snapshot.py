@@ -1,0 +1,159 @@
+"""Knowledge of the costs of all data, at one value of a site."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyro
+import torch
+from torch import Tensor, nn
+
+from ..errors import EstimatorError
+from .fitted import FittedCoefficients
+from .gaussian_factor import factor_of
+from .joint import Joint
+from .protocol import Evaluations, Site
+
+TOGETHER = 64
+"""Products with the Hessian that are made at once."""
+
+
+class Snapshot(nn.Module):
+    """The gradient and the Hessian of the costs of all data, at a value of a site; and coefficients.
+
+    ``taken`` is 1 once there are any; ``point`` is the value, ``slope`` the gradient, and ``hessian``
+    the part of the Hessian that the factor of the site has a use for. They have no dim of particles,
+    and are written in place, so that a captured graph goes on with the next snapshot.
+    """
+
+    taken: Tensor
+    point: Tensor
+    slope: Tensor
+    hessian: Tensor
+
+    def __init__(self, site: Site) -> None:
+        super().__init__()
+        like, events = site.value.detach(), len(site.fn.event_shape)
+        if site.particle_dim is not None:  # all particles have the same
+            like = like[(0,) * max(like.dim() - events + site.particle_dim + 1, 0)]
+        while like.dim() > events and len(like) == 1:
+            like = like[0]
+        square = like.shape + like.shape[-1:] * factor_of(site.base).event_dims
+        self.register_buffer("taken", like.new_zeros(()))
+        self.register_buffer("point", torch.zeros_like(like))
+        self.register_buffer("slope", torch.zeros_like(like))
+        self.register_buffer("hessian", like.new_zeros(square))
+        self.of_loc, self.of_factor = FittedCoefficients(2, like), FittedCoefficients(2, like)
+        self.sites: frozenset[str] | None = None
+        self._notes: list[tuple[Tensor, Tensor, Tensor]] | None = None
+
+    # -- what a step reads --------------------------------------------------------------------------
+
+    def point_or(self, loc: Tensor) -> Tensor:
+        """Where the costs are expanded: at the snapshot, or at the mean before there is one."""
+        return loc if self.is_open else torch.where(self.taken > 0, self.point, loc)
+
+    def if_taken(self, x: Tensor) -> Tensor:
+        """A control variate whose mean is zero by a snapshot; 0 without one."""
+        return torch.where(self.taken > 0, x, 0.0)
+
+    def check(self, name: str, joint: Joint) -> None:
+        """Raises where other sites share the evaluation than those of the snapshot."""
+        found = frozenset(joint.parts)
+        if self.sites is not None and self.sites != found:
+            raise EstimatorError(
+                f"site '{name}': its snapshot is of the sites {sorted(self.sites)} together, was given "
+                f"an evaluation of {sorted(found)}; expected the same. Take the snapshot of the model "
+                f"and the guide that are trained, run in the same way (vectorize_particles)."
+            )
+
+    # -- taking it ----------------------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        """Whether evaluations are noted down for the next snapshot."""
+        return self._notes is not None
+
+    def open(self) -> None:
+        """Begins the next snapshot; the last one is used until it is closed."""
+        self._notes = []
+
+    def note(self, evaluations: Evaluations) -> None:
+        """Notes down one of the parts of the data.
+
+        Raises:
+            EstimatorError: the costs depend on parameters that are learned.
+        """
+        site, joint = evaluations.site, evaluations.joint
+        assert joint is not None and self._notes is not None
+        _check_parameters(site.name, joint)
+        gradient, tensor = joint.parts[site.name].gradient, joint.parts[site.name].tensor
+        hessian = factor_of(site.base).own_block(_rows(gradient, tensor)[:, 0])
+        self._notes.append((tensor.detach()[0], gradient.detach()[0], hessian))
+        self.sites = frozenset(joint.parts)
+
+    def drop_repeated(self) -> bool:
+        """Drops the last note; returns whether it says the same as the first."""
+        assert self._notes is not None
+        last = self._notes.pop()
+        return all(torch.allclose(a, b) for a, b in zip(self._notes[0], last, strict=True))
+
+    @torch.no_grad()
+    def close(self, *, keep: bool = True) -> None:
+        """Makes the mean over the parts the snapshot, unless it is not to be kept."""
+        notes, self._notes = self._notes, None
+        if not (keep and notes):
+            return
+        buffers = self.point, self.slope, self.hessian
+        for buffer, found in zip(buffers, zip(*notes, strict=True), strict=True):
+            buffer.copy_(torch.stack(found).mean(0).reshape(buffer.shape))
+        self.taken.fill_(1.0)
+
+
+def _rows(gradient: Tensor, tensor: Tensor) -> Tensor:
+    """The rows of the Hessian of a site, shape ``(numbers, *tensor.shape)``."""
+    numbers = tensor.numel()
+    if not gradient.requires_grad:  # the costs are linear
+        return tensor.new_zeros(numbers, *tensor.shape)
+    identity = torch.eye(numbers, dtype=tensor.dtype, device=tensor.device)
+    rows = [
+        torch.autograd.grad(
+            gradient,
+            tensor,
+            vectors.reshape(-1, *tensor.shape),
+            retain_graph=True,
+            materialize_grads=True,
+            is_grads_batched=True,
+        )[0]
+        for vectors in identity.split(TOGETHER)
+    ]
+    return torch.cat(rows).detach()
+
+
+def _check_parameters(name: str, joint: Joint) -> None:
+    """Raises if the gradient at the snapshot moves with parameters."""
+    parts = list(joint.parts.values())
+    for parameter in _parameters_behind([x.gradient for x in parts], [x.tensor for x in parts]):
+        store = pyro.get_param_store()
+        known = next((key for key, x in store._params.items() if x is parameter), None)
+        raise EstimatorError(
+            f"site '{name}': JointControlVariate was given costs that depend on "
+            f"{f'the parameter {known!r}' if known else 'a parameter'} of shape "
+            f"{tuple(parameter.shape)} that is learned, so that a snapshot of them is wrong one step "
+            f"later; expected costs that depend on the sites of the guide alone. Give it a prior and a "
+            f"site in the guide, or use TaylorControlVariate."
+        )
+
+
+def _parameters_behind(of: list[Tensor], but: list[Tensor]) -> Iterator[Tensor]:
+    """The parameters that tensors are made of, other than by way of some tensors."""
+    seen = {x.grad_fn for x in but}
+    waiting = [x.grad_fn for x in of if x.grad_fn is not None]
+    while waiting:
+        node = waiting.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            yield node.variable
+        waiting += [x for x, _ in node.next_functions if x is not None]
