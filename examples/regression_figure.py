@@ -32,6 +32,6 @@ def draw(gains: pd.DataFrame, runs: pd.DataFrame, title: str) -> Figure:
         gap = (best - run["ELBO"]).clip(lower=1e-2)
         right.plot(run["steps"], gap, color=PALETTE[place], linestyle=style, label=name)
     right.set(yscale="log", xlabel="steps", ylabel="nats to the best ELBO")
-    right.legend(frameon=False, fontsize=8)
+    right.legend(frameon=False, fontsize=8, ncols=2)
     right.set_title("Training")
     return figure

@@ -25,6 +25,8 @@ SAME_DRAWS = (
 )
 """Estimators that draw in a loop of one particle what they draw in one run."""
 CALLS = 50
+SKEWED = {("Combine-slopes", "hierarchy"): 20, ("LeaveOneOut-shrinkage", "subsampled_plate"): 20}
+"""How many times as many calls where so few of them say most that their mean is not normal."""
 
 
 def all_cases():
@@ -76,7 +78,8 @@ def test_loop_is_broadcasting(label, family, layout):
 @pytest.mark.parametrize(("label", "family", "layout"), one_in(2, IN_A_LOOP))
 def test_mean_in_a_loop(label, family, layout):
     calls = 2 if REGISTRY[label].exact and layout in ALONE else CALLS
-    layout = layout_of(layout, family)
+    name, layout = layout, layout_of(layout, family)
+    calls *= SKEWED.get((label, name), 1)
     samples = estimates(label, layout, False, REGISTRY[label].num_particles, calls)
     assert_mean(samples, layout.exact_gradient())
 

@@ -69,11 +69,11 @@ class AlternativesPass(Rerun):
             self.draws[name] = self.changed[name] = draw
         else:
             draw = self.assemble(self.index[name], fn)
-            if isinstance(innermost(fn), Delta):
-                draw = self._of_one_particle(draw, fn)
-            self.draws[name] = draw
             if draw is not self.program.ordinary.sites[self.index[name]].draw:
+                if isinstance(innermost(fn), Delta):
+                    draw = self._of_one_particle(draw, fn)
                 self.changed[name] = draw
+            self.draws[name] = draw
         self.give(message, draw.value)
         watched = self.watch is not None and name in self.changed
         return frozenset([name]) if watched else frozenset()

@@ -184,3 +184,15 @@ def test_a_bound_by_several_particles_is_refused():
 
     with pytest.raises(pre.EstimatorError, match="'z'.*bound by several particles"):
         pre.ImportanceWeighted_ELBO(2).loss_and_grads(program, program)
+
+
+def test_its_second_derivative_is_that_of_the_divergence():
+    def program(loc):
+        return lambda: pyro.sample("z", dist.Normal(loc, 2.0))
+
+    loc = torch.tensor(0.7, dtype=DOUBLE, requires_grad=True)
+    elbo = elbo_of({"z": pre.AnalyticKL()})
+    loss = elbo.differentiable_loss(program(ZERO), program(loc))
+    (gradient,) = torch.autograd.grad(loss, loc, create_graph=True)
+    (curvature,) = torch.autograd.grad(gradient, loc)
+    assert gradient.item() == pytest.approx(0.7 / 4) and curvature.item() == pytest.approx(1 / 4)

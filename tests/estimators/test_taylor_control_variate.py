@@ -375,12 +375,20 @@ def test_coefficients_of_least_squares():
 
 def test_a_compiled_step_draws_in_the_order_of_an_eager_one():
     """Of two kinds of random numbers, points of a sequence and signs, the compiler moved one."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(200, 16, generator=generator)
+    y = torch.randint(0, 2, (200,), generator=generator).float()
+
+    def model():
+        slopes = pyro.sample("slopes", dist.Normal(torch.zeros(16), 1.0).to_event(1))
+        with pyro.plate("data", 200):
+            pyro.sample("y", dist.Bernoulli(logits=(slopes * x).sum(-1)), obs=y)
 
     def programs():
-        guide = guide_of(quadratic, AutoDiagonalNormal)
+        guide = AutoNormal(model, init_scale=0.1)
         elbo = pre.TraceEstimator_ELBO(
             pre.TaylorControlVariate(), num_particles=16, particles="sobol", max_plate_nesting=2
         )
-        return quadratic, guide, elbo
+        return model, guide, elbo
 
-    assert_same_steps(programs, tolerance=1e-6, kind=pre.CompiledSVI)
+    assert_same_steps(programs, tolerance=1e-3, kind=pre.CompiledSVI)

@@ -14,7 +14,6 @@ from torch import Tensor
 import pyro_reparam_ext as pre
 from pyro_reparam_ext import particles
 from pyro_reparam_ext.distributions.rules.wrappers import num_coordinate_dims, sum_rightmost
-from pyro_reparam_ext.estimators import taylor_control_variate
 from pyro_reparam_ext.estimators.decisions import decision_logits
 from pyro_reparam_ext.estimators.gaussian_factor import Factor, Triangle
 from pyro_reparam_ext.estimators.protocol import Evaluations
@@ -146,17 +145,7 @@ def lost_scale() -> AbstractContextManager:
 
 def sign_of_the_mean() -> AbstractContextManager:
     """TaylorControlVariate adds the mean of its quadratic term, which it has to take away."""
-    right = taylor_control_variate._variates
-
-    def variates(evaluations: Evaluations, factor: Factor) -> dict[str, list[Tensor]]:
-        found, site, joint = right(evaluations, factor), evaluations.site, evaluations.joint
-        assert joint is not None
-        noise = factor.whitened(site.value.detach() - site.base.loc.detach())
-        first, less_mean, own = found["factor"]
-        plus_mean = 2 * factor.outer(joint.moved[site.name], noise) - less_mean
-        return {**found, "factor": [first, plus_mean, own]}
-
-    return patch.object(taylor_control_variate, "_variates", variates)
+    return patch.object(Factor, "beside", lambda self, curvature: -curvature * self.parameter)
 
 
 def transposed_factor() -> AbstractContextManager:
@@ -246,7 +235,9 @@ def expands_a_vector(program: FuzzProgram) -> bool:
 
 
 def expands_below_a_pair(program: FuzzProgram) -> bool:
-    return having("TaylorControlVariate")(program) and having("ARM", "DisARM", "DoubleCV")(program)
+    return having("TaylorControlVariate")(program) and having(
+        "ARM", "ARMS", "DisARM", "DoubleCV", "RODEO"
+    )(program)
 
 
 def under(scheme: Particles) -> Callable[[FuzzProgram], bool]:
@@ -299,7 +290,7 @@ PLANTS: dict[str, Plant] = {
     "lost-scale": Plant(lost_scale, True, True),
     "sign-of-the-mean": Plant(sign_of_the_mean, True, True, having("TaylorControlVariate")),
     "transposed-factor": Plant(transposed_factor, True, True, expands_a_vector),
-    "counted-twice": Plant(counted_twice, True, True, expands_below_a_pair),
+    "counted-twice": Plant(counted_twice, True, True, expands_below_a_pair, within=3000),
     "one-sided-pairs": Plant(one_sided_pairs, True, True, under("antithetic")),
     "repeated-stratum": Plant(repeated_stratum, True, True, under("latin_hypercube")),
     "unscrambled-points": Plant(unscrambled_points, True, True, under("sobol")),
