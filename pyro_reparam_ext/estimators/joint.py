@@ -27,7 +27,7 @@ class Part:
 
     @property
     def way(self) -> Tensor:
-        """The way that a branch says, or from the alternative to the ordinary value of each particle."""
+        """The given one, or the way from the alternative to the ordinary value of each particle."""
         given = self.given_way
         return (self.value - self.tensor[0]).detach() if given is None else given
 

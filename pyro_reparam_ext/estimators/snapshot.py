@@ -45,7 +45,7 @@ class Snapshot(nn.Module):
         self.register_buffer("hessian", like.new_zeros(square))
         self.of_loc, self.of_factor = FittedCoefficients(2, like), FittedCoefficients(2, like)
         self.sites: frozenset[str] | None = None
-        self._notes: list[tuple[Tensor, Tensor, Tensor]] | None = None
+        self.notes: Notes | None = None
 
     # -- what a step reads --------------------------------------------------------------------------
 
@@ -72,42 +72,77 @@ class Snapshot(nn.Module):
     @property
     def is_open(self) -> bool:
         """Whether evaluations are noted down for the next snapshot."""
-        return self._notes is not None
+        return self.notes is not None
 
-    def open(self) -> None:
+    def open(self) -> Notes:
         """Begins the next snapshot; the last one is used until it is closed."""
-        self._notes = []
+        self.notes = Notes()
+        return self.notes
 
     def note(self, evaluations: Evaluations) -> None:
         """Notes down one of the parts of the data.
 
         Raises:
-            EstimatorError: the costs depend on parameters that are learned.
+            EstimatorError: the costs depend on parameters that are learned, or are not finite.
         """
         site, joint = evaluations.site, evaluations.joint
-        assert joint is not None and self._notes is not None
+        assert joint is not None and self.notes is not None
         _check_parameters(site.name, joint)
         gradient, tensor = joint.parts[site.name].gradient, joint.parts[site.name].tensor
         hessian = factor_of(site.base).own_block(_rows(gradient, tensor)[:, 0])
-        self._notes.append((tensor.detach()[0], gradient.detach()[0], hessian))
-        self.sites = frozenset(joint.parts)
-
-    def drop_repeated(self) -> bool:
-        """Drops the last note; returns whether it says the same as the first."""
-        assert self._notes is not None
-        last = self._notes.pop()
-        return all(torch.allclose(a, b) for a, b in zip(self._notes[0], last, strict=True))
+        if not (gradient.isfinite().all() and hessian.isfinite().all()):
+            raise EstimatorError(
+                f"site '{site.name}': the costs of a batch have a gradient or a Hessian that is "
+                f"not finite at the snapshot, expected numbers. Take the snapshot at other parameters, or look "
+                f"for what overflows in the model at the mean of the site."
+            )
+        self.notes.point, self.notes.sites = tensor.detach()[0], frozenset(joint.parts)
+        self.notes.add(gradient.detach()[0], hessian)
 
     @torch.no_grad()
     def close(self, *, keep: bool = True) -> None:
-        """Makes the mean over the parts the snapshot, unless it is not to be kept."""
-        notes, self._notes = self._notes, None
-        if not (keep and notes):
+        """Makes the weighted mean over the parts the snapshot, unless it is not to be kept."""
+        notes, self.notes = self.notes, None
+        if not keep or notes is None:
             return
         buffers = self.point, self.slope, self.hessian
-        for buffer, found in zip(buffers, zip(*notes, strict=True), strict=True):
-            buffer.copy_(torch.stack(found).mean(0).reshape(buffer.shape))
+        for buffer, found in zip(buffers, (notes.point, *notes.mean()), strict=True):
+            buffer.copy_(found.reshape(buffer.shape))
+        self.sites = notes.sites
         self.taken.fill_(1.0)
+
+
+class Notes:
+    """What was noted at one site for a snapshot.
+
+    Attributes:
+        weight: of the next part of the data in the mean over all; 0 to look at it alone.
+        last: the gradient and the Hessian of the last part.
+        point: the value of the site.
+        sites: those that shared the evaluation.
+    """
+
+    point: Tensor
+    sites: frozenset[str]
+    last: tuple[Tensor, Tensor]
+
+    def __init__(self) -> None:
+        self.weight, self._total = 1.0, 0.0
+        self._sums: tuple[Tensor, Tensor] | None = None
+
+    def add(self, gradient: Tensor, hessian: Tensor) -> None:
+        """Adds a part of the data."""
+        self.last = gradient, hessian
+        if self.weight:
+            weighted = self.weight * gradient, self.weight * hessian
+            sums = self._sums
+            self._sums = weighted if sums is None else (sums[0] + weighted[0], sums[1] + weighted[1])
+            self._total += self.weight
+
+    def mean(self) -> tuple[Tensor, Tensor]:
+        """The weighted mean of gradient and Hessian."""
+        assert self._sums is not None
+        return self._sums[0] / self._total, self._sums[1] / self._total
 
 
 def _rows(gradient: Tensor, tensor: Tensor) -> Tensor:
