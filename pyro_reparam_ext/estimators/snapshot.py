@@ -93,7 +93,7 @@ class Snapshot(nn.Module):
         if not (gradient.isfinite().all() and hessian.isfinite().all()):
             raise EstimatorError(
                 f"site '{site.name}': the costs of a batch have a gradient or a Hessian that is "
-                f"not finite at the snapshot, expected numbers. Take the snapshot at other parameters, or look "
+                f"not finite at the snapshot, expected numbers. Take it at other parameters, or look "
                 f"for what overflows in the model at the mean of the site."
             )
         self.notes.point, self.notes.sites = tensor.detach()[0], frozenset(joint.parts)
