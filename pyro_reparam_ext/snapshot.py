@@ -225,7 +225,7 @@ def _check_batch(args: object) -> None:
 
 def _states(runs: list[Costs], plates: set[str]) -> list[Snapshot]:
     """The states of the sites; raises where costs depend on more than on sites with the estimator."""
-    (costs,) = runs
+    costs = runs[0]
     _check_model(costs)
     sites = [x for x in costs.program.sites if not (x.observed or isinstance(innermost(x.fn), Delta))]
     parts = {term.name: {name for name, _ in term.subsampled} for term in costs.program.ordinary.terms}

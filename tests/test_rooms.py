@@ -31,7 +31,7 @@ HOUSE = [
     {"diagnosis"},
     {"bound_gradients"},
     {"elbo"},
-    {"snapshot"},
+    {"sub_samples", "snapshot"},
     {"importance_weighted"},
     {"convergence"},
     {"reparam", "nn", "compiled"},
