@@ -71,7 +71,7 @@ class TraceEstimator_ELBO(ELBO):
             goes on to the next way, with a warning that says why.
         particles: ``"independent"``; or, with the law of each kept, ``"antithetic"``, mirrored pairs,
             ``"latin_hypercube"``, in strata, ``"sobol"``, scrambled points, ``"orthogonal"``, at right
-            angles, ``"fixed"``, once for all: for pathwise sites, and particles run at once.
+            angles, ``"fixed"``, once for all. For pathwise sites.
         retain_graph: passed to ``backward``.
 
     What an estimator learns at a site (REBAR's control variate, a baseline) is kept by the ELBO and put
@@ -330,15 +330,15 @@ class TraceEstimator_ELBO(ELBO):
         hidden = way.mode == "vmap"
         if hidden or not several:
             return layout(dims, hidden=hidden, random=way.random)
-        if self._particles is None or self._particles.dim != -dims:
-            self._particles = pyro.plate(PARTICLES, self.num_particles, dim=-dims)
-        return layout(dims, particles=self._particles)
+        plate = self._particles
+        if plate is None or (plate.dim, plate.size) != (-dims, self.num_particles):
+            plate = self._particles = pyro.plate(PARTICLES, self.num_particles, dim=-dims)
+        return layout(dims, particles=plate)
 
     @property
     def _bound(self) -> float:
         """The most dims that plates may take, as the user said; Pyro counts the particles' dim too."""
-        several = bool(self.vectorize_particles) and self.num_particles > 1
-        return self.max_plate_nesting - several
+        return self.max_plate_nesting - (bool(self.vectorize_particles) and self.num_particles > 1)
 
     def _resolve(self, message: dict[str, Any]) -> Estimator:
         source = self._scheme.source(self.num_particles, None)

@@ -98,6 +98,9 @@ class NoiseSource:
     def __init__(self, num_particles: int = 1, particle_dim: int | None = None) -> None:
         self.num_particles, self.particle_dim = num_particles, particle_dim
 
+    def begin(self, particle: int) -> None:
+        """Says which particle comes next, where they are run one by one."""
+
     def check(self, name: str, fn: TorchDistribution) -> None:
         """Raises an error that names the site where a pathwise one can't be drawn from this source."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
@@ -26,6 +26,9 @@ Particles = Literal["independent", "antithetic", "latin_hypercube", "sobol", "or
 class Scheme:
     """Independent particles, and the base of the others."""
 
+    def check(self, num_particles: int) -> None:
+        """Raises where so many particles can't be drawn by it."""
+
     def source(self, num_particles: int, particle_dim: int | None) -> NoiseSource:
         """The noise of one gradient."""
         return NoiseSource(num_particles, particle_dim)
@@ -41,15 +44,23 @@ class Dependent(Scheme):
     unbiased: ClassVar[bool] = True
     """Whether the noise is fresh in every gradient."""
 
+    def check(self, num_particles: int) -> None:
+        if num_particles < 2:
+            raise EstimatorError(
+                f"particles={self.name!r} draws several particles together, was given num_particles="
+                f"{num_particles}; expected 2 or more. Set num_particles, or leave particles out."
+            )
+
     def source(self, num_particles: int, particle_dim: int | None) -> NoiseSource:
+        self.check(num_particles)
         return DependentSource(self, num_particles, particle_dim)
 
     def normals(self, count: int, dims: int, like: Tensor) -> Tensor:
         """Standard normal numbers, independent between dims: shape ``(count, dims)``."""
         raise NotImplementedError
 
-    def take(self, dims: int, source: DependentSource, like: Tensor) -> Tensor:
-        """The normals of the next dims."""
+    def take(self, start: int, dims: int, source: DependentSource, like: Tensor) -> Tensor:
+        """The normals of some dims of one gradient, ``start`` of which were taken before."""
         return self.normals(source.num_particles, dims, like)
 
 
@@ -57,6 +68,15 @@ class Antithetic(Dependent):
     r"""Pairs of particles at noise :math:`\epsilon` and :math:`-\epsilon`."""
 
     name = "antithetic"
+
+    def check(self, num_particles: int) -> None:
+        super().check(num_particles)
+        if num_particles % 2:
+            raise EstimatorError(
+                f"particles='antithetic' needs pairs of particles, was given "
+                f"num_particles={num_particles}; expected an even number. Set "
+                f"num_particles={num_particles + 1}."
+            )
 
     def normals(self, count: int, dims: int, like: Tensor) -> Tensor:
         half = torch.randn(count // 2, dims, dtype=like.dtype, device=like.device)
@@ -89,15 +109,14 @@ class Joint(Dependent):
     def __init__(self) -> None:
         self.dims = 0
 
-    def take(self, dims: int, source: DependentSource, like: Tensor) -> Tensor:
+    def take(self, start: int, dims: int, source: DependentSource, like: Tensor) -> Tensor:
         if is_drawn_apart():
             raise EstimatorError(
                 f"particles='{self.name}' draws the noise of all sites together, so that none has a "
                 f"share of it; expected particles whose sites are drawn one by one. Use "
                 f"'independent', 'antithetic' or 'latin_hypercube' to attribute the noise."
             )
-        start, end = source.used, source.used + dims
-        source.used = end
+        end = start + dims
         together = int(min(self.dims, self.most))
         if end > self.dims:
             self.dims = end
@@ -158,10 +177,15 @@ class Fixed(Dependent):
     def __init__(self) -> None:
         self.kept: Tensor | None = None
 
-    def take(self, dims: int, source: DependentSource, like: Tensor) -> Tensor:
-        start, end = source.used, source.used + dims
-        source.used = end
-        known = 0 if self.kept is None else self.kept.shape[1]
+    def take(self, start: int, dims: int, source: DependentSource, like: Tensor) -> Tensor:
+        end, known = start + dims, 0
+        if self.kept is not None:
+            count, known = self.kept.shape
+            if count != source.num_particles:
+                raise EstimatorError(
+                    f"particles='fixed' has drawn {count} particles for good, was given num_particles="
+                    f"{source.num_particles} since; expected as many as at first. Make another ELBO."
+                )
         if end > known:
             options: dict[str, Any] = {"dtype": torch.float64, "device": like.device}
             more = torch.randn(source.num_particles, end - known, **options)
@@ -191,30 +215,29 @@ def scheme_of(particles: str, num_particles: int) -> Scheme:
             f"particles must be one of {', '.join(map(repr, get_args(Particles)))}; "
             f"was given {particles!r}."
         )
-    if particles != "independent" and num_particles < 2:
-        raise EstimatorError(
-            f"particles={particles!r} draws several particles together, was given num_particles="
-            f"{num_particles}; expected 2 or more. Set num_particles, or leave particles out."
-        )
-    if particles == "antithetic" and num_particles % 2:
-        raise EstimatorError(
-            f"particles='antithetic' needs pairs of particles, was given "
-            f"num_particles={num_particles}; expected an even number. Set "
-            f"num_particles={num_particles + 1}."
-        )
-    return SCHEMES[particles]()
+    scheme = SCHEMES[particles]()
+    scheme.check(num_particles)
+    return scheme
 
 
 class DependentSource(NoiseSource):
-    """The noise of one gradient whose particles depend on each other."""
+    """The noise of one gradient whose particles depend on each other.
+
+    Particles that are run one by one take their rows of what the first of them has had drawn for all.
+    Where one samples other sites than those before it, it is the first.
+    """
 
     iid = False
 
     def __init__(self, scheme: Dependent, num_particles: int, particle_dim: int | None) -> None:
         super().__init__(num_particles, particle_dim)
-        self.scheme, self.used = scheme, 0
+        self.scheme, self.used, self.particle = scheme, 0, 0
         self.unbiased = scheme.unbiased
         self.drawn: Tensor | None = None
+        self._taken: dict[Hashable, Tensor] = {}
+
+    def begin(self, particle: int) -> None:
+        self.used, self.particle = 0, particle
 
     def check(self, name: str, fn: TorchDistribution) -> None:
         """Raises where a pathwise site can't be drawn at given noise."""
@@ -235,19 +258,24 @@ class DependentSource(NoiseSource):
 
     @torch.no_grad()
     def _noise(self, maps: NoiseMap, fn: TorchDistribution) -> Tensor:
-        if self.particle_dim is None:
-            raise EstimatorError(
-                f"particles='{self.scheme.name}' draws the particles together, which the program runs "
-                f"one by one; expected vectorize_particles=True or 'vmap'. Or use "
-                f"particles='independent'."
-            )
         law = maps.law(fn)
         base = coordinates(law)
-        at = len(law.batch_shape) + self.particle_dim
-        rest = law.shape()[:at] + law.shape()[at + 1 :]
         zero = like(base, 0.0)
-        noise = self.scheme.take(rest.numel(), self, zero)
-        noise = noise.reshape(self.num_particles, *rest).movedim(0, at)
+        if self.particle_dim is None:
+            noise = self._take(law.shape().numel(), zero)[self.particle].reshape(law.shape())
+        else:
+            at = len(law.batch_shape) + self.particle_dim
+            rest = law.shape()[:at] + law.shape()[at + 1 :]
+            noise = self._take(rest.numel(), zero)
+            noise = noise.reshape(self.num_particles, *rest).movedim(0, at)
         if not isinstance(base, td.Normal):
             noise = quantile(base, inside(ndtr(noise.double())))
         return noise.to(zero.dtype)
+
+    def _take(self, dims: int, like: Tensor) -> Tensor:
+        """The normals of the next dims, for all particles."""
+        start, self.used = self.used, self.used + dims
+        key = start, dims, like.dtype, like.device
+        if key not in self._taken:
+            self._taken[key] = self.scheme.take(start, dims, self, like)
+        return self._taken[key]

@@ -74,7 +74,7 @@ def elbo_of(particles, mode=True, num_particles=COUNT, estimators=None):
     )
 
 
-@pytest.mark.parametrize("mode", one_in(2, [True, "vmap"]))
+@pytest.mark.parametrize("mode", one_in(3, [True, "vmap", False]))
 @pytest.mark.parametrize("particles", DEPENDENT)
 def test_unbiased(particles, mode):
     elbo = elbo_of(particles, mode)
@@ -200,8 +200,6 @@ def test_errors():
         elbo_of("fixed", estimators="auto").loss_and_grads(model, guide)
     with pytest.raises(pre.EstimatorError, match="must be one of 'independent', 'antithetic'"):
         elbo_of("halton")
-    with pytest.raises(pre.EstimatorError, match="one by one; expected vectorize_particles=True"):
-        elbo_of("antithetic", mode=False).loss_and_grads(model, guide)
 
     def direction():
         pyro.sample(
@@ -213,6 +211,71 @@ def test_errors():
 
     with pytest.raises(pre.EstimatorError, match="site 'z': particles='sobol'.*VonMisesFisher"):
         elbo_of("sobol").loss_and_grads(uniform, direction)
+
+
+@pytest.mark.parametrize("particles", sorted(SCHEMES.keys() - {"independent"}))
+def test_a_loop_takes_the_rows_of_what_is_drawn_at_once(particles):
+    found = []
+    for mode in (True, False):
+        pyro.clear_param_store()
+        elbo = elbo_of(particles, mode)
+        torch.manual_seed(1)
+        if particles != "fixed":  # whose first gradient is the one that counts
+            elbo.loss_and_grads(model, guide)
+            torch.manual_seed(2)
+        found.append(gradients(elbo, model, guide, NAMES, 3))
+    torch.testing.assert_close(*found, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("particles", DEPENDENT)
+def test_particles_that_sample_other_sites(particles):
+    """Which sites a particle has, and how many numbers they take, depends on its own noise."""
+
+    def branching():
+        loc = pyro.param("loc", double(0.3, -0.2))
+        z = pyro.sample("z", dist.Normal(loc[0], 1.0))
+        shape = (2,) if z.item() > 0 else (1,)
+        pyro.sample("w", dist.Normal(loc[1], 1.0).expand(shape).to_event(1))
+
+    def prior():
+        z = pyro.sample("z", dist.Normal(double(0.0)[0], 1.0))
+        shape = (2,) if z.item() > 0 else (1,)
+        w = pyro.sample("w", dist.Normal(double(0.0)[0], 1.0).expand(shape).to_event(1))
+        pyro.factor("more", -w[0] * z)
+
+    pyro.clear_param_store()
+    elbo = pre.TraceEstimator_ELBO(
+        {"z": pre.ScoreFunction()},
+        num_particles=COUNT,
+        particles=particles,
+        vectorize_particles=False,
+        max_plate_nesting=0,
+    )
+    elbo.loss_and_grads(prior, branching)
+    loc = double(0.3, -0.2).requires_grad_()
+    below = dist.Normal(loc[0], 1.0).cdf(double(0.0)[0])
+    # E[z^2]/2 + loc[1]^2/2 for each number of w + E[z] loc[1]
+    loss = 0.5 * loc[0].square() + (2 - below) * 0.5 * loc[1].square() + loc[0] * loc[1]
+    (exact,) = torch.autograd.grad(loss, loc)
+    assert_mean(gradients(elbo, prior, branching, ["loc"], 400)[:, 1:], exact)
+
+
+def test_another_number_of_particles_later():
+    for particles, count, reason in (
+        ("antithetic", 5, "even number"),
+        ("sobol", 1, "several particles"),
+        ("fixed", 6, "8 particles for good"),
+    ):
+        pyro.clear_param_store()
+        elbo = elbo_of(particles)
+        elbo.loss_and_grads(model, guide)
+        elbo.num_particles = count
+        with pytest.raises(pre.EstimatorError, match=reason):
+            elbo.loss_and_grads(model, guide)
+    elbo = elbo_of("antithetic")
+    elbo.loss_and_grads(model, guide)
+    elbo.num_particles = 6
+    elbo.loss_and_grads(model, guide)
 
 
 def test_more_dims_than_there_are_directions():
@@ -228,7 +291,7 @@ def test_more_dims_than_there_are_directions():
         warnings.simplefilter("always")
         for _ in range(2):
             source = scheme.source(COUNT, -1)
-            blocks = [scheme.take(3, source, double(0.0)[0]) for _ in range(3)]
+            blocks = [scheme.take(start, 3, source, double(0.0)[0]) for start in (0, 3, 6)]
     assert [block.shape for block in blocks] == [(COUNT, 3)] * 3
     said = {str(w.message) for w in caught}
     assert len(said) == 2 and all("4 are drawn together" in text for text in said)

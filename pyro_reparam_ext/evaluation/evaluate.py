@@ -79,14 +79,14 @@ def evaluate(
     """
 
     recorder: OrdinaryRun | None = None
+    source = layout.source()
     indices: dict[str, Any] = {}
 
     def run(path: dict[str, int]) -> Costs:
         nonlocal recorder
         axes = layout.axes()
         try:
-            plates, source = layout.plate_dims, layout.source()
-            recorder = OrdinaryRun(resolve, plates, path, track, axes, source, indices)
+            recorder = OrdinaryRun(resolve, layout.plate_dims, path, track, axes, source, indices)
             ordinary = ordinary_guide(guide, args, kwargs, recorder, state)
             if not objective.is_mean:  # particles whose weights are compared have the same data
                 nodes = ordinary.trace.nodes.items()
@@ -125,10 +125,11 @@ def evaluate(
                 f"{told(error)}"
             ) from error
     results = []
-    for _ in range(layout.num_particles):
+    for particle in range(layout.num_particles):
         pending: list[dict[str, int]] = [{}]
         while pending:
             path = pending.pop()
+            source.begin(particle)
             results.append(run(path))
             pending += _siblings(path, results[-1].program)
     return results

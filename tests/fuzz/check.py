@@ -23,7 +23,14 @@ from .exact import exact_within
 from .forms import FORMS, broadcasts
 from .grammar import Program
 from .source import Compiled, compiled
-from .structure import estimators, has_exact_site, leaves_a_plate, read_sites, reenters
+from .structure import (
+    estimators,
+    has_divergence,
+    has_exact_site,
+    leaves_a_plate,
+    read_sites,
+    reenters,
+)
 
 WIDE = 64
 """Particles of a second look, which sees smaller faults in as many calls."""
@@ -102,18 +109,16 @@ def needs_independence(program: Program) -> bool:
     return independent and program.particles != "independent"
 
 
-def in_a_loop(program: Program) -> bool:
-    """Whether particles that are drawn together may be run one by one."""
-    return program.particles != "independent" and (program.mode is False or bool(read_sites(program)))
+def has_no_divergence(program: Program) -> bool:
+    analytic = [x for x in program.latents if x.estimator == "AnalyticKL"]
+    return not all(has_divergence(program, latent) for latent in analytic)
 
 
 DOCUMENTED = (
     Refusal("from outside that plate", lambda p: has_exact_site(p) and leaves_a_plate(p)),
     Refusal("in one element of it on the others", lambda p: has_exact_site(p) and reenters(p)),
     Refusal("can't be relaxed", lambda p: relaxes(p) and len(p.latents) > 1),
-    Refusal(
-        "AnalyticKL (has one term|takes the mean|was given)", lambda p: "AnalyticKL" in estimators(p)
-    ),
+    Refusal("AnalyticKL (has one term|takes the mean|was given)", has_no_divergence),
     Refusal("there is no coupled pair", lambda p: "MeasureValued" in estimators(p)),
     Refusal("shows a part of its elements", lambda p: p.bound is not None and shows_a_part(p)),
     Refusal("differentiates through the value", lambda p: p.bound is not None and needs_mean(p)),
@@ -122,7 +127,6 @@ DOCUMENTED = (
     Refusal(
         "a bound by several particles is no mean", lambda p: p.bound is not None and has_exact_site(p)
     ),
-    Refusal("which the program runs one by one", in_a_loop),
     Refusal("drawn independently of each other", needs_independence),
     Refusal("Python number", lambda p: (relaxes(p) or takes_means(p)) and bool(read_sites(p))),
 )

@@ -16,6 +16,7 @@ from ..registry import REGISTRY
 from .exact import size
 from .forms import FORMS, applies, broadcasts
 from .grammar import KINDS, Bound, Feature, Latent, Law, Mode, Plate, Program, Side, Term, TermKind
+from .structure import refused
 
 MAX_ASSIGNMENTS = 6000
 MAX_MOVING = 20_000
@@ -69,7 +70,7 @@ def generate(seed: int, mode: Mode = True, broadcasting: bool | None = None) -> 
         program = replace(draw.program(), seed=seed, mode=mode)
         wanted = broadcasting is None or broadcasts(program) == broadcasting
         if wanted and size(program) <= (MAX_MOVING if draw.favoured else MAX_ASSIGNMENTS):
-            return draw.with_particles(program)
+            return draw.mostly_served(draw.with_particles(program))
     raise AssertionError("no such program was drawn")
 
 
@@ -157,6 +158,14 @@ class _Draw:
             program = replace(program, latents=latents)
         bound = Bound(more.choice(GRADIENTS), more.choice((0.0, 0.5)))
         return replace(program, bound=bound, num_particles=more.choice(counts))
+
+    def mostly_served(self, program: Program) -> Program:
+        """With the default at sites whose estimators are refused there, but for a few programs."""
+        chance, names = self.more.random(), refused(program)
+        if chance < 0.1 or not names:
+            return program
+        latents = [replace(x, estimator=None) if x.name in names else x for x in program.latents]
+        return replace(program, latents=tuple(latents))
 
     def with_model(self, program: Program) -> Program:
         """Priors of the latent sites, each given some of those before it in the model."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pyro_reparam_ext.estimators.base import Estimator
+
 from ..registry import REGISTRY
 from .forms import features
-from .grammar import Program
+from .grammar import Latent, Program
 
 READS = ("branch_item", "branch_bool", "index_int")
 """Forms that make a Python number of a value."""
@@ -12,6 +14,39 @@ READS = ("branch_item", "branch_bool", "index_int")
 
 def estimators(program: Program) -> set[str]:
     return {latent.estimator for latent in program.latents if latent.estimator}
+
+
+def refused(program: Program) -> set[str]:
+    """The sites whose estimators are refused there for what they are, whatever the values."""
+    return {
+        latent.name
+        for latent in program.latents
+        if latent.estimator and _is_refused(program, latent, REGISTRY[latent.estimator].make())
+    }
+
+
+def _is_refused(program: Program, latent: Latent, estimator: Estimator) -> bool:
+    dependent = program.particles != "independent" and estimator.iid_particles
+    no_mean = program.bound is not None and estimator.needs_mean
+    return dependent or no_mean or (estimator.analytic and not has_divergence(program, latent))
+
+
+def has_divergence(program: Program, latent: Latent) -> bool:
+    """Whether a site has one term in guide and model: alike in both, and all else held there."""
+    guide, model = latent.guide, latent.model
+    if model is None or (guide.scale, guide.mask, model.mask) != (model.scale, None, None):
+        return False
+    return not any(
+        latent.name in {source, *_above(program, source)}
+        for x in model.features
+        for source in x.sources
+    )
+
+
+def _above(program: Program, name: str) -> set[str]:
+    """The sites that the guide draws a site by."""
+    sources = {source for x in program.latent(name).guide.features for source in x.sources}
+    return sources.union(*(_above(program, source) for source in sources))
 
 
 def has_exact_site(program: Program) -> bool:
