@@ -2,7 +2,7 @@
 
 A logistic regression of breast cancer (``examples/regression.py``) in mini-batches of 32 of 569, by a
 mean-field guide and by one of full covariance. ``python -m tests.benchmarks.sub_samples`` prints the
-tables; ``--draws`` makes it shorter.
+tables; ``--draws`` and ``--guides`` make it shorter.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sklearn.datasets import load_breast_cancer
 
 import pyro_reparam_ext as pre
 
-SIZE, EPOCH, RATE = 32, 18, 0.02
+SIZE, EPOCH, RATE, RUNS = 32, 18, 0.02, 5
 ESTIMATORS = {
     "Pathwise": pre.Pathwise(),
     "StickingTheLanding": pre.StickingTheLanding(),
@@ -55,10 +55,12 @@ def elbo_of(name: str, particles: int = 1) -> Any:
     return pre.TraceEstimator_ELBO(ESTIMATORS[name], num_particles=particles, max_plate_nesting=nesting)
 
 
-def begun(kind: str, name: str, svi: type[SVI] = SVI, rate: float = RATE) -> tuple[SVI, Any, Any, Any]:
+def begun(
+    kind: str, name: str, svi: type[SVI] = SVI, rate: float = RATE, seed: int = 0
+) -> tuple[SVI, Any, Any, Any]:
     """An SVI from the start, with its model, guide and ELBO."""
     pyro.clear_param_store()
-    pyro.set_rng_seed(0)
+    pyro.set_rng_seed(seed)
     model = regression(SIZE)
     guide = KINDS[kind](model, init_scale=0.1, init_loc_fn=pyro.infer.autoguide.init_to_mean)
     guide()
@@ -112,18 +114,24 @@ def variances(kind: str, draws: int) -> list[dict[str, Any]]:
 
 
 def runs(kind: str) -> list[dict[str, Any]]:
-    """The ELBO of all data on the way, by estimator and learning rate."""
+    """The ELBO of all data on the way, by estimator and learning rate: means of some runs."""
     rows = []
     for rate in (0.02, 0.005):
         for name in ESTIMATORS:
-            row: dict[str, Any] = {"guide": kind, "rate": rate, "estimator": name}
-            parts = begun(kind, name, rate=rate)
-            for first, last in ((0, 300), (300, 1000), (1000, 3000)):
-                trained(*parts, last - first, first)
-                many = elbo_of("Pathwise", 2000)
-                row[f"step {last}"] = -many.loss(regression(None), parts[2])
-            rows.append(row)
+            found = pd.DataFrame([run(kind, name, rate, seed) for seed in range(RUNS)])
+            means, errors = found.mean(), found.std() / RUNS**0.5
+            columns = {column: f"{means[column]:.1f} ± {errors[column]:.1f}" for column in found}
+            rows.append({"guide": kind, "rate": rate, "estimator": name, **columns})
     return rows
+
+
+def run(kind: str, name: str, rate: float, seed: int) -> dict[str, float]:
+    """The ELBO of all data after some steps of one run."""
+    parts, found = begun(kind, name, pre.CompiledSVI, rate, seed), {}
+    for first, last in ((0, 300), (300, 1000), (1000, 3000)):
+        trained(*parts, last - first, first)
+        found[f"step {last}"] = -elbo_of("Pathwise", 2000).loss(regression(None), parts[2])
+    return found
 
 
 def seconds(kind: str) -> list[dict[str, Any]]:
@@ -152,7 +160,7 @@ def seconds(kind: str) -> list[dict[str, Any]]:
 
 def main(args: argparse.Namespace) -> None:
     torch.set_num_threads(1)
-    for kind in KINDS:
+    for kind in args.guides or KINDS:
         for table in (variances(kind, args.draws), runs(kind), seconds(kind)):
             print(pd.DataFrame(table).to_markdown(index=False, floatfmt=".4g"), flush=True)
 
@@ -160,4 +168,5 @@ def main(args: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--draws", type=int, default=2000)
+    parser.add_argument("--guides", nargs="*", choices=list(KINDS))
     main(parser.parse_args())
