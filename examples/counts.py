@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,19 @@ PUMPS = {
 """Ten pumps of a nuclear power plant (Gaver and O'Muircheartaigh, 1987)."""
 
 FRISK = "frisk_with_noise.dat"
-VIOLENT, FEW_BLACK = 1, 0.1
+
+
+class Subset(NamedTuple):
+    """Stops for one type of crime, in precincts by the share of their people that is black."""
+
+    crime: int
+    above: float
+    most: float
+
+
+VIOLENT = Subset(1, 0.0, 0.1)
+WEAPONS = Subset(2, 0.1, 0.4)
+"""The subset by which gradients are compared (Miller et al., 2017)."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +57,9 @@ def model(data: Counts) -> None:
         pyro.sample("count", dist.Poisson(log_rate.exp()), obs=data.counts)
 
 
-def load(data_dir: str | Path | None = None, share: float = FEW_BLACK) -> Counts:
+def load(data_dir: str | Path | None = None, subset: Subset = VIOLENT) -> Counts:
     """The stops in ``data_dir``, or the pumps if it is None."""
-    return pumps() if data_dir is None else stops(Path(data_dir) / FRISK, share)
+    return pumps() if data_dir is None else stops(Path(data_dir) / FRISK, subset)
 
 
 def pumps() -> Counts:
@@ -54,8 +67,8 @@ def pumps() -> Counts:
     return Counts("pumps", failures, hours, {"pump": torch.arange(len(failures))})
 
 
-def stops(path: Path, share: float = FEW_BLACK) -> Counts:
-    """Stops for violent crimes, by ethnicity and precinct, where a smaller share is black.
+def stops(path: Path, subset: Subset = VIOLENT) -> Counts:
+    """Stops by ethnicity and precinct.
 
     The exposure is the number of arrests in the year before, at least one. That the stops are of 15
     months is left to the mean.
@@ -76,8 +89,9 @@ def stops(path: Path, share: float = FEW_BLACK) -> Counts:
     people = frame.drop_duplicates(["precinct", "eth"]).pivot(
         index="precinct", columns="eth", values="pop"
     )
-    few = people.index[people[1] / people.sum(axis=1) < share]
-    chosen = frame[(frame["crime"] == VIOLENT) & frame["precinct"].isin(few)]
+    share = people[1] / people.sum(axis=1)
+    where = people.index[(share > subset.above) & (share <= subset.most)]
+    chosen = frame[(frame["crime"] == subset.crime) & frame["precinct"].isin(where)]
     precincts = np.unique(chosen["precinct"], return_inverse=True)[1]
     return Counts(
         "stops",

@@ -20,7 +20,7 @@ import pandas as pd
 import pyro
 import pyro.distributions as dist
 import torch
-from counts import load
+from counts import WEAPONS, load
 from counts import model as counts_model
 from pyro.infer.autoguide import AutoNormal
 from pyro.optim import ClippedAdam
@@ -210,7 +210,7 @@ def main(args: argparse.Namespace) -> None:
     if args.data_dir is None:
         title, model, data = "breast cancer", logistic, cells()
     else:
-        counts = load(args.data_dir, share=1.0)  # all precincts
+        counts = load(args.data_dir, WEAPONS)
         title, model, data = counts.name, counts_model, (counts,)
     pyro.set_rng_seed(args.seed)
     guide = AutoNormal(model, init_scale=0.1)

@@ -344,7 +344,7 @@ class TraceEstimator_ELBO(ELBO):
         source = self._scheme.source(self.num_particles, None)
         if message["is_observed"]:  # pyro.factor in a guide: nothing to choose
             return default_estimator(message["fn"], source)
-        return resolve(self.estimators, message, source)
+        return self.objective.checked(resolve(self.estimators, message, source), message["name"])
 
     def _get_trace(self, model: Any, guide: Any, args: tuple, kwargs: dict) -> Any:
         raise NotImplementedError("TraceEstimator_ELBO evaluates programs by its own passes")

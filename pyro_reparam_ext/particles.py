@@ -129,12 +129,14 @@ class Joint(Dependent):
         if source.drawn is None and together:
             source.drawn = self.normals(source.num_particles, together, like)
         known = max(min(end, together) - start, 0)
-        free = torch.randn(source.num_particles, dims - known, dtype=torch.float64, device=like.device)
-        if not known:
-            return free
-        assert source.drawn is not None
-        block = source.drawn[:, start : start + known]
-        return torch.cat([block, free], 1) if known < dims else block
+        blocks = []
+        if known:
+            assert source.drawn is not None
+            blocks.append(source.drawn[:, start : start + known])
+        if known < dims:
+            size = source.num_particles, dims - known
+            blocks.append(torch.randn(size, dtype=torch.float64, device=like.device))
+        return torch.cat(blocks, 1) if len(blocks) > 1 else blocks[0]
 
 
 class Sobol(Joint):

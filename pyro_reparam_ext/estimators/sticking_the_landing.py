@@ -24,16 +24,17 @@ class StickingTheLanding(Pathwise):
     At :math:`q = p(z \mid x)` the bracket is constant in z, and the gradient zero at every draw. Far
     from there the score that is left out may have *lowered* the variance: then :class:`Pathwise` is
     better. Held are the parameters of the guide, not those of the site's distribution, which other
-    sites upstream move as they should; for that the guide is run once more, at the values that were
-    drawn. Parameters that guide and model share are held in the guide alone. A module of the guide that
-    counts its calls, as batch normalisation does while it trains, counts two.
+    sites upstream move as they should. Where they do, and in flows with modules, the guide is run once
+    more for that, at the values that were drawn, and a module that counts its calls, as batch
+    normalisation does while it trains, counts two. Parameters that guide and model share are held in
+    the guide alone.
 
     Serves every distribution with ``has_rsample``, also in autoguides and flows; one evaluation of the
     program. The gradient can't be differentiated a second time.
 
     Raises:
-        EstimatorError: the distribution has no ``rsample``, or the guide draws random numbers outside
-            of its sample sites, so that another run of it is another guide.
+        EstimatorError: the distribution has no ``rsample``; or the guide has to be run again, and draws
+            random numbers outside of its sample sites, so that another run of it is another guide.
 
     References:
         Roeder, Wu, Duvenaud, 2017, Sticking the Landing: Simple, Lower-Variance Gradient Estimators for

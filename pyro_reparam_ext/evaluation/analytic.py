@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -54,14 +54,24 @@ def _named(fn: TorchDistribution) -> str:
     return type(innermost(fn)).__name__ + (f" with {dims} event dims" if dims else "")
 
 
-def check_separable(site: Site, upstream: Collection[str], guide_terms: Iterable[Term]) -> None:
-    """Raises where the model's distribution of a site depends on what the guide has drawn by its value.
+def check_divergence(
+    program: Program, site: Site, node: Mapping[str, Any], upstream: Collection[str]
+) -> None:
+    """Raises where guide and model have no common term at a site.
 
     Args:
+        program: whose guide has been run.
         site: whose terms are a divergence.
+        node: of the model.
         upstream: the sites that its distribution in the model depends on.
-        guide_terms: of the guide, with what each depends on.
     """
+    _check_separable(site, upstream, program.ordinary.terms)
+    for part in ("scale", "mask"):
+        _check_same(site, program.ordinary.nodes[site.name][part], node[part])
+
+
+def _check_separable(site: Site, upstream: Collection[str], guide_terms: Iterable[Term]) -> None:
+    """Raises where the model's distribution of a site depends on what the guide draws by its value."""
     above = ancestors(guide_terms)
     behind = sorted(x for x in upstream if x == site.name or site.name in above.get(x, ()))
     if behind:
@@ -83,7 +93,7 @@ def check_in_model(sites: Iterable[Site], names: Collection[str]) -> None:
             )
 
 
-def check_same(site: Site, of_guide: Any, of_model: Any) -> None:
+def _check_same(site: Site, of_guide: Any, of_model: Any) -> None:
     """Raises where guide and model scale or mask a site in other ways: one term can't be both."""
     if isinstance(of_guide, Tensor) and isinstance(of_model, Tensor):
         same = of_guide.shape == of_model.shape and torch.equal(of_guide, of_model)

@@ -17,7 +17,6 @@ density that is scaled or masked is a part of the weight as often as that says: 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -31,17 +30,6 @@ from .axes import PARTICLES
 from .costs import Costs
 from .log_weights import LogWeights, times_counted
 from .objective import Objective
-
-
-def check_estimators(runs: Sequence[Costs]) -> None:
-    """Raises for an estimator that leaves out what has a mean of zero in the ELBO alone."""
-    for site in (site for costs in runs for site in costs.program.sites):
-        if site.estimator.needs_mean and not site.observed:
-            raise EstimatorError(
-                f"site '{site.name}': {type(site.estimator).__name__} was given a bound by several "
-                f"particles; expected the ELBO, whose particles don't weigh each other. Configure no "
-                f"estimator for '{site.name}', so that gradient='dreg' chooses DoublyReparameterized."
-            )
 
 
 def charged(

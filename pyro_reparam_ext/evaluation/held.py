@@ -97,7 +97,9 @@ class Held:
 
 def holding(held: Held | None) -> AbstractContextManager[Any]:
     """A context around what is asked of a held distribution; None: there is none."""
-    return nullcontext() if held is None else Substitution(held.parameters)
+    if held is None or not held.parameters:
+        return nullcontext()
+    return Substitution(held.parameters)
 
 
 def held_parameters(trace: Trace) -> dict[int, Tensor]:

@@ -18,7 +18,7 @@ from ..estimators.base import Estimator
 from ..estimators.hinted import check_model_site
 from ..estimators.protocol import Draw, Site
 from ..noise import noise_of
-from .analytic import check_in_model, check_same, check_separable, divergence
+from .analytic import check_divergence, check_in_model, divergence
 from .axes import Visible
 from .control_flow import ControlFlow, provenance_of, untracked
 from .guide_run import GuideRun, is_relaxable, linear
@@ -62,10 +62,7 @@ def model_terms(
             _check_scorable(site, fn)
             if site.estimator.analytic:
                 if track:
-                    of_guide = program.ordinary.nodes[name]
-                    check_separable(site, recorder.parents.get(name, ()), program.ordinary.terms)
-                    for part in ("scale", "mask"):
-                        check_same(site, of_guide[part], node[part])
+                    check_divergence(program, site, node, recorder.parents.get(name, ()))
                 log_prob = -divergence(program, run, site, fn)
             elif relaxed and is_relaxable(site) and isinstance(innermost(fn), RELAXABLE):
                 log_prob = linear(fn, draw)

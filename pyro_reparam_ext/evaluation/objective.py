@@ -16,12 +16,25 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..errors import EstimatorError
+from ..estimators.base import Estimator
+
 
 class Objective:
     """A symmetric function of the log weights of the particles."""
 
     is_mean: ClassVar[bool] = False
     """Whether it is their mean: then the costs of a site are those that depend on it alone."""
+
+    def checked(self, estimator: Estimator, name: str) -> Estimator:
+        """The estimator of a site, unless it leaves out what has a mean of zero in the ELBO alone."""
+        if estimator.needs_mean:
+            raise EstimatorError(
+                f"site '{name}': {type(estimator).__name__} was given a bound by several particles; "
+                f"expected the ELBO, whose particles don't weigh each other. Configure no estimator "
+                f"for '{name}', so that gradient='dreg' chooses DoublyReparameterized."
+            )
+        return estimator
 
     def value(self, log_weights: Tensor) -> Tensor:
         """The objective of each element.
@@ -67,6 +80,9 @@ class Mean(Objective):
     """
 
     is_mean = True
+
+    def checked(self, estimator: Estimator, name: str) -> Estimator:
+        return estimator
 
     def value(self, log_weights: Tensor) -> Tensor:
         return log_weights.mean(0)

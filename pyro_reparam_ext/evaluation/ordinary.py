@@ -32,6 +32,7 @@ from .at_once import is_at_once
 from .axes import Visible
 from .control_flow import ControlFlow, provenance_of, untracked
 from .held import Held, held_distributions, holding, other_run, run_at_copies
+from .held_in_place import held_in_place
 from .recorder import Recorder
 from .terms import Term, left_padded, log_prob_of
 
@@ -188,7 +189,17 @@ def ordinary_guide(
     if copies:
         scored_held = [x for x, e in latent.items() if not (x in functions or e.noiseless_entropy)]
         at_copies, trace = run_at_copies(copies, again, run, trace)
-    held = held_distributions(scored_held, again, at_copies, trace, copies)
+    plain: dict[str, tuple[Tensor, Tensor]] = {}
+    asked: dict[str, Tensor] = {}
+    held: dict[str, Held] = {}
+    if scored_held and not (copies or run.tracked) and torch.is_grad_enabled():
+        plain = {x: scored(x, run.estimators[x], run.nodes[x]["fn"], run.draws[x]) for x in scored_held}
+        scores = {name: log_prob for name, (log_prob, _) in plain.items()}
+        in_place = held_in_place(scored_held, run.estimators, run.nodes, run.draws, scores)
+        for name, law, log_prob in in_place:
+            held[name], asked[name] = law, log_prob
+    run_again = [name for name in scored_held if name not in held]
+    held |= held_distributions(run_again, again, at_copies, trace, copies)
     for name in trace.nodes:
         if name not in run.draws:
             continue
@@ -201,16 +212,18 @@ def ordinary_guide(
         upstream: frozenset[str] | None = frozenset() if run.track else None
         by_copy_alone = name in copies and not run.tracked
         if not by_copy_alone:
-            log_prob, score = scored(name, estimator, node["fn"], draw)
+            log_prob, score = plain.get(name) or scored(name, estimator, node["fn"], draw)
         if run.tracked:  # what a distribution keeps in closures is left
             upstream = run.upstream.get(name, frozenset()) | (run.tracked & {name})
             upstream |= provenance_of(log_prob) | run.controlled_by[name]
             log_prob, score = untracked(log_prob), untracked(score)
-        if name in held:
-            asked = _held_log_prob(name, estimator, held[name], draw)
-            if run.track and not (by_copy_alone or _same(asked, log_prob)):  # by a generator of its own
-                raise other_run(name)
-            log_prob = asked
+        if name in asked:
+            log_prob = asked[name]
+        elif name in held:
+            again_scored = _held_log_prob(name, estimator, held[name], draw)
+            if run.track and not (by_copy_alone or _same(again_scored, log_prob)):
+                raise other_run(name)  # by a generator of its own
+            log_prob = again_scored
             score = log_prob if by_copy_alone else score
         term = Term.of_guide(node, log_prob, score, upstream)
         site = Site(

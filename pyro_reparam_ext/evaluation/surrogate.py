@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..errors import EstimatorError
 from ..estimators.protocol import Evaluations
 from ..noise import noise_of
-from .bound import charged, check_estimators
+from .bound import charged
 from .costs import Costs
 from .gradients import differentiated_in, gradients, is_differentiated
 from .joint import joints
@@ -46,7 +46,6 @@ def surrogate_loss(
         if num_particles > 1:
             total = total / num_particles
     else:
-        check_estimators(runs)
         weights = log_weights(runs)
         total = -weights.scale * objective.value(weights.values).sum()
         weights = replace(weights, values=weights.values.detach())

@@ -14,13 +14,20 @@ MOST = 21_201
 
 
 @lru_cache(maxsize=8)
-def sobol_points(count: int, dims: int) -> np.ndarray:
-    """The first points of the sequence, unscrambled, as whole numbers of :data:`BITS` bits."""
+def leading_bits(count: int, dims: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The leading bits of the first points of the sequence, in which alone they differ.
+
+    As whole numbers, shape ``(count, dims)``; and the place of each bit among all, from the last on.
+    """
     from scipy.stats import qmc
 
-    engine = qmc.Sobol(dims, scramble=False, bits=BITS)
-    points = engine.random_base2(max(count - 1, 0).bit_length())[:count]
-    return np.rint(points * 2**BITS).astype(np.int64)
+    bits = max(count - 1, 1).bit_length()
+    points = qmc.Sobol(dims, scramble=False, bits=BITS).random_base2(bits)[:count]
+    places = 2 ** np.arange(BITS - bits, BITS).reshape(-1, 1)
+    return (
+        torch.tensor(np.rint(points * 2**bits).astype(np.int64), device=device),
+        torch.tensor(places, device=device),
+    )
 
 
 def scrambled_sobol(count: int, dims: int, like: Tensor) -> Tensor:
@@ -39,13 +46,11 @@ def scrambled_sobol(count: int, dims: int, like: Tensor) -> Tensor:
         dims: at most :data:`MOST`.
         like: a tensor on the device that they are wanted on.
     """
-    points = torch.tensor(sobol_points(count, dims), device=like.device)
-    # The first points differ in their leading bits only.
-    leading = max(count - 1, 1).bit_length()
-    shift, *columns = torch.randint(0, 2**BITS, (1 + leading, dims), device=like.device)
-    scrambled = shift.expand(count, dims)
-    for number, column in enumerate(columns, start=1):
-        place = BITS - number
-        column = column & (2**place - 1) | 2**place
-        scrambled = scrambled ^ (column * (points >> place & 1))
+    first, places = leading_bits(count, dims, like.device)
+    drawn = torch.randint(0, 2**BITS, (1 + len(places), dims), device=like.device)
+    # What the leading bits make, in the order of the numbers that they are.
+    made, columns = drawn[:1], drawn[1:] & (places - 1) | places
+    for number in range(len(places)):
+        made = torch.cat([made, made ^ columns[number]])
+    scrambled = made.gather(0, first)
     return (scrambled.double() + 0.5) / 2**BITS

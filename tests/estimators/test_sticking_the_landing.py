@@ -204,12 +204,34 @@ def test_it_can_not_be_differentiated_twice():
 )
 def test_a_guide_that_is_another_one_when_it_is_run_again(number):
     def model():
-        pyro.sample("z", dist.Normal(1.0, 1.0))
+        z = pyro.sample("z", dist.Normal(1.0, 1.0))
+        pyro.sample("w", dist.Normal(z, 1.0))
 
     def guide():
         scale = number()
-        pyro.sample("z", dist.Normal(pyro.param("loc", torch.tensor(0.3)) * scale, scale))
+        z = pyro.sample("z", dist.Normal(pyro.param("loc", torch.tensor(0.3)) * scale, scale))
+        pyro.sample("w", dist.Normal(pyro.param("slope", torch.tensor(0.3)) * z, scale))
 
     elbo = pre.TraceEstimator_ELBO(pre.StickingTheLanding(), num_particles=10, max_plate_nesting=1)
-    with pytest.raises(pre.EstimatorError, match="'z'.*random numbers outside of its sample sites"):
+    with pytest.raises(pre.EstimatorError, match="'w'.*random numbers outside of its sample sites"):
         elbo.loss_and_grads(model, guide)
+
+
+def test_a_guide_is_not_run_again_where_only_parameters_move_its_sites():
+    runs = []
+
+    def model():
+        pyro.sample("z", dist.Normal(1.0, 1.0))
+        pyro.sample("w", dist.Normal(1.0, 1.0))
+
+    def guide():
+        runs.append(1)
+        pyro.sample("z", dist.Normal(pyro.param("loc", torch.tensor(0.3)), 1.0))
+        pyro.sample("w", dist.Normal(pyro.param("other", torch.tensor(0.3)), 1.0))
+
+    elbo = pre.TraceEstimator_ELBO(pre.StickingTheLanding(), num_particles=10, max_plate_nesting=1)
+    for _ in range(2):
+        elbo.loss_and_grads(model, guide)
+    before = len(runs)
+    elbo.loss_and_grads(model, guide)
+    assert len(runs) == before + 1

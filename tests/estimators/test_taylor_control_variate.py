@@ -347,19 +347,6 @@ def test_a_sampler_that_can_be_differentiated_once_is_named():
         elbo.loss_and_grads(guide, guide)
 
 
-def test_a_bound_by_several_particles_is_refused():
-    program = Curve()
-    for estimator in (pre.TaylorControlVariate(), pre.StickingTheLanding()):
-        infer = {"estimator": estimator}
-
-        def guide(infer=infer):
-            pyro.sample("z", dist.Normal(pyro.param("loc", ZERO.clone()), 1.0), infer=infer)
-
-        elbo = pre.ImportanceWeighted_ELBO(num_particles=2)
-        with pytest.raises(pre.EstimatorError, match="'z'.*bound by several particles.*dreg"):
-            elbo.loss_and_grads(program.model, guide)
-
-
 def test_coefficients_of_least_squares():
     generator = torch.Generator().manual_seed(0)
     variates = torch.randn(3, 5000, generator=generator, dtype=DOUBLE)

@@ -102,6 +102,21 @@ def test_replaced_is_the_value_with_one_weight_replaced(objective):
     torch.testing.assert_close(objective.replaced(weights, weights), objective.value(weights).expand(5))
 
 
+@pytest.mark.parametrize(
+    "estimator", [pre.TaylorControlVariate(), pre.StickingTheLanding(), pre.AnalyticKL()], ids=repr
+)
+def test_what_is_right_for_a_mean_alone(estimator):
+    """Also beside a site of the bound's own estimator, which differentiates in another way."""
+
+    def program(infer=None):
+        pyro.sample("z", dist.Normal(pyro.param("loc", torch.tensor(0.0)), 1.0), infer=infer)
+        pyro.sample("w", dist.Normal(pyro.param("other", torch.tensor(0.0)), 1.0))
+
+    elbo = pre.ImportanceWeighted_ELBO(num_particles=2)
+    with pytest.raises(pre.EstimatorError, match="'z'.*bound by several particles.*dreg"):
+        elbo.loss_and_grads(program, lambda: program({"estimator": estimator}))
+
+
 def test_what_a_bound_cannot_take_apart():
     def in_a_plate():
         with pyro.plate("data", 2, dim=-1):

@@ -22,6 +22,7 @@ ROWS = """stops pop past.arrests precinct eth crime
 10 500 20 5 1 1
 11 500 20 5 2 1
 12 500 20 5 3 1
+13 500 20 5 3 2
 """
 
 
@@ -107,6 +108,11 @@ def test_stops_for_violent_crimes_where_few_are_black(counts, tmp_path: Path):
         "ethnicity": [0, 1, 2],
         "precinct": [0, 0, 0],
     }
+
+
+def test_stops_for_weapons(counts, tmp_path: Path):
+    (tmp_path / counts.FRISK).write_text(HEADER + ROWS, encoding="utf-8")
+    assert counts.load(tmp_path, counts.WEAPONS).counts.tolist() == [13]
 
 
 def test_bad_files_are_named(counts, tmp_path: Path):

@@ -6,14 +6,16 @@ import torch
 from scipy import stats
 from scipy.stats import qmc
 
-from pyro_reparam_ext.numerics.sobol import BITS, scrambled_sobol, sobol_points
+from pyro_reparam_ext.numerics.sobol import BITS, leading_bits, scrambled_sobol
 
 LIKE = torch.empty(())
 
 
 def test_the_sequence_is_that_of_scipy():
     engine = qmc.Sobol(5, scramble=False, bits=BITS)
-    np.testing.assert_array_equal(sobol_points(8, 5) / 2**BITS, engine.random(8))
+    first, places = leading_bits(8, 5, LIKE.device)
+    np.testing.assert_array_equal(first / 8, engine.random(8))
+    assert (places[:, 0] * 8).tolist() == [2**BITS, 2 * 2**BITS, 4 * 2**BITS]
 
 
 @pytest.mark.parametrize("count", [2, 5, 16, 64])
@@ -28,6 +30,25 @@ def test_one_point_in_each_stratum(count):
     assert (strata.diff(dim=0) > 0).all()
     if count == whole:
         assert torch.equal(strata, torch.arange(count)[:, None].expand(count, 40))
+
+
+def test_a_scramble_is_a_matrix_of_bits_and_a_shift(monkeypatch):
+    """By the definition, bit by bit, of a matrix with ones on its diagonal and what was drawn below."""
+    drawn = torch.randint(0, 2**BITS, (1 + 3, 2), generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(torch, "randint", lambda *size, **options: drawn)
+    points = (scrambled_sobol(5, 2, LIKE) * 2**BITS - 0.5).long()
+
+    def bits(number):
+        return np.array([int(number) >> (BITS - 1 - i) & 1 for i in range(BITS)])
+
+    sequence = qmc.Sobol(2, scramble=False, bits=BITS).random_base2(3)[:5]
+    for dim in range(2):
+        matrix = np.eye(BITS, dtype=int)
+        for row, column in enumerate([2, 1, 0], start=1):  # drawn from the last of the leading bits on
+            matrix[column + 1 :, column] = bits(drawn[row, dim])[column + 1 :]
+        for x, found in zip(sequence[:, dim], points[:, dim], strict=True):
+            expected = (matrix @ bits(round(x * 2**BITS)) + bits(drawn[0, dim])) % 2
+            np.testing.assert_array_equal(bits(found), expected)
 
 
 def test_two_dims_are_balanced_together():

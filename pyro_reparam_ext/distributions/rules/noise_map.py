@@ -83,11 +83,17 @@ def normals(like: Tensor, *event_shape: int) -> TorchDistribution:
     return dist.Normal(zeros.expand(like.shape + event_shape), 1.0).to_event(len(event_shape))
 
 
-STANDARD = NoiseMap(
-    lambda fn: standard(fn).noise,
-    lambda fn, noise: standard(fn).shift + standard(fn).scale * noise,
-    lambda fn, value: (value - standard(fn).shift) / standard(fn).scale,
-)
+def _scaled(fn: Any, noise: Tensor) -> Tensor:
+    shift, scale, _ = standard(fn)
+    return shift + scale * noise
+
+
+def _unscaled(fn: Any, value: Tensor) -> Tensor:
+    shift, scale, _ = standard(fn)
+    return (value - shift) / scale
+
+
+STANDARD = NoiseMap(lambda fn: standard(fn).noise, _scaled, _unscaled)
 """Of location-scale families that have no other parameter."""
 register_noise_map(
     td.Normal,

@@ -88,8 +88,8 @@ def like(fn: td.Distribution, x: Tensor | float) -> Tensor:
     while not inner.arg_constraints and hasattr(inner, "base_dist"):
         inner = inner.base_dist
     parameters = (getattr(inner, name, None) for name in inner.arg_constraints)
-    first = next((p for p in parameters if isinstance(p, Tensor)), torch.empty(()))
-    return torch.as_tensor(x, dtype=first.dtype, device=first.device)
+    first = next((p for p in parameters if isinstance(p, Tensor)), None)
+    return torch.tensor(x) if first is None else first.new_tensor(x)
 
 
 class StandardUniform(dist.Uniform):
