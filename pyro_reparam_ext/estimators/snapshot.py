@@ -113,7 +113,7 @@ class Snapshot(nn.Module):
 
 
 class Notes:
-    """What was noted at one site for a snapshot.
+    """The notes of one site for a snapshot.
 
     Attributes:
         weight: of the next part of the data in the mean over all; 0 to look at it alone.
