@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from ..registry import REGISTRY
 from .check import Outcome, check
-from .forms import broadcasts
+from .features import broadcasts
 from .generate import generate
 from .grammar import Mode, Program
 from .shrink import shrink

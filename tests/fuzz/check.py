@@ -20,7 +20,8 @@ from ..sampling import gradients
 from ..statistics import LEVEL, Counter, p_value
 from .bounds import shows_a_part
 from .exact import exact_within
-from .forms import FORMS, broadcasts
+from .features import broadcasts
+from .forms import FORMS
 from .grammar import Program
 from .source import Compiled, compiled
 from .structure import (

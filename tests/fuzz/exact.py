@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .bounds import common_scale, expected_loss, own_plates
 from .densities import DTYPE, RULES, Rule, T, log_prob, normal, value_at
-from .forms import write
+from .features import write
 from .grammar import (
     KINDS,
     Law,

@@ -14,7 +14,8 @@ from pyro_reparam_ext.particles import Particles
 
 from ..registry import REGISTRY
 from .exact import size
-from .forms import FORMS, applies, broadcasts
+from .features import applies, broadcasts
+from .forms import FORMS
 from .grammar import KINDS, Bound, Feature, Latent, Law, Mode, Plate, Program, Side, Term, TermKind
 from .structure import refused
 

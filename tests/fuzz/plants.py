@@ -17,7 +17,7 @@ from pyro_reparam_ext.distributions.rules.wrappers import num_coordinate_dims, s
 from pyro_reparam_ext.estimators.decisions import decision_logits
 from pyro_reparam_ext.estimators.gaussian_factor import Factor, Triangle
 from pyro_reparam_ext.estimators.protocol import Evaluations
-from pyro_reparam_ext.evaluation import log_weights, model_run, surrogate, weights
+from pyro_reparam_ext.evaluation import log_weights, model_run, ordinary, surrogate, weights
 from pyro_reparam_ext.evaluation.costs import Costs
 from pyro_reparam_ext.evaluation.modes import Way
 from pyro_reparam_ext.evaluation.objective import LogMeanExp
@@ -63,7 +63,7 @@ def having(*labels: str) -> Callable[[FuzzProgram], bool]:
 
 def unchecked_broadcasting() -> AbstractContextManager:
     """A: a program that does not broadcast is run as if it did."""
-    return patch.object(Way, "check", lambda self, runs, look: None)
+    return patch.object(Way, "check", lambda self, runs, look, tracked: None)
 
 
 @contextmanager
@@ -155,6 +155,16 @@ def transposed_factor() -> AbstractContextManager:
         return (self.parameter.mT @ noise[..., None])[..., 0]
 
     return patch.object(Triangle, "colored", colored)
+
+
+def held_with_its_value() -> AbstractContextManager:
+    """StickingTheLanding holds the log density of the guide altogether, not its parameters alone."""
+    right = ordinary.held_in_place
+
+    def held(*args: Any) -> Iterator[Any]:
+        return ((name, law, log_prob.detach()) for name, law, log_prob in right(*args))
+
+    return patch.object(ordinary, "held_in_place", held)
 
 
 def counted_twice() -> AbstractContextManager:
@@ -264,8 +274,11 @@ def of_elements(program: FuzzProgram) -> bool:
 
 
 def enumerates_first(program: FuzzProgram) -> bool:
-    first = any(latent.estimator == "Enumeration" for latent in program.latents[:-1])
-    return first and len(program.latents) == 2 and program.num_particles == 1
+    """Whether a site that is scored follows an enumerated one; small programs only."""
+    if len(program.latents) != 2 or program.num_particles > 1:
+        return False
+    first, last = (latent.estimator for latent in program.latents)
+    return first == "Enumeration" and last is not None and last.startswith(("Score", "ARM", "DisARM"))
 
 
 def reads_numbers(program: FuzzProgram) -> bool:
@@ -283,13 +296,16 @@ def positional_only(program: FuzzProgram) -> bool:
 PLANTS: dict[str, Plant] = {
     "unchecked-broadcasting": Plant(unchecked_broadcasting, True, False, positional_only),
     "constant-branch": Plant(constant_branch, False, False, reads_numbers),
-    "wrong-enumeration-weights": Plant(wrong_enumeration_weights, False, None, enumerates_first),
+    "wrong-enumeration-weights": Plant(
+        wrong_enumeration_weights, False, None, enumerates_first, within=3000
+    ),
     "lost-particle": Plant(lost_particle, False, None, lambda program: program.num_particles > 1),
     "missing-detach": Plant(missing_detach, True, True, having("DisARM")),
     "baseline-with-own-cost": Plant(baseline_with_own_cost, True, True, having("LeaveOneOut")),
     "lost-scale": Plant(lost_scale, True, True),
     "sign-of-the-mean": Plant(sign_of_the_mean, True, True, having("TaylorControlVariate")),
     "transposed-factor": Plant(transposed_factor, True, True, expands_a_vector),
+    "held-with-its-value": Plant(held_with_its_value, True, True, having("StickingTheLanding")),
     "counted-twice": Plant(counted_twice, True, True, expands_below_a_pair, within=3000),
     "one-sided-pairs": Plant(one_sided_pairs, True, True, under("antithetic")),
     "repeated-stratum": Plant(repeated_stratum, True, True, under("latin_hypercube")),

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from ..registry import REGISTRY
 from .check import Outcome, check
-from .forms import FORMS, applies
+from .features import applies
+from .forms import FORMS
 from .generate import SMALL
 from .grammar import Feature, Latent, Law, Program, Term, parameters
 

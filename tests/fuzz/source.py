@@ -6,7 +6,7 @@ import linecache
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .forms import write
+from .features import write
 from .grammar import (
     FACTOR,
     KINDS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyro_reparam_ext.estimators.base import Estimator
 
 from ..registry import REGISTRY
-from .forms import features
+from .features import features
 from .grammar import Latent, Program
 
 READS = ("branch_item", "branch_bool", "index_int")
