@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pyro
 import torch
 from torch import Tensor, nn
 
 from ..errors import EstimatorError
+from ..numerics.graph_ends import graph_ends
 from .fitted import FittedCoefficients
 from .gaussian_factor import factor_of
 from .joint import Joint
@@ -168,7 +167,11 @@ def _rows(gradient: Tensor, tensor: Tensor) -> Tensor:
 def _check_parameters(name: str, joint: Joint) -> None:
     """Raises if the gradient at the snapshot moves with parameters."""
     parts = list(joint.parts.values())
-    for parameter in _parameters_behind([x.gradient for x in parts], [x.tensor for x in parts]):
+    points = {x.tensor.grad_fn for x in parts}
+    for end in graph_ends([x.gradient for x in parts], points):
+        if end in points:
+            continue
+        parameter = end.variable
         store = pyro.get_param_store()
         known = next((key for key, x in store._params.items() if x is parameter), None)
         raise EstimatorError(
@@ -178,17 +181,3 @@ def _check_parameters(name: str, joint: Joint) -> None:
             f"later; expected costs that depend on the sites of the guide alone. Give it a prior and a "
             f"site in the guide, or use TaylorControlVariate."
         )
-
-
-def _parameters_behind(of: list[Tensor], but: list[Tensor]) -> Iterator[Tensor]:
-    """The parameters that tensors are made of, other than by way of some tensors."""
-    seen = {x.grad_fn for x in but}
-    waiting = [x.grad_fn for x in of if x.grad_fn is not None]
-    while waiting:
-        node = waiting.pop()
-        if node in seen:
-            continue
-        seen.add(node)
-        if hasattr(node, "variable"):
-            yield node.variable
-        waiting += [x for x, _ in node.next_functions if x is not None]
