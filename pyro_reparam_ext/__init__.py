@@ -31,6 +31,7 @@ from .estimators import (
     GaussHermite,
     GumbelRao,
     GumbelSoftmax,
+    JointControlVariate,
     LeaveOneOut,
     LocalExpectation,
     MeasureValued,
@@ -51,6 +52,7 @@ from .importance_weighted import ImportanceWeighted_ELBO
 from .inspection.sites import inspect_sites
 from .monitoring.gradient_monitor import GradientMonitor
 from .schedule import ExponentialDecay, LinearWarmup
+from .snapshot import take_snapshot
 from .study import auto as _auto  # noqa: F401  (tells ELBOs how to choose)
 from .study.driver import gradient_study
 from .study.result import GradientStudy
@@ -82,6 +84,7 @@ __all__ = [
     "GumbelRao",
     "GumbelSoftmax",
     "ImportanceWeighted_ELBO",
+    "JointControlVariate",
     "LeaveOneOut",
     "LinearWarmup",
     "LocalExpectation",
@@ -120,6 +123,7 @@ __all__ = [
     "run_svi",
     "select_estimators",
     "simulate_calibration",
+    "take_snapshot",
     "testing",
     "to_datatree",
     "to_inferencedata",

@@ -58,6 +58,8 @@ REGISTRY: dict[str, Entry] = {
     "AnalyticKL": Entry(pre.AnalyticKL, ("Normal",)),
     "StickingTheLanding": Entry(pre.StickingTheLanding, ("Normal",)),
     "TaylorControlVariate": Entry(pre.TaylorControlVariate, ("Normal",)),
+    # Without a snapshot, as a model with parameters has none; with one in tests of its own.
+    "JointControlVariate": Entry(pre.JointControlVariate, ("Normal",)),
     "ScoreFunction": Entry(pre.ScoreFunction, EVERY),
     "ScoreFunction-ema": Entry(lambda: pre.ScoreFunction("ema"), SOME),
     "ScoreFunction-network": Entry(lambda: pre.ScoreFunction(ConstantBaseline()), SOME),

@@ -84,6 +84,7 @@ COVERED_BY = {
     "estimators/relaxed.py": "estimators/test_gumbel_softmax.py",
     "estimators/relaxed_pair.py": "estimators/test_rebar.py",
     "estimators/control_variates.py": "estimators/test_double_cv.py",
+    "estimators/snapshot.py": "test_snapshot.py",
     "estimators/support.py": "estimators/test_advice.py",
     "evaluation/at_once.py": "evaluation/test_crossing.py",
     "evaluation/costs.py": "test_unbiased.py",

@@ -31,6 +31,7 @@ HOUSE = [
     {"diagnosis"},
     {"bound_gradients"},
     {"elbo"},
+    {"sub_samples", "snapshot"},
     {"importance_weighted"},
     {"convergence"},
     {"reparam", "nn", "compiled"},

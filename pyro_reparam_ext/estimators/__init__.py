@@ -19,6 +19,7 @@ from .gauss_hermite import GaussHermite
 from .gumbel_rao import GumbelRao
 from .gumbel_softmax import GumbelSoftmax
 from .hard_forward import HardForward as HardForward
+from .joint_control_variate import JointControlVariate
 from .leave_one_out import LeaveOneOut
 from .local_expectation import LocalExpectation
 from .measure_valued import MeasureValued
@@ -56,6 +57,7 @@ __all__ = [
     "GaussHermite",
     "GumbelRao",
     "GumbelSoftmax",
+    "JointControlVariate",
     "LeaveOneOut",
     "LocalExpectation",
     "MeasureValued",

@@ -64,6 +64,9 @@ class Estimator:
     takes ``holds_guide_parameters``, and what is beside it is held too."""
     analytic: ClassVar[bool] = False
     """Whether the terms of the site in guide and model are one: the divergence of its distributions."""
+    noiseless_entropy: ClassVar[bool] = False
+    """Whether :meth:`guide_log_prob` has the gradient of the negative entropy, and none in the value:
+    then nothing is held in it where other sites are scored at copies."""
     needs_mean: ClassVar[bool] = False
     """Whether the gradient is right only for a mean over particles, as the ELBO is."""
     min_particles: ClassVar[int] = 1

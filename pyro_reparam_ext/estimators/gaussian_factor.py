@@ -56,6 +56,14 @@ class Factor:
         """The mean of ``outer`` of what is pulled back: the transposed inverse, as far as it counts."""
         return 1 / self.parameter
 
+    def own_block(self, rows: Tensor) -> Tensor:
+        """The part of a Hessian that counts, from its rows, shape ``(numbers, *value.shape)``."""
+        return rows.reshape(len(rows), -1).diagonal().reshape(rows.shape[1:])
+
+    def curved(self, hessian: Tensor) -> Tensor:
+        """The mean of ``outer`` of what that part makes of the noise: the Hessian times the factor."""
+        return hessian * self.parameter
+
 
 class Triangle(Factor):
     """A lower triangle ``L``: values are ``loc + L @ e`` for standard noise ``e``."""
@@ -85,3 +93,11 @@ class Triangle(Factor):
         # Of the transposed inverse of a lower triangle only the diagonal is in the lower triangle.
         diagonal = torch.eye(self.parameter.shape[-1], dtype=torch.bool, device=self.parameter.device)
         return torch.where(diagonal, 1 / self.parameter, 0.0)
+
+    def own_block(self, rows: Tensor) -> Tensor:
+        batch, size = rows.shape[1:-1], rows.shape[-1]
+        blocks = rows.reshape(batch.numel(), size, batch.numel(), size).diagonal(dim1=0, dim2=2)
+        return blocks.movedim(-1, 0).reshape(*batch, size, size)
+
+    def curved(self, hessian: Tensor) -> Tensor:
+        return (hessian @ self.parameter).tril()

@@ -23,11 +23,13 @@ class Part:
     gradient: Tensor
     value: Tensor
     particle_dim: int | None = None
+    given_way: Tensor | None = None
 
     @property
     def way(self) -> Tensor:
-        """The way from the alternative to the ordinary value of each particle."""
-        return (self.value - self.tensor[0]).detach()
+        """The given one, or the way from the alternative to the ordinary value of each particle."""
+        given = self.given_way
+        return (self.value - self.tensor[0]).detach() if given is None else given
 
     @property
     def count(self) -> int:

@@ -146,6 +146,8 @@ class Branch:
             other sites, as far as these sites don't depend on each other: costs and gradients are then
             those where all of them take their alternatives, which :attr:`Evaluations.joint` has. With
             a count of 1 and an order of 2.
+        way: of a joint branch, what :attr:`Joint.moved` takes the Hessian times, in the shape of its
+            tensor. None: the way from there to the ordinary value.
         trains: whether ``learning_loss`` differentiates the gradient of the costs once more: the
             program has to have second derivatives then.
 
@@ -162,6 +164,7 @@ class Branch:
     trains: bool = False
     part: int = 0
     joint: bool = False
+    way: Tensor | None = None
 
     @classmethod
     def of(

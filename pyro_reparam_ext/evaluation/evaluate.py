@@ -187,8 +187,6 @@ def _add_sites(program: Program) -> None:
     sites, dims = program.ordinary.sites, program.batch_dims
     if any([site.estimator.contributes(site.fn) for site in sites]):
         sites = [padded(site, dims) for site in sites]
-        for site in sites:
-            site.particle_dim = program.particle_dim
         program.branches = _branches(sites)
     program.sites = sites
     program.enumerated = {site.name: site for site in sites if site.estimator.enumerated}

@@ -45,7 +45,7 @@ def gradients(costs: Costs, numbers: Sequence[int], learn: bool) -> dict[int, li
     }
 
     def summed(one: Differentiated) -> Hashable:
-        copied = costs.program.sites[one.owner].estimator.scored_at_copy
+        copied = not one.branch.count and costs.program.sites[one.owner].estimator.scored_at_copy
         ordinary = not one.branch.count and (copied or several)
         # The ordinary evaluation counts once, unless it is averaged for each site in another way.
         return copied, ordinary, ordinary and _averaging(costs, one)

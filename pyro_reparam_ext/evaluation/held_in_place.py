@@ -10,6 +10,7 @@ from torch import Tensor
 from ..distributions.rules.copies import mapped
 from ..estimators.base import Estimator
 from ..estimators.protocol import Draw
+from ..numerics.graph_ends import graph_ends
 from .held import Held
 from .terms import log_prob_of
 
@@ -35,33 +36,15 @@ def held_in_place(
         scores: the log density of each draw.
     """
     values = {name: x.value.grad_fn for name, x in draws.items() if x.value.grad_fn is not None}
+    ends = set(values.values())
     for name in names:
-        own, fn = values.get(name), nodes[name]["fn"]
-        others = set(values.values()) - {own}
-        met = _ends(scores[name], {own, *others})
-        if None not in met:
+        met, fn = set(graph_ends([scores[name]], ends)), nodes[name]["fn"]
+        if met <= ends:
             yield name, Held(fn, {}), scores[name]
-        elif not met & others:
+        elif not met & ends - {values.get(name)}:
             draw = draws[name].map(lambda x: x.view_as(x))
             held = mapped(fn, Tensor.detach)
             log_prob = log_prob_of(name, estimators[name].guide_log_prob, held, draw)
-            if None not in _ends(log_prob, {draw.value.grad_fn}):  # else it keeps parameters elsewhere
+            own = {draw.value.grad_fn}
+            if own.issuperset(graph_ends([log_prob], own)):  # else it keeps parameters elsewhere
                 yield name, Held(held, {}), log_prob
-
-
-def _ends(x: Tensor, ends: Collection[Any]) -> set[Any]:
-    """Those nodes of some that the graph of a tensor leads to; and None, if to leaves beside them."""
-    met, seen = set[Any](), set[Any]()
-    waiting: list[Any] = [x.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if node in ends:
-            met.add(node)
-        elif hasattr(node, "variable"):
-            met.add(None)
-        else:
-            waiting += [before for before, _ in node.next_functions]
-    return met

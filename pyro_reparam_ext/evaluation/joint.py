@@ -24,6 +24,7 @@ def joints(costs: Costs, derivatives: Mapping[int, Sequence[Tensor | None]]) -> 
             tensor, dim = program.branch(span).tensor, site.particle_dim
             assert tensor is not None and gradient is not None, "joint branches are differentiated"
             dim = None if dim is None else dim - len(site.fn.event_shape)
-            parts[site.name] = Part(tensor, gradient, site.value.detach(), dim)
+            way = program.branch(span).way
+            parts[site.name] = Part(tensor, gradient, site.value.detach(), dim, way)
         found |= dict.fromkeys((span.owner for span in spans), Joint(parts))
     return found

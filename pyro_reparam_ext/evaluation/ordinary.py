@@ -187,7 +187,7 @@ def ordinary_guide(
     copies = _copies(run, latent, functions)
     at_copies: Recorder = run
     if copies:
-        scored_held = [name for name in latent if name not in functions]
+        scored_held = [x for x, e in latent.items() if not (x in functions or e.noiseless_entropy)]
         at_copies, trace = run_at_copies(copies, again, run, trace)
     plain: dict[str, tuple[Tensor, Tensor]] = {}
     asked: dict[str, Tensor] = {}
@@ -243,6 +243,7 @@ def ordinary_guide(
             infer=node["infer"],
             observed=node["is_observed"],
             score_term=score_term,
+            particle_dim=run.source.particle_dim,
         )
         site.state = state(site)
         sites.append(site)

@@ -16,6 +16,8 @@ from .axes import Visible
 from .control_flow import ControlFlow, provenance_of, untracked, without_provenance
 
 _NONE: frozenset[str] = frozenset()
+DRAWN_FOR_ALL = "_drawn_for_all"
+"""What ``infer`` has where a recorder has drawn the indices of a plate, which handlers outside see."""
 
 
 class Recorder(TraceMessenger):
@@ -74,6 +76,7 @@ class Recorder(TraceMessenger):
             with noise_of("plate", message["name"]):
                 message["value"] = message["fn"](*message["args"], **message["kwargs"])
             message["done"] = True
+            message["infer"][DRAWN_FOR_ALL] = True
 
     def _pyro_param(self, message: dict[str, Any]) -> None:
         """A parameter is made outside of ``vmap``, and one for all."""
