@@ -14,20 +14,13 @@ MOST = 21_201
 
 
 @lru_cache(maxsize=8)
-def leading_bits(count: int, dims: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The leading bits of the first points of the sequence, in which alone they differ.
-
-    As whole numbers, shape ``(count, dims)``; and the place of each bit among all, from the last on.
-    """
+def sobol_points(count: int, dims: int) -> np.ndarray:
+    """The first points of the sequence, unscrambled, as whole numbers of :data:`BITS` bits."""
     from scipy.stats import qmc
 
-    bits = max(count - 1, 1).bit_length()
-    points = qmc.Sobol(dims, scramble=False, bits=BITS).random_base2(bits)[:count]
-    places = 2 ** np.arange(BITS - bits, BITS).reshape(-1, 1)
-    return (
-        torch.tensor(np.rint(points * 2**bits).astype(np.int64), device=device),
-        torch.tensor(places, device=device),
-    )
+    engine = qmc.Sobol(dims, scramble=False, bits=BITS)
+    points = engine.random_base2(max(count - 1, 0).bit_length())[:count]
+    return np.rint(points * 2**BITS).astype(np.int64)
 
 
 def scrambled_sobol(count: int, dims: int, like: Tensor) -> Tensor:
@@ -46,11 +39,12 @@ def scrambled_sobol(count: int, dims: int, like: Tensor) -> Tensor:
         dims: at most :data:`MOST`.
         like: a tensor on the device that they are wanted on.
     """
-    first, places = leading_bits(count, dims, like.device)
-    drawn = torch.randint(0, 2**BITS, (1 + len(places), dims), device=like.device)
-    # What the leading bits make, in the order of the numbers that they are.
-    made, columns = drawn[:1], drawn[1:] & (places - 1) | places
-    for number in range(len(places)):
-        made = torch.cat([made, made ^ columns[number]])
-    scrambled = made.gather(0, first)
+    points = torch.tensor(sobol_points(count, dims), device=like.device)
+    # The first points differ in their leading bits only.
+    leading = range(BITS - 1, BITS - 1 - max(count - 1, 1).bit_length(), -1)
+    places = torch.tensor([[2**place] for place in leading], device=like.device)
+    drawn = torch.randint(0, 2**BITS, (1 + len(leading), dims), device=like.device)
+    scrambled, columns = drawn[0].expand(count, dims), drawn[1:] & (places - 1) | places
+    for place, column in zip(leading, columns.unbind(), strict=True):
+        scrambled = scrambled ^ (column * (points >> place & 1))
     return (scrambled.double() + 0.5) / 2**BITS

@@ -96,7 +96,6 @@ def _unscaled(fn: Any, value: Tensor) -> Tensor:
 STANDARD = NoiseMap(lambda fn: standard(fn).noise, _scaled, _unscaled)
 """Of location-scale families that have no other parameter."""
 register_noise_map(
-    td.Normal,
     td.Laplace,
     td.Cauchy,
     td.Gumbel,
@@ -106,6 +105,15 @@ register_noise_map(
     td.HalfNormal,
     td.HalfCauchy,
 )(STANDARD)
+
+
+register_noise_map(td.Normal)(
+    NoiseMap(
+        STANDARD.law,
+        lambda fn, noise: fn.loc + fn.scale * noise,
+        lambda fn, value: (value - fn.loc) / fn.scale,
+    )
+)
 
 
 def tril_of(fn: Any) -> Tensor:
