@@ -8,6 +8,7 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
+from ..distributions.rules.wrappers import innermost
 from ..numerics.elimination import solved
 from .fitted import FittedCoefficients
 from .protocol import Evaluations
@@ -115,16 +116,17 @@ def gradient_in_parameters(evaluations: Evaluations, surrogate: Tensor) -> Tenso
 
     Of classes in their free logits; summed over particles that lie along a dim.
     """
-    base, dim = evaluations.site.base, evaluations.particle_dim
+    site, dim = evaluations.site, evaluations.particle_dim
+    base = innermost(site.traced or site.fn)  # whose tensors all parts are made of
     found, parameters = [], _parameters(base)
     gradients = torch.autograd.grad(
         surrogate.sum(), parameters, retain_graph=True, allow_unused=True, materialize_grads=True
     )
     for parameter, gradient in zip(parameters, gradients, strict=True):
         free = _free(base, parameter, gradient)
-        if dim is not None:
-            dims = len(evaluations.site.fn.event_shape) + free.dim() - len(base.shape())
-            free = free.sum(dim - dims, keepdim=True)
+        events = len(site.fn.event_shape) + free.dim() - len(base.shape())
+        if dim is not None and free.dim() >= events - dim:
+            free = free.sum(dim - events, keepdim=True)
         found.append(free.flatten())
     return torch.cat(found)
 

@@ -55,6 +55,7 @@ class Site:
     the sampled value, ``log_prob`` the log density of that value, shape ``fn.batch_shape``,
     differentiable, neither scaled nor masked. ``plates``: the names of the plates it lies in.
     ``particle_dim``: the batch dim (negative) over which the particles lie, if vectorised.
+    ``traced``: the distribution that ``log_prob`` was asked of, where dims were added to ``fn`` since.
     ``score_term``: if the estimator ``adds_score``, a zero that moves with the guide's parameters as
     the log density in the costs does, scaled and masked, and with no value.
     """
@@ -69,6 +70,7 @@ class Site:
     particle_dim: int | None = None
     infer: Mapping[str, Any] = field(default_factory=dict)
     observed: bool = False
+    traced: TorchDistribution | None = None
     score_term: Tensor | None = None
 
     @property

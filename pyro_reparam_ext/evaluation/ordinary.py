@@ -330,6 +330,7 @@ def padded(site: Site, batch_dims: int) -> Site:
         draw.noise = site.draw.noise[(None,) * missing]
     return replace(
         site,
+        traced=site.fn,
         fn=site.fn.expand(torch.Size((1,) * missing) + site.fn.batch_shape),
         draw=draw,
         log_prob=left_padded(site.log_prob, batch_dims),

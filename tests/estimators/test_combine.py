@@ -163,3 +163,36 @@ def test_the_condition_of_a_part_is_its_own():
     estimator = pre.Combine([pre.DisARM(), pre.REBAR()])
     assert estimator.conditional is pre.REBAR
     assert not pre.Combine([pre.DisARM(), pre.LeaveOneOut()]).conditional.condition
+
+
+@pytest.mark.parametrize("particles", [1, 3])
+def test_noise_is_measured_where_dims_are_added_to_a_site(particles):
+    """Outside of the plates of a program there is one dim more: the same products all the same."""
+
+    def guide():
+        logits = pyro.param("logits", torch.tensor([0.3, -0.2], dtype=torch.float64))
+        return pyro.sample("z", dist.Bernoulli(logits=logits).to_event(1))
+
+    def program(size):
+        z = pyro.sample("z", dist.Bernoulli(logits=torch.zeros(2, dtype=torch.float64)).to_event(1))
+        if size:
+            with pyro.plate("data", size):
+                pyro.factor("f", z.sum(-1) / size)
+        else:
+            pyro.factor("f", z.sum(-1))
+
+    products = []
+    for size in (0, 4):
+        pyro.clear_param_store()
+        elbo = pre.TraceEstimator_ELBO(
+            pre.Combine([pre.DisARM(), pre.ScoreFunction()]),
+            num_particles=particles,
+            max_plate_nesting=(size > 0) + (particles > 1),
+        )
+        torch.manual_seed(0)
+        for _ in range(3):
+            elbo.loss_and_grads(lambda size=size: program(size), guide)
+        (state,) = elbo.states.values()
+        products.append(state.products)
+    assert products[0].diagonal().min() > 0
+    torch.testing.assert_close(*products)
