@@ -26,6 +26,7 @@ COVERED_BY = {
     "evaluation/analytic.py": "estimators/test_analytic_kl.py",
     "estimators/fitted.py": "estimators/test_taylor_control_variate.py",
     "estimators/joint.py": "estimators/test_taylor_control_variate.py",
+    "estimators/gaussian_pathwise.py": "estimators/test_taylor_control_variate.py",
     "evaluation/joint.py": "estimators/test_taylor_control_variate.py",
     "evaluation/guide_run.py": "evaluation/test_program.py",
     "evaluation/model_run.py": "evaluation/test_program.py",

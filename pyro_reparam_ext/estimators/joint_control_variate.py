@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from pyro.distributions import Delta, TorchDistribution
+from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 
-from ..distributions.rules.wrappers import innermost, log_prob_by, sum_rightmost
+from ..distributions.rules.wrappers import log_prob_by, sum_rightmost
 from ..numerics.leaf import leaf
 from .control_variates import dot
 from .gaussian_factor import factor_of
-from .pathwise import Pathwise
+from .gaussian_pathwise import GaussianPathwise
 from .protocol import Branch, Draw, Evaluations, Paper, Site
 from .snapshot import Snapshot
 
 
 @dataclass(frozen=True, eq=False)
-class JointControlVariate(Pathwise):
+class JointControlVariate(GaussianPathwise):
     r"""The pathwise gradient less the noise of its sub-sample, and of its draw, near a snapshot.
 
     For models whose steps see a part of the data. At a snapshot, a value :math:`z_0` of all sites, the
@@ -70,24 +70,7 @@ class JointControlVariate(Pathwise):
         2024,
         "2210.07290",
     )
-    supported = (torch.distributions.Normal, torch.distributions.MultivariateNormal)
     noiseless_entropy = True
-    needs_mean = True
-
-    def supports(self, fn: TorchDistribution) -> bool:
-        return isinstance(innermost(fn), self.supported) and not isinstance(innermost(fn), Delta)
-
-    def remedy(self, fn: TorchDistribution) -> str:
-        return "JointControlVariate needs a Normal or a MultivariateNormal."
-
-    def has_second_derivative(self, fn: TorchDistribution) -> bool:
-        return False
-
-    def contributes(self, fn: TorchDistribution) -> bool:
-        return True
-
-    def evaluations(self, fn: TorchDistribution) -> int:
-        return 2
 
     def guide_log_prob(self, fn: TorchDistribution, draw: Draw) -> Tensor:
         """The log density, with the gradient of its mean, the negative entropy.

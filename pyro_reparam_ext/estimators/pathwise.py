@@ -81,9 +81,8 @@ class Pathwise(Estimator):
         source.check(name, fn)
 
     def draw(self, fn: TorchDistribution, source: NoiseSource) -> Draw:
-        return Draw(
-            source.sample(fn)
-        )  # as Pyro draws: some distributions have no rsample, only a __call__
+        # As Pyro draws: some distributions have no rsample, only a __call__.
+        return Draw(source.sample(fn))
 
     def redraw(self, site: Site, fn: TorchDistribution) -> Draw:
         # Coupled as the discrete law that it is, a straight-through value would lose its gradient.

@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from functools import reduce
 
 import torch
-from pyro.distributions import Delta, TorchDistribution
 from torch import Tensor, nn
 
-from ..distributions.rules.wrappers import innermost, sum_rightmost
+from ..distributions.rules.wrappers import sum_rightmost
 from ..noise import signs_like
 from ..numerics.leaf import leaf
 from .base import require_positive
 from .control_variates import dot
 from .fitted import FittedCoefficients
 from .gaussian_factor import Factor, factor_of
-from .pathwise import Pathwise
+from .gaussian_pathwise import GaussianPathwise
 from .protocol import Branch, Evaluations, Paper, Site
 
 
@@ -33,7 +32,7 @@ class _Mean(Branch):
 
 
 @dataclass(frozen=True, eq=False)
-class TaylorControlVariate(Pathwise):
+class TaylorControlVariate(GaussianPathwise):
     r"""The pathwise gradient less what a quadratic expansion of the costs says of its noise.
 
     For :math:`z = \mu + L \epsilon`, with the gradient g and the Hessian H of the costs at the means of
@@ -90,28 +89,11 @@ class TaylorControlVariate(Pathwise):
         2017,
         "1705.07880",
     )
-    supported = (torch.distributions.Normal, torch.distributions.MultivariateNormal)
     holds_guide_parameters = True
     scored_at_copy = True
-    needs_mean = True
 
     def __post_init__(self) -> None:
         require_positive("TaylorControlVariate", num_probes=self.num_probes)
-
-    def supports(self, fn: TorchDistribution) -> bool:
-        return isinstance(innermost(fn), self.supported) and not isinstance(innermost(fn), Delta)
-
-    def remedy(self, fn: TorchDistribution) -> str:
-        return "TaylorControlVariate needs a Normal or a MultivariateNormal."
-
-    def has_second_derivative(self, fn: TorchDistribution) -> bool:
-        return False
-
-    def contributes(self, fn: TorchDistribution) -> bool:
-        return True
-
-    def evaluations(self, fn: TorchDistribution) -> int:
-        return 2
 
     def alternatives(self, site: Site) -> tuple[Branch, ...]:
         if site.draw.noise is None:  # the value does not move with any parameter
