@@ -22,7 +22,7 @@ from ..distributions.rules.wrappers import innermost
 from ..errors import EstimatorError
 from ..estimators.enumeration import Enumeration
 from ..estimators.pathwise import Pathwise
-from ..estimators.protocol import Site
+from ..estimators.protocol import Branch, Site
 from .passes import Pass
 from .program import Program
 
@@ -66,19 +66,27 @@ def _has_tangent(site: Site) -> bool:
     return forward_ad.unpack_dual(site.log_prob).tangent is not None
 
 
-def check_twice(program: Program, passes: Sequence[Pass]) -> None:
-    """Raises where an estimator learns from a derivative that a sampler downstream does not have.
+def check_twice(
+    program: Program, passes: Sequence[Pass], branches: Sequence[tuple[int, Branch]]
+) -> None:
+    """Raises where an estimator uses a derivative that a sampler downstream does not have.
 
-    That of the gradient in relaxed values, which the sampler moves with: a second derivative.
+    Args:
+        program: that was evaluated.
+        passes: its evaluations.
+        branches: by the number of their site, those whose gradient is differentiated once more: in
+            relaxed values, or at means, with which the sampler moves.
     """
+    if not branches:
+        return
     moving = [site for site in program.sites if site.estimator.differentiable]
     once = {site.name: site for site in moving if is_differentiable_once(site.fn)}
     if not once:
         return
     terms = [t for p in passes for t in p.terms if t.side == "guide" and t.name in once]
-    for number, _, branch in program.all_branches():
+    for number, branch in branches:
         for term in terms:
-            if branch.order and _depends(term.log_prob, branch.tensor):
+            if _depends(term.log_prob, branch.tensor):
                 raise _no_learning(program.sites[number], once[term.name])
 
 
@@ -91,11 +99,12 @@ def _depends(log_prob: Tensor, relaxed: Tensor | None) -> bool:
 
 def _no_learning(owner: Site, site: Site) -> EstimatorError:
     remedy = f"Put {AUTO_PATHWISE}, or use" if has_twin(site.fn) else "Use"
+    other = "Pathwise" if owner.estimator.differentiable else "LocalExpectation or ScoreFunction"
     return EstimatorError(
-        f"site '{owner.name}': {type(owner.estimator).__name__} learns from the derivative of the "
-        f"gradient at site '{site.name}' downstream; expected a sampler that can be differentiated "
-        f"twice there, and that of {type(innermost(site.fn)).__name__} can be once. {remedy} "
-        f"LocalExpectation or ScoreFunction for '{owner.name}'."
+        f"site '{owner.name}': {type(owner.estimator).__name__} takes the derivative of the gradient "
+        f"at site '{site.name}' downstream; expected a sampler that can be differentiated twice there, "
+        f"and that of {type(innermost(site.fn)).__name__} can be once. {remedy} {other} for "
+        f"'{owner.name}'."
     )
 
 

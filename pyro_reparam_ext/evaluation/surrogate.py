@@ -103,8 +103,8 @@ def _evaluations(costs: Costs, numbers: list[int], learn: bool) -> dict[int, Eva
         downstream = costs.downstream(numbers)
     derivatives: dict[int, list[Tensor | None]] = {}
     if program.branches:
-        if any(is_differentiated(b, learn) for _, _, b in program.all_branches()):
-            check_twice(program, costs.passes)
+        twice = [(n, b) for n, _, b in program.all_branches() if is_differentiated(b, learn)]
+        check_twice(program, costs.passes, twice)
         derivatives = gradients(costs, numbers, learn)
     shared, parameters = joints(costs, derivatives), program.guide_parameters()
     for number in numbers:

@@ -306,3 +306,25 @@ def test_distributions_that_are_refused():
     bound = pre.ImportanceWeighted_ELBO(num_particles=2)
     with pytest.raises(pre.EstimatorError, match="'z'.*bound by several particles"):
         bound.loss_and_grads(flow, partial(flow, {"estimator": pre.Combine(PARTS)}))
+
+
+def test_a_sampler_that_can_be_differentiated_once_beside_one_who_differentiates_twice():
+    """RELAX takes the derivative of the gradient in its own relaxed value, not in this one."""
+
+    def number(x):
+        return torch.tensor(x, dtype=DOUBLE)
+
+    def model():
+        rate = pyro.sample("rate", dist.Gamma(number(2.0), number(1.0)))
+        b = pyro.sample("b", dist.Bernoulli(logits=number(0.3)))
+        pyro.factor("f", -rate * b)
+
+    def guide():
+        pyro.sample("rate", dist.Gamma(pyro.param("a", number(1.5)), number(1.0)))
+        pyro.sample("b", dist.Bernoulli(logits=pyro.param("logits", number(0.1))))
+
+    either = pre.Combine([pre.Pathwise(), pre.StickingTheLanding()])
+    elbo = pre.TraceEstimator_ELBO({"rate": either, "b": pre.RELAX()})
+    for _ in range(2):
+        elbo.loss_and_grads(model, guide)
+    assert pyro.param("a").grad.isfinite() and pyro.param("logits").grad.isfinite()

@@ -110,6 +110,12 @@ def needs_independence(program: Program) -> bool:
     return independent and program.particles != "independent"
 
 
+def takes_twice(program: Program) -> bool:
+    """Whether an estimator may differentiate twice a sampler of torch's that can be once."""
+    expands = any(label.startswith(("Taylor", "Joint")) for label in estimators(program))
+    return (expands or relaxes(program)) and any(x.kind == "gamma" for x in program.latents)
+
+
 def has_no_divergence(program: Program) -> bool:
     analytic = [x for x in program.latents if x.estimator == "AnalyticKL"]
     return not all(has_divergence(program, latent) for latent in analytic)
@@ -128,6 +134,7 @@ DOCUMENTED = (
         "a bound by several particles is no mean", lambda p: p.bound is not None and has_exact_site(p)
     ),
     Refusal("drawn independently of each other", needs_independence),
+    Refusal("differentiated twice there", takes_twice),
     Refusal("Python number", lambda p: (relaxes(p) or takes_means(p)) and bool(read_sites(p))),
 )
 
