@@ -128,11 +128,10 @@ class Joint(Dependent):
                 )
         if source.drawn is None and together:
             source.drawn = self.normals(source.num_particles, together, like)
-        known = max(min(end, together) - start, 0)
-        blocks = []
-        if known:
-            assert source.drawn is not None
-            blocks.append(source.drawn[:, start : start + known])
+        blocks, known = [], 0
+        if source.drawn is not None:  # by which not all dims may have been known
+            blocks.append(source.drawn[:, start:end])
+            known = blocks[0].shape[1]
         if known < dims:
             size = source.num_particles, dims - known
             blocks.append(torch.randn(size, dtype=torch.float64, device=like.device))
@@ -212,7 +211,7 @@ def scheme_of(particles: str, num_particles: int) -> Scheme:
     Raises:
         EstimatorError: there is none of this name, or it needs other particles.
     """
-    if particles not in SCHEMES:
+    if not isinstance(particles, str) or particles not in SCHEMES:
         raise EstimatorError(
             f"particles must be one of {', '.join(map(repr, get_args(Particles)))}; "
             f"was given {particles!r}."

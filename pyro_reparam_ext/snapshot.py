@@ -62,7 +62,9 @@ def take_snapshot(
             on these sites: on other sites, on those of single data, on parameters that are learned, on
             random numbers, or, with given batches, on indices that a plate draws; the costs of a
             sub-sample are no sum over its data; or a plate that is run one by one draws a part that
-            does not divide its data, as its sites have names of their own.
+            does not divide its data, as its sites have names of their own. Also where the distribution
+            of a site differs from batch to batch: that the batches of steps leave it as it is can't be
+            seen here.
 
     Example:
         >>> import pyro, pyro.distributions as dist, torch
@@ -80,6 +82,11 @@ def take_snapshot(
         ...         pre.take_snapshot(elbo, model, guide)
         ...     loss = svi.step()
     """
+    if not isinstance(elbo, TraceEstimator_ELBO):
+        raise EstimatorError(
+            f"take_snapshot: elbo is of type {type(elbo).__name__}, expected the TraceEstimator_ELBO "
+            f"that is trained. Give the ELBO, not the SVI that has it."
+        )
     one = elbo if elbo.num_particles == 1 else elbo.with_others(elbo.estimators, 1)
     one.states = elbo.states  # all particles have the same
     taking, known, done = _Taking(one, model, guide, kwargs), set(elbo.states), False
@@ -131,6 +138,7 @@ class _Taking:
             notes.weight = weight
         runs = self._evaluated(args)
         _check_together(runs)
+        _check_moved(runs[0])
         self.elbo.surrogate(runs, learn=True)
         return [x for notes in self.notes for x in notes.last]
 
@@ -151,6 +159,11 @@ def _of_plates(taking: _Taking) -> None:
 
 def _of_batches(taking: _Taking, batches: Iterable[tuple[Any, ...]]) -> None:
     """Notes down the costs of the batches that are given."""
+    if not isinstance(batches, Iterable):
+        raise EstimatorError(
+            f"take_snapshot: batches is of type {type(batches).__name__}, expected the arguments of a "
+            f"call for each batch: [(x1, y1), (x2, y2), ...]."
+        )
     for args in tqdm(batches, desc="snapshot", unit="batch", **BAR):
         _check_batch(args)
         args = tuple(args)
@@ -187,7 +200,7 @@ def _check_sums(taking: _Taking) -> None:
         if not _agree(*([taking.note((), 0.0, x) for x in pair] for pair in (before, after))):
             raise EstimatorError(
                 f"plate {plate!r}: take_snapshot was given costs of a sub-sample that are no sum over "
-                f"its data, as two sub-samples have others once they exchange a datum; expected sites "
+                f"its data, as two sub-samples have others once they exchange data; expected sites "
                 f"within the plate, where each element depends on its own datum. {_ELSE}"
             )
 
@@ -263,6 +276,17 @@ def _check_model(costs: Costs) -> None:
             f"values the costs at a snapshot would depend on; expected a site in the guide for each "
             f"latent site of the model. Add it to the guide. {_ELSE}"
         )
+
+
+def _check_moved(costs: Costs) -> None:
+    """Raises for a site whose value moves with no parameter."""
+    for number, site in enumerate(costs.program.sites):
+        if isinstance(site.estimator, JointControlVariate) and number not in costs.program.branches:
+            raise EstimatorError(
+                f"site '{site.name}': take_snapshot was given a distribution without a parameter that "
+                f"is learned, expected one that moves its value. Let a parameter of the guide require "
+                f"a gradient, and give the model before the guide."
+            )
 
 
 def _check_together(runs: list[Costs]) -> None:

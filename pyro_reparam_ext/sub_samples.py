@@ -20,6 +20,10 @@ Indices: TypeAlias = Mapping[str, Tensor]
 """By the name of a plate, the data that it shows."""
 
 
+LOOKS = 3
+"""Pairs of sub-samples of a plate that are looked at."""
+
+
 @dataclass(frozen=True)
 class Draws:
     """A plate draws ``part`` of its ``size`` data."""
@@ -104,15 +108,21 @@ class ChosenIndices(Messenger):
         return {name: torch.arange(x.size - x.part, x.size) for name, x in self.plates.items()}
 
     def exchanges(self) -> Iterator[tuple[str, list[Indices], list[Indices]]]:
-        """For each plate two sub-samples, and the same two with one datum exchanged.
+        """For each plate two sub-samples, and the same two with some data exchanged; several times.
 
         Sums over data are the same for both pairs.
         """
-        first = self.first()
-        for name, last in self.last().items():
-            a, b = first[name].clone(), last.clone()
-            a[0], b[-1] = last[-1], first[name][0]
-            yield name, [first, {**first, name: last}], [{**first, name: a}, {**first, name: b}]
+        first, generator = self.first(), torch.Generator().manual_seed(0)
+        for name, plate in self.plates.items():
+            for _ in range(LOOKS):
+                data = torch.randperm(plate.size, generator=generator)
+                a, b = data[: plate.part], data[plate.size - plate.part :]
+                some = max(min(plate.part, plate.size - plate.part) // 2, 1)  # of those in one alone
+                c, d = a.clone(), b.clone()
+                c[:some], d[-some:] = b[-some:], a[:some]
+                before: list[Indices] = [{**first, name: a}, {**first, name: b}]
+                after: list[Indices] = [{**first, name: c}, {**first, name: d}]
+                yield name, before, after
 
 
 def weighted_batches(size: int, part: int) -> list[tuple[float, Tensor]]:

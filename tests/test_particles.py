@@ -234,13 +234,15 @@ def test_particles_that_sample_other_sites(particles):
     def branching():
         loc = pyro.param("loc", double(0.3, -0.2))
         z = pyro.sample("z", dist.Normal(loc[0], 1.0))
-        shape = (2,) if z.item() > 0 else (1,)
+        shape = (4,) if z.item() > 0 else (1,)
         pyro.sample("w", dist.Normal(loc[1], 1.0).expand(shape).to_event(1))
+        pyro.sample("last", dist.Normal(loc[1], 1.0))
 
     def prior():
         z = pyro.sample("z", dist.Normal(double(0.0)[0], 1.0))
-        shape = (2,) if z.item() > 0 else (1,)
+        shape = (4,) if z.item() > 0 else (1,)
         w = pyro.sample("w", dist.Normal(double(0.0)[0], 1.0).expand(shape).to_event(1))
+        pyro.sample("last", dist.Normal(double(0.0)[0], 1.0))
         pyro.factor("more", -w[0] * z)
 
     pyro.clear_param_store()
@@ -254,8 +256,8 @@ def test_particles_that_sample_other_sites(particles):
     elbo.loss_and_grads(prior, branching)
     loc = double(0.3, -0.2).requires_grad_()
     below = dist.Normal(loc[0], 1.0).cdf(double(0.0)[0])
-    # E[z^2]/2 + loc[1]^2/2 for each number of w + E[z] loc[1]
-    loss = 0.5 * loc[0].square() + (2 - below) * 0.5 * loc[1].square() + loc[0] * loc[1]
+    # E[z^2]/2 + loc[1]^2/2 for each number of w, and the last + E[z] loc[1]
+    loss = 0.5 * loc[0].square() + (5 - 3 * below) * 0.5 * loc[1].square() + loc[0] * loc[1]
     (exact,) = torch.autograd.grad(loss, loc)
     assert_mean(gradients(elbo, prior, branching, ["loc"], 400)[:, 1:], exact)
 

@@ -285,3 +285,55 @@ def test_particles_may_change():
     one.loss_and_grads(model, guide)
     pre.take_snapshot(one, model, guide)
     several.loss_and_grads(model, guide)
+
+
+def test_a_guide_that_differs_from_batch_to_batch_is_refused():
+    x = torch.tensor([0.2, -1.0, 3.0, 0.5], dtype=torch.float64)
+
+    def model(batch):
+        z = pyro.sample("z", dist.Normal(x.new_tensor(0.0), 1.0))
+        with poutine.scale(scale=2.0), pyro.plate("data", 2):
+            pyro.sample("y", dist.Normal(z * batch, 1.0), obs=batch)
+
+    def guide(batch):
+        slope = pyro.param("slope", x.new_tensor(0.5))
+        pyro.sample("z", dist.Normal(slope * batch.mean(), 1.0))
+
+    elbo = pre.TraceEstimator_ELBO(pre.JointControlVariate(), max_plate_nesting=1)
+    with pytest.raises(pre.EstimatorError, match="'z'.*differs from batch to batch.*Taylor"):
+        pre.take_snapshot(elbo, model, guide, [(x[:2],), (x[2:],)])
+
+
+def test_costs_that_are_scaled_by_what_a_batch_has_observed_are_refused():
+    """The first and the last datum are alike: only a closer look tells."""
+    y = torch.arange(12, dtype=torch.float64) / 3
+    seen = torch.tensor([1, 1, 1, 0, 1, 0, 0, 0, 1, 0, 1, 1], dtype=torch.bool)
+
+    def model():
+        z = pyro.sample("z", dist.Normal(y.new_tensor(0.0), 1.0))
+        with pyro.plate("data", 12, subsample_size=4) as i:
+            scale = seen.sum() / 12 * 4 / seen[i].sum().clamp(min=1)
+            with poutine.scale(scale=scale), poutine.mask(mask=seen[i]):
+                pyro.sample("y", dist.Normal(z, 1.0), obs=y[i])
+
+    def guide():
+        pyro.sample("z", dist.Normal(pyro.param("loc", y.new_tensor(0.5)), 1.0))
+
+    elbo = pre.TraceEstimator_ELBO(pre.JointControlVariate(), max_plate_nesting=1)
+    with pytest.raises(pre.EstimatorError, match="'data'.*no sum over its data"):
+        pre.take_snapshot(elbo, model, guide)
+
+
+def test_what_is_no_snapshot_of():
+    def fixed():
+        pyro.sample("z", dist.Normal(0.0, 1.0))
+
+    elbo = pre.TraceEstimator_ELBO(pre.JointControlVariate())
+    with pytest.raises(pre.EstimatorError, match="'z'.*without a parameter that is learned"):
+        pre.take_snapshot(elbo, fixed, fixed)
+    with pytest.raises(pre.EstimatorError, match="batches is of type int.*for each batch"):
+        pre.take_snapshot(elbo, fixed, fixed, 3)
+    with pytest.raises(
+        pre.EstimatorError, match="of type Trace_ELBO, expected the TraceEstimator_ELBO"
+    ):
+        pre.take_snapshot(pyro.infer.Trace_ELBO(), fixed, fixed)

@@ -61,8 +61,8 @@ class JointControlVariate(GaussianPathwise):
 
     unbiased = True
     condition = (
-        "costs at given values of the sites are the same from one snapshot to the next, and sub-samples"
-        " are drawn whatever the past was"
+        "costs at given values of the sites are the same from one snapshot to the next, sub-samples are"
+        " drawn whatever the past was, and the guide's distribution does not depend on them"
     )
     paper = Paper(
         "Wang, Geffner, Domke",

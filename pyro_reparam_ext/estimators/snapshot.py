@@ -95,7 +95,16 @@ class Snapshot(nn.Module):
                 f"not finite at the snapshot, expected numbers. Take it at other parameters, or look "
                 f"for what overflows in the model at the mean of the site."
             )
+        here = site.base.loc.detach(), factor_of(site.base).parameter.detach()
+        before = self.notes.law
+        if before is not None and not all([torch.equal(*x) for x in zip(before, here, strict=True)]):
+            raise EstimatorError(
+                f"site '{site.name}': take_snapshot was given a guide whose distribution there differs "
+                f"from batch to batch; expected one that all data share, as the noise of a batch moves "
+                f"it else. Use TaylorControlVariate, which leaves the noise of the sub-sample."
+            )
         self.notes.point, self.notes.sites = tensor.detach()[0], frozenset(joint.parts)
+        self.notes.law = here
         self.notes.add(gradient.detach()[0], hessian)
 
     @torch.no_grad()
@@ -118,12 +127,14 @@ class Notes:
         weight: of the next part of the data in the mean over all; 0 to look at it alone.
         last: the gradient and the Hessian of the last part.
         point: the value of the site.
+        law: the mean and the factor of its distribution; None before the first part.
         sites: those that shared the evaluation.
     """
 
     point: Tensor
     sites: frozenset[str]
     last: tuple[Tensor, Tensor]
+    law: tuple[Tensor, Tensor] | None = None
 
     def __init__(self) -> None:
         self.weight, self._total = 1.0, 0.0

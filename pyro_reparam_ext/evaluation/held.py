@@ -24,9 +24,13 @@ from torch import Tensor
 
 from ..distributions.rules.wrappers import innermost
 from ..errors import EstimatorError
+from ..estimators.base import Estimator
+from ..estimators.protocol import Draw
+from ..numerics.graph_ends import graph_ends
 from ..numerics.substitution import Substitution
 from .control_flow import ControlFlow, provenance_of, untracked
 from .recorder import Recorder
+from .terms import log_prob_of
 
 RunAgain = Callable[[Recorder], Trace]
 
@@ -102,11 +106,44 @@ def holding(held: Held | None) -> AbstractContextManager[Any]:
     return Substitution(held.parameters)
 
 
-def held_parameters(trace: Trace) -> dict[int, Tensor]:
-    """By the ``id`` of each unconstrained parameter in a trace: the same, detached."""
+def viewed(draw: Draw) -> Draw:
+    """The same draw in other tensors, with what a sampler has noted on them.
+
+    A flow remembers what the last tensor that it has scored was made of, by parameters not held.
+    """
+
+    def view(x: Tensor) -> Tensor:
+        other = x.view_as(x)
+        vars(other).update(vars(x))
+        return other
+
+    return draw.map(view)
+
+
+def held_log_prob(name: str, estimator: Estimator, held: Held, draw: Draw) -> Tensor:
+    """The log density of a draw at a held distribution."""
+    try:
+        with holding(held):
+            return log_prob_of(name, estimator.guide_log_prob, held.fn, draw)
+    except (AssertionError, KeyError, NotImplementedError) as error:
+        raise EstimatorError(
+            f"site '{name}': {type(estimator).__name__} scores its value once more, with parameters "
+            f"held, and {type(innermost(held.fn)).__name__} has a density at draws of its own only; "
+            f"expected one that can be asked anywhere. Use Pathwise, or set gradient='pathwise' in the "
+            f"ELBO."
+        ) from error
+
+
+def held_parameters(run: Recorder, trace: Trace) -> dict[int, Tensor]:
+    """By the ``id`` of each unconstrained parameter of a guide: the same, detached.
+
+    Those of its trace, and those of plain modules, by which its values move.
+    """
     nodes = [node for node in trace.nodes.values() if node["type"] == "param"]
     parameters = [node["value"].unconstrained() for node in nodes]
-    return {id(parameter): parameter.detach() for parameter in parameters}
+    values = [node["value"] for node in run.nodes.values() if isinstance(node["value"], Tensor)]
+    leaves = [node.variable for node in graph_ends(values)]
+    return {id(parameter): parameter.detach() for parameter in (*parameters, *leaves)}
 
 
 def held_distributions(
@@ -128,7 +165,7 @@ def held_distributions(
     if not names or not torch.is_grad_enabled():
         return {}
     again = GivenRun(run, trace, copies or {}, tracking=False)
-    parameters = held_parameters(trace)
+    parameters = held_parameters(run, trace)
     with Substitution(parameters):
         _rerun(run_again, again, names)
     return {name: Held(again.nodes[name]["fn"], parameters) for name in names}

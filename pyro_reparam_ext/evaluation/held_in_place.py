@@ -11,8 +11,7 @@ from ..distributions.rules.copies import mapped
 from ..estimators.base import Estimator
 from ..estimators.protocol import Draw
 from ..numerics.graph_ends import graph_ends
-from .held import Held
-from .terms import log_prob_of
+from .held import Held, held_log_prob, viewed
 
 
 def held_in_place(
@@ -42,9 +41,8 @@ def held_in_place(
         if met <= ends:
             yield name, Held(fn, {}), scores[name]
         elif not met & ends - {values.get(name)}:
-            draw = draws[name].map(lambda x: x.view_as(x))
-            held = mapped(fn, Tensor.detach)
-            log_prob = log_prob_of(name, estimators[name].guide_log_prob, held, draw)
-            own = {draw.value.grad_fn}
-            if own.issuperset(graph_ends([log_prob], own)):  # else it keeps parameters elsewhere
-                yield name, Held(held, {}), log_prob
+            draw, held = viewed(draws[name]), Held(mapped(fn, Tensor.detach), {})
+            log_prob = held_log_prob(name, estimators[name], held, draw)
+            # Else it keeps parameters elsewhere, or a value of its own.
+            if set(graph_ends([log_prob], own := {draw.value.grad_fn})) == own:
+                yield name, held, log_prob

@@ -31,7 +31,7 @@ from ..numerics.leaf import leaf
 from .at_once import is_at_once
 from .axes import Visible
 from .control_flow import ControlFlow, provenance_of, untracked
-from .held import Held, held_distributions, holding, other_run, run_at_copies
+from .held import Held, held_distributions, held_log_prob, other_run, run_at_copies, viewed
 from .held_in_place import held_in_place
 from .recorder import Recorder
 from .terms import Term, left_padded, log_prob_of
@@ -180,10 +180,12 @@ def ordinary_guide(
     sites, terms = [], []
     again = partial(run_guide, guide, args, kwargs)
     latent = {name: e for name, e in run.estimators.items() if not run.nodes[name]["is_observed"]}
-    scored_held = [name for name, estimator in latent.items() if estimator.holds_guide_parameters]
     functions: set[str] = set()
-    if scored_held:
+    if any(estimator.holds_guide_parameters for estimator in latent.values()):
         functions = {name for name in latent if isinstance(innermost(run.nodes[name]["fn"]), Delta)}
+    # What a function of other values has as its log density is no score, whose mean would be zero.
+    sampled = {name: e for name, e in latent.items() if name not in functions}
+    scored_held = [name for name, estimator in sampled.items() if estimator.holds_guide_parameters]
     copies = _copies(run, latent, functions)
     at_copies: Recorder = run
     if copies:
@@ -220,7 +222,7 @@ def ordinary_guide(
         if name in asked:
             log_prob = asked[name]
         elif name in held:
-            again_scored = _held_log_prob(name, estimator, held[name], draw)
+            again_scored = held_log_prob(name, estimator, held[name], viewed(draw))
             if run.track and not (by_copy_alone or _same(again_scored, log_prob)):
                 raise other_run(name)  # by a generator of its own
             log_prob = again_scored
@@ -260,21 +262,6 @@ def ordinary_guide(
         run.source,
         held,
     )
-
-
-def _held_log_prob(name: str, estimator: Estimator, held: Held, draw: Draw) -> Tensor:
-    # A flow remembers what the last tensor that it has scored was made of, by parameters not held.
-    draw = draw.map(lambda x: x.view_as(x))
-    try:
-        with holding(held):
-            return log_prob_of(name, estimator.guide_log_prob, held.fn, draw)
-    except (AssertionError, KeyError, NotImplementedError) as error:
-        raise EstimatorError(
-            f"site '{name}': {type(estimator).__name__} scores its value once more, with parameters "
-            f"held, and {type(innermost(held.fn)).__name__} has a density at draws of its own only; "
-            f"expected one that can be asked anywhere. Use Pathwise, or set gradient='pathwise' in the "
-            f"ELBO."
-        ) from error
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 import copy
 import random
+import warnings
 
 import numpy as np
 import pyro
@@ -235,3 +236,82 @@ def test_a_guide_is_not_run_again_where_only_parameters_move_its_sites():
     before = len(runs)
     elbo.loss_and_grads(model, guide)
     assert len(runs) == before + 1
+
+
+@pytest.mark.parametrize("mode", [True, "vmap", False])
+def test_the_log_density_of_a_function_of_other_values_is_not_held(mode):
+    """A Jacobian that moves with parameters: what it adds has no mean of zero."""
+
+    def model():
+        pyro.sample("z", dist.Normal(double(1.0)[0], 2.0))
+
+    def guide():
+        m = pyro.param("m", double(0.3)[0])
+        s = pyro.param("s", double(0.6)[0], dist.constraints.positive)
+        e = pyro.sample("e", dist.Normal(double(0.0)[0], 1.0), infer={"is_auxiliary": True})
+        pyro.sample("z", dist.Delta(m + s * e, log_density=-s.log()))
+
+    elbo = pre.TraceEstimator_ELBO(
+        pre.StickingTheLanding(),
+        num_particles=4,
+        vectorize_particles=mode,
+        max_plate_nesting=int(mode is not False),
+    )
+    elbo.loss_and_grads(model, guide)
+    rows = gradients(elbo, model, guide, ["m", "s"], 500)[:, 1:]
+    assert_mean(rows, double((0.3 - 1) / 4, 0.6**2 / 4 - 1))
+
+
+def test_a_straight_through_value_keeps_its_soft_one():
+    def model():
+        pyro.sample("z", dist.Bernoulli(logits=double(0.4)[0]))
+
+    def guide():
+        logits = pyro.param("logits", double(0.3)[0])
+        pyro.sample("z", dist.RelaxedBernoulliStraightThrough(double(0.5)[0], logits=logits))
+
+    losses = []
+    for estimator in (pre.Pathwise(), pre.StickingTheLanding()):
+        pyro.clear_param_store()
+        elbo = pre.TraceEstimator_ELBO(estimator)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that its gradient is biased
+            elbo.loss_and_grads(model, guide)
+            torch.manual_seed(0)
+            losses.append(elbo.loss_and_grads(model, guide))
+    assert losses[0] == pytest.approx(losses[1])
+
+
+def test_the_parameters_of_a_plain_module_are_held():
+    """In a hierarchy, where the guide is run again: those that the parameter store does not know."""
+
+    class Guide(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.loc, self.slope = (torch.nn.Parameter(double(x)[0]) for x in (0.0, 0.5))
+
+        def forward(self):
+            a = pyro.sample("a", dist.Normal(self.loc, 1.0))
+            pyro.sample("z", dist.Normal(self.slope * a, 2.0))
+
+    class Model(torch.nn.Module):
+        def forward(self):
+            a = pyro.sample("a", dist.Normal(double(0.0)[0], 1.0))
+            pyro.sample("z", dist.Normal(0.5 * a, 2.0))
+
+    guide = Guide()
+    pre.TraceEstimator_ELBO(pre.StickingTheLanding())(Model(), guide)().backward()
+    assert max(abs(guide.loc.grad), abs(guide.slope.grad)) < 1e-12
+
+
+def test_a_flow_without_an_inverse_is_refused():
+    flow = transforms.planar(2).double()
+
+    def guide():
+        pyro.module("flow", flow)
+        base = dist.Normal(pyro.param("loc", double(0.0, 1.0)), 1.0).to_event(1)
+        pyro.sample("z", dist.TransformedDistribution(base, [flow]))
+
+    elbo = pre.TraceEstimator_ELBO(pre.StickingTheLanding())
+    with pytest.raises(pre.EstimatorError, match="'z'.*density at draws of its own only"):
+        elbo.loss_and_grads(vector_model, guide)

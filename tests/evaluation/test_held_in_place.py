@@ -71,6 +71,27 @@ def hidden():
     pyro.sample("c", dist.LogNormal(pyro.param("o", number(0.1)), 1.0))
 
 
+class Remembering(dist.Normal):
+    """Scores its last draw by the noise that it has kept."""
+
+    def rsample(self, sample_shape=()):
+        self.noise = torch.randn(self.batch_shape, dtype=DOUBLE)
+        self.last = self.loc + self.scale * self.noise
+        return self.last
+
+    def log_prob(self, value):
+        if torch.equal(value, getattr(self, "last", value + 1)):
+            return dist.Normal(0.0, 1.0).log_prob(self.noise) - self.scale.log()
+        return super().log_prob(value)
+
+
+def remembered():
+    m, s = pyro.param("m", number(0.3)), pyro.param("s", number(0.7), dist.constraints.positive)
+    pyro.sample("a", Remembering(m, s))
+    pyro.sample("b", dist.Normal(pyro.param("n", number(0.1)), 1.0))
+    pyro.sample("c", dist.LogNormal(pyro.param("o", number(0.1)), 1.0))
+
+
 NETWORK = nn.Linear(2, 1).double()
 AUTO = autoguide.AutoNormal(model)
 
@@ -78,8 +99,14 @@ AUTO = autoguide.AutoNormal(model)
 @pytest.mark.parametrize("mode", [True, "vmap", False])
 @pytest.mark.parametrize(
     ("guide", "served"),
-    [(apart, {"a", "c"}), (encoder, {"a", "c"}), (hidden, {"b", "c"}), (AUTO, None)],
-    ids=["layers", "encoder", "hidden", "auto"],
+    [
+        (apart, {"a", "c"}),
+        (encoder, {"a", "c"}),
+        (hidden, {"b", "c"}),
+        (AUTO, None),
+        (remembered, {"b", "c"}),
+    ],
+    ids=["layers", "encoder", "hidden", "auto", "remembering"],
 )
 def test_the_gradient_is_that_of_another_run(guide, served, mode, monkeypatch):
     asked = []
