@@ -315,3 +315,22 @@ def test_a_flow_without_an_inverse_is_refused():
     elbo = pre.TraceEstimator_ELBO(pre.StickingTheLanding())
     with pytest.raises(pre.EstimatorError, match="'z'.*density at draws of its own only"):
         elbo.loss_and_grads(vector_model, guide)
+
+
+def test_an_autoguide_whose_values_are_functions_of_standard_noise():
+    """AutoStructured has its scales in Jacobians alone: against the divergence in closed form."""
+    prior = dist.Normal(double(1.0, -0.5), double(2.0, 0.5))
+
+    def model():
+        pyro.sample("z", prior.to_event(1))
+
+    torch.manual_seed(0)
+    guide = autoguide.AutoStructured(model, conditionals="normal", dependencies="linear")
+    elbo = pre.TraceEstimator_ELBO(pre.StickingTheLanding(), num_particles=4, max_plate_nesting=1)
+    elbo.loss_and_grads(model, guide)
+    names = list(pyro.get_param_store())
+    rows = gradients(elbo, model, guide, names, 500)[:, 1:]
+    divergence = torch.distributions.kl_divergence(dist.Normal(guide.locs.z, guide.scales.z), prior)
+    free = [pyro.get_param_store()[name].unconstrained() for name in names]
+    exact = torch.autograd.grad(divergence.sum(), free, materialize_grads=True)
+    assert_mean(rows, torch.cat([x.flatten() for x in exact]))
