@@ -8,6 +8,11 @@ from pyro.poutine.messenger import Messenger
 from torch import Tensor
 
 
+def unconstrained(value: Tensor) -> Tensor:
+    """The parameter behind a value of ``pyro.param``; the value itself where another stands for it."""
+    return getattr(value, "unconstrained", lambda: value)()
+
+
 class ParametersMet(Messenger):
     """Yields, by name and unconstrained, the parameters that are met while it is entered."""
 
@@ -17,5 +22,4 @@ class ParametersMet(Messenger):
         return self.found
 
     def _pyro_post_param(self, message: dict[str, Any]) -> None:
-        value = message["value"]
-        self.found[message["name"]] = getattr(value, "unconstrained", lambda: value)()
+        self.found[message["name"]] = unconstrained(message["value"])

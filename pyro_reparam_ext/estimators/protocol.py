@@ -209,7 +209,7 @@ class Evaluations:
       be at the mean log weight of the other particles: the leave-one-out baseline; None without any.
     - ``inputs``: what a baseline network is given.
     - ``joint``: the evaluation of a joint branch, with the other sites that share it.
-    - ``parameters``: those of the guide, unconstrained.
+    - ``parameters``: those of the guide, unconstrained, where an estimator ``adds_score``.
     - ``kept``: for what ``Estimator.surrogate`` has found and ``Estimator.update`` needs.
     """
 

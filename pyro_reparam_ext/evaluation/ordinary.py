@@ -189,7 +189,7 @@ def ordinary_guide(
     copies = _copies(run, latent, functions)
     at_copies: Recorder = run
     if copies:
-        scored_held = [x for x, e in latent.items() if not (x in functions or e.noiseless_entropy)]
+        scored_held = [name for name, e in sampled.items() if not e.noiseless_entropy]
         at_copies, trace = run_at_copies(copies, again, run, trace)
     plain: dict[str, tuple[Tensor, Tensor]] = {}
     asked: dict[str, Tensor] = {}

@@ -10,6 +10,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from ..estimators.protocol import Branch, Site
+from ..parameters import unconstrained
 from .axes import Visible
 from .ordinary import OrdinaryGuide, Resolve
 from .terms import Crossing
@@ -69,14 +70,13 @@ class Program:
         """The unconstrained parameters of guide and model."""
         nodes = self.ordinary.trace.nodes.items()
         guide = {name: node["value"] for name, node in nodes if node["type"] == "param"}
-        return {
-            name: value.unconstrained() for name, value in {**guide, **self.model_parameters}.items()
-        }
+        found = {**guide, **self.model_parameters}
+        return {name: unconstrained(value) for name, value in found.items()}
 
     def guide_parameters(self) -> list[Tensor]:
         """The unconstrained parameters of the guide that are learned."""
         nodes = self.ordinary.trace.nodes.values()
-        found = [node["value"].unconstrained() for node in nodes if node["type"] == "param"]
+        found = [unconstrained(node["value"]) for node in nodes if node["type"] == "param"]
         return [x for x in found if x.requires_grad]
 
     # -- alternatives -----------------------------------------------------------------------------

@@ -106,7 +106,9 @@ def _evaluations(costs: Costs, numbers: list[int], learn: bool) -> dict[int, Eva
         twice = [(n, b) for n, _, b in program.all_branches() if is_differentiated(b, learn)]
         check_twice(program, costs.passes, twice)
         derivatives = gradients(costs, numbers, learn)
-    shared, parameters = joints(costs, derivatives), program.guide_parameters()
+    shared = joints(costs, derivatives)
+    fits = any(program.sites[number].estimator.adds_score for number in numbers)
+    parameters = program.guide_parameters() if fits else ()
     for number in numbers:
         site, branches = program.sites[number], program.branches.get(number, ())
         given = site.infer.get("baseline_input", program.args)
