@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from pyro.distributions import Delta, TorchDistribution
+from pyro.distributions import TorchDistribution
 
-from ..distributions.rules.wrappers import innermost
+from .base import Estimator
 from .pathwise import Pathwise
 
 
@@ -15,8 +15,7 @@ class GaussianPathwise(Pathwise):
     supported = (torch.distributions.Normal, torch.distributions.MultivariateNormal)
     needs_mean = True
 
-    def supports(self, fn: TorchDistribution) -> bool:
-        return isinstance(innermost(fn), self.supported) and not isinstance(innermost(fn), Delta)
+    supports = Estimator.supports  # by its class, and not whatever has a pathwise sampler
 
     def remedy(self, fn: TorchDistribution) -> str:
         return f"{type(self).__name__} needs a Normal or a MultivariateNormal."

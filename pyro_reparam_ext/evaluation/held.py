@@ -28,7 +28,7 @@ from ..estimators.base import Estimator
 from ..estimators.protocol import Draw
 from ..numerics.graph_ends import graph_ends
 from ..numerics.substitution import Substitution
-from ..parameters import unconstrained
+from ..parameters import parameters_in
 from .control_flow import ControlFlow, provenance_of, untracked
 from .recorder import Recorder
 from .terms import log_prob_of
@@ -140,8 +140,7 @@ def held_parameters(run: Recorder, trace: Trace) -> dict[int, Tensor]:
 
     Those of its trace, and those of plain modules, by which its values move.
     """
-    nodes = [node for node in trace.nodes.values() if node["type"] == "param"]
-    parameters = [unconstrained(node["value"]) for node in nodes]
+    parameters = parameters_in(trace).values()
     values = [node["value"] for node in run.nodes.values() if isinstance(node["value"], Tensor)]
     leaves = [node.variable for node in graph_ends(values)]
     return {id(parameter): parameter.detach() for parameter in (*parameters, *leaves)}

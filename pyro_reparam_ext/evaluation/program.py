@@ -10,7 +10,7 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 
 from ..estimators.protocol import Branch, Site
-from ..parameters import unconstrained
+from ..parameters import parameters_in, unconstrained
 from .axes import Visible
 from .ordinary import OrdinaryGuide, Resolve
 from .terms import Crossing
@@ -68,16 +68,12 @@ class Program:
 
     def parameters(self) -> dict[str, Tensor]:
         """The unconstrained parameters of guide and model."""
-        nodes = self.ordinary.trace.nodes.items()
-        guide = {name: node["value"] for name, node in nodes if node["type"] == "param"}
-        found = {**guide, **self.model_parameters}
-        return {name: unconstrained(value) for name, value in found.items()}
+        model = {name: unconstrained(value) for name, value in self.model_parameters.items()}
+        return {**parameters_in(self.ordinary.trace), **model}
 
     def guide_parameters(self) -> list[Tensor]:
         """The unconstrained parameters of the guide that are learned."""
-        nodes = self.ordinary.trace.nodes.values()
-        found = [unconstrained(node["value"]) for node in nodes if node["type"] == "param"]
-        return [x for x in found if x.requires_grad]
+        return [x for x in parameters_in(self.ordinary.trace).values() if x.requires_grad]
 
     # -- alternatives -----------------------------------------------------------------------------
 
